@@ -1,0 +1,1 @@
+"""Transparency log and its verifier."""

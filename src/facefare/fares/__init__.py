@@ -1,0 +1,1 @@
+"""Tariffs, journeys, caps."""

@@ -1,0 +1,1 @@
+"""One guardian as a service: share store, policy, request log, links to the other two."""

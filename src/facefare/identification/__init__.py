@@ -1,0 +1,1 @@
+"""The client side of private identification: quantise, split, seal, sign; fan out, combine."""

@@ -1,0 +1,1 @@
+"""Payment intents: holds, captures, refunds, disputes."""

@@ -1,0 +1,1 @@
+"""Payers, consents, enrolments and data rights."""
