@@ -1,0 +1,155 @@
+"""Which inputs are allowed into a search or a gallery: decided on shares, once for each input.
+
+Modulo 2^16 a crafted probe with a huge norm can look right and match half of all rows. So inputs come shared over
+Z_2^32, and the guardians check, without opening an honest input,
+  - every coordinate: x + 128 >= 0 and 127 - x >= 0 as signed 32-bit numbers, which together say -128 <= x <= 127;
+  - the exact squared norm n: n - min >= 0 and max - n >= 0. The lower bound keeps out vectors near the centre,
+    which are close to everyone; the upper one keeps every score inside 16 bits.
+Then each guardian goes over to 16-bit Shamir shares by itself, and adds the two columns that turn the dot product
+into minus the squared distance: a reference becomes (x, -n, 1), a probe (2 x, 1, -n).
+
+The signs of all tests are opened to the guardians: all zero for an allowed input, so they say nothing about it;
+of a forbidden one they say which tests it failed.
+"""
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.mpc.carry import Planes, sign_by_tree
+from facefare.mpc.context import Context
+from facefare.mpc.kernels import bit_planes
+from facefare.mpc.sharing import U16, U32, as_probe, shamir_from_replicated, weighted_probe_share
+
+MIN_COORDINATE, MAX_COORDINATE = -128, 127
+LARGEST_SQUARED_NORM = 8191
+"""Two vectors of this squared norm are at most (2 sqrt(8191))^2 = 32,764 apart: minus that still is an int16."""
+
+
+class Role(enum.Enum):
+    """What an input is to become."""
+
+    REFERENCE = 0
+    PROBE = 1
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """Which vectors a gallery allows, as references and as probes.
+
+    Attributes:
+        dimensions: D, even, at least 2.
+        min_squared_norm: at least 1.
+        max_squared_norm: at most LARGEST_SQUARED_NORM.
+    """
+
+    dimensions: int
+    min_squared_norm: int
+    max_squared_norm: int
+
+    def __post_init__(self) -> None:
+        if self.dimensions < 2 or self.dimensions % 2:
+            raise ValueError("A template has an even number of dimensions.")
+        if not 1 <= self.min_squared_norm <= self.max_squared_norm <= LARGEST_SQUARED_NORM:
+            raise ValueError(f"Squared norms lie within 1 and {LARGEST_SQUARED_NORM}, lower bound first.")
+
+
+def admit(
+    context: Context, shares: NDArray[np.uint32], rule: InputRule, role: Role
+) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+    """Check B inputs and make this guardian's shares of them.
+
+    Args:
+        context: this guardian's side of the operation.
+        shares: (B, D) uint32, this guardian's additive shares.
+        rule: what is allowed, the same at all three guardians.
+        role: reference or probe.
+
+    Returns:
+        (B,) bool, true where the input is allowed; and (B, D + 2) uint16 shares, of use only where it is.
+    """
+    x0 = shares + context.zero(shares.shape, U32)
+    x1 = context.reshare(x0)
+    n0 = (x0 * (x0 + x1) + x1 * x0).sum(axis=1, dtype=U32) + context.zero((len(shares),), U32)
+    n1 = context.reshare(n0)
+    allowed = ~_any_negative(
+        context,
+        _tests(x0, n0, rule, component=context.index),
+        _tests(x1, n1, rule, component=(context.index + 1) % 3),
+    )
+    one = U16(1)
+    parts = []
+    for component, (x, n) in zip((context.index, (context.index + 1) % 3), ((x0, n0), (x1, n1)), strict=True):
+        columns = np.empty((len(x), rule.dimensions + 2), U16)
+        minus_n = np.negative(n).astype(U16)
+        constant = one if component == 0 else U16(0)
+        if role is Role.REFERENCE:
+            columns[:, :-2] = x.astype(U16)
+            columns[:, -2], columns[:, -1] = minus_n, constant
+        else:
+            columns[:, :-2] = (x * U32(2)).astype(U16)
+            columns[:, -2], columns[:, -1] = constant, minus_n
+            columns = as_probe(columns)
+        parts.append(columns)
+    share = shamir_from_replicated(parts[0], parts[1])
+    return allowed, weighted_probe_share(share) if role is Role.PROBE else share
+
+
+def _tests(
+    x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, component: int
+) -> NDArray[np.uint32]:
+    """One component of the values that must not be negative, (B, 2 D + 2); constants go into component 0 alone."""
+    one = U32(component == 0)
+    return np.concatenate(
+        [
+            x + one * U32(-MIN_COORDINATE),
+            one * U32(MAX_COORDINATE) - x,
+            (n - one * U32(rule.min_squared_norm))[:, np.newaxis],
+            (one * U32(rule.max_squared_norm) - n)[:, np.newaxis],
+        ],
+        axis=1,
+    )
+
+
+def _any_negative(
+    context: Context, own: NDArray[np.uint32], following: NDArray[np.uint32]
+) -> NDArray[np.bool_]:
+    """Open, for each line of replicated values (B, T), whether any is negative as a signed 32-bit number."""
+    B, T = own.shape
+    planes = np.zeros((32, -(-B * T // 64)), np.uint64)
+    zeros = np.zeros_like(planes)
+    # x_0 + x_1 is known to guardian 0 alone, x_2 to guardians 1 and 2.
+    match context.index:
+        case 0:
+            c0 = context.own.take(planes.shape, np.uint64)
+            c1 = _planes32(own + following) ^ c0
+            context.following.send(memoryview(c1.reshape(-1).view(np.uint8)))
+            a, b = Planes(c0, c1), Planes(zeros, zeros)
+        case 1:
+            a = Planes(context.receive(context.previous, planes.shape, np.uint64), zeros)
+            b = Planes(zeros, _planes32(following))
+        case _:
+            a = Planes(zeros, context.next.take(planes.shape, np.uint64))
+            b = Planes(_planes32(own), zeros)
+    signs = sign_by_tree(context, a, b)
+    # Component i - 1 is the one that guardian i lacks; guardian i + 1 holds it as its following one.
+    context.previous.send(memoryview(signs.following.reshape(-1).view(np.uint8)))
+    missing = context.receive(context.following, signs.own.shape, np.uint64)
+    opened = signs.own ^ signs.following ^ missing
+    bits = np.unpackbits(opened.view(np.uint8), bitorder="little")
+    # bit 16 l + j of a word is value 4 j + l, see kernels.bit_planes
+    values = bits.reshape(-1, 4, 16).transpose(0, 2, 1).reshape(-1)[: B * T]
+    return values.reshape(B, T).any(axis=1)
+
+
+def _planes32(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Bit planes (32, W) of 32-bit values of any shape, filled up with zeros to whole words."""
+    flat = np.zeros(-(-values.size // 64) * 64, U32)
+    flat[: values.size] = values.reshape(-1)
+    out = np.empty((32, len(flat) // 64), np.uint64)
+    for half in (0, 1):
+        words = (flat >> U32(16 * half)).astype(U16).view(np.uint64).reshape(-1, 16)
+        bit_planes(words, out[16 * half : 16 * half + 16])
+    return out

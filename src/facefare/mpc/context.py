@@ -1,0 +1,65 @@
+"""What one operation has in hand at one guardian: its place, its two links, its two streams.
+
+Replicated components: guardian i holds component i ("own") and component i + 1 ("following"); it makes its own
+component and sends it to guardian i - 1, who also holds it. That message is a *reshare*.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.mpc.channels import Channel
+from facefare.mpc.streams import Scalar, Stream
+
+
+def as_bytes(array: NDArray[Scalar]) -> memoryview:
+    """The array's memory as bytes, for a channel."""
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+@dataclass(frozen=True, repr=False)
+class Context:
+    """One guardian's side of one operation.
+
+    Attributes:
+        index: 0, 1 or 2.
+        previous: the link to guardian index - 1.
+        following: the link to guardian index + 1.
+        own: the stream of k_index, in common with the previous guardian.
+        next: the stream of k_{index + 1}, in common with the following guardian.
+    """
+
+    index: int
+    previous: Channel
+    following: Channel
+    own: Stream
+    next: Stream
+
+    def receive(self, link: Channel, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
+        """Receive an array of that shape over one of the two links."""
+        array = np.empty(shape, dtype)
+        if array.size:
+            link.receive_into(as_bytes(array))
+        return array
+
+    def reshare(self, own: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Send this guardian's own component to the previous one; return component i + 1, same shape."""
+        self.previous.send(as_bytes(own))
+        return self.receive(self.following, own.shape, own.dtype.type)
+
+    def zero(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
+        """This guardian's part of a fresh additive sharing of zero: F(k_i) - F(k_{i+1})."""
+        return self.own.take(shape, dtype) - self.next.take(shape, dtype)
+
+    def and_(
+        self,
+        x: tuple[NDArray[np.uint64], NDArray[np.uint64]],
+        y: tuple[NDArray[np.uint64], NDArray[np.uint64]],
+        kernel: Callable[..., None],
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """AND of replicated bits (K, W) by the kernel, with its mask and its reshare."""
+        out = np.empty_like(x[0])
+        kernel(*x, *y, self.own.take(out.shape, np.uint64), self.next.take(out.shape, np.uint64), out)
+        return out, self.reshare(out)

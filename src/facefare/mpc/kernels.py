@@ -1,0 +1,266 @@
+"""The loops over rows, compiled by numba. Nothing here talks to anyone or decides anything.
+
+Every intermediate is cast back to its own width, so that the loops become vector code of that width. Rows stand
+in words of 64: bit p of plane word w belongs to row 64 w + row_of_bit(p), see `bit_planes`.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+U8, U16, U64 = np.uint8, np.uint16, np.uint64
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """Compile without the interpreter lock and keep the machine code beside the source."""
+    kernel: F = numba.njit(nogil=True, cache=True)(function)
+    return kernel
+
+
+@compiled
+def dots(
+    rows: NDArray[np.uint16],
+    probes: NDArray[np.uint16],
+    plus: NDArray[np.uint16],
+    minus: NDArray[np.uint16],
+    out: NDArray[np.uint16],
+) -> None:
+    """out[b, n] = rows[n] . probes[b] + plus[b, n] - minus[b, n] modulo 2^16.
+
+    rows (N, C), probes (B, C), plus, minus and out (B, M) with M >= N; columns from N on get the masks alone.
+    """
+    N, C = rows.shape
+    B, M = out.shape
+    whole = N - N % 4 if B > 1 else 0
+    for n in range(0, whole, 4):
+        for b in range(B):
+            a0 = U16(0)
+            a1 = U16(0)
+            a2 = U16(0)
+            a3 = U16(0)
+            for c in range(C):
+                p = probes[b, c]
+                a0 = U16(a0 + U16(rows[n, c] * p))
+                a1 = U16(a1 + U16(rows[n + 1, c] * p))
+                a2 = U16(a2 + U16(rows[n + 2, c] * p))
+                a3 = U16(a3 + U16(rows[n + 3, c] * p))
+            out[b, n] = U16(a0 + plus[b, n] - minus[b, n])
+            out[b, n + 1] = U16(a1 + plus[b, n + 1] - minus[b, n + 1])
+            out[b, n + 2] = U16(a2 + plus[b, n + 2] - minus[b, n + 2])
+            out[b, n + 3] = U16(a3 + plus[b, n + 3] - minus[b, n + 3])
+    for b in range(B):
+        for n in range(whole, N):
+            a0 = U16(0)
+            for c in range(C):
+                a0 = U16(a0 + U16(rows[n, c] * probes[b, c]))
+            out[b, n] = U16(a0 + plus[b, n] - minus[b, n])
+        for n in range(N, M):
+            out[b, n] = U16(plus[b, n] - minus[b, n])
+
+
+@compiled
+def bit_planes(values: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
+    """Cut 16-bit values into bit planes.
+
+    values (W, 16): 64 neighbouring uint16 a line, read as uint64 (little-endian) and used up as scratch.
+    out (16, W): word w of plane k holds bit k of the 64 values, value 4 j + l at bit 16 l + j. (A 16 x 16 bit
+    transpose in each of the four lanes, Warren, Hacker's Delight, 7-3.)
+    """
+    W = values.shape[0]
+    masks = (
+        U64(0x00FF00FF00FF00FF),
+        U64(0x0F0F0F0F0F0F0F0F),
+        U64(0x3333333333333333),
+        U64(0x5555555555555555),
+    )
+    for w in range(W):
+        line = values[w]
+        for j in range(8):
+            t = ((line[j] >> U64(8)) ^ line[j + 8]) & masks[0]
+            line[j + 8] ^= t
+            line[j] ^= t << U64(8)
+        for base in (0, 8):
+            for j in range(base, base + 4):
+                t = ((line[j] >> U64(4)) ^ line[j + 4]) & masks[1]
+                line[j + 4] ^= t
+                line[j] ^= t << U64(4)
+        for base in (0, 4, 8, 12):
+            for j in range(base, base + 2):
+                t = ((line[j] >> U64(2)) ^ line[j + 2]) & masks[2]
+                line[j + 2] ^= t
+                line[j] ^= t << U64(2)
+        for j in range(0, 16, 2):
+            t = ((line[j] >> U64(1)) ^ line[j + 1]) & masks[3]
+            line[j + 1] ^= t
+            line[j] ^= t << U64(1)
+        for k in range(16):
+            out[k, w] = line[k]
+
+
+@compiled
+def in_row_order(planes: NDArray[np.uint64]) -> None:
+    """Move bit 16 l + j of every word to bit 4 j + l, in place: the order of `bit_planes` back to the rows'.
+
+    A 4 x 16 bit transpose as two perfect shuffles (delta swaps).
+    """
+    flat = planes.reshape(-1)
+    for i in range(flat.shape[0]):
+        x = flat[i]
+        for _ in range(2):
+            # one outer perfect shuffle: position p goes to (2 p) mod 63
+            t = (x ^ (x >> U64(16))) & U64(0x00000000FFFF0000)
+            x = x ^ t ^ (t << U64(16))
+            t = (x ^ (x >> U64(8))) & U64(0x0000FF000000FF00)
+            x = x ^ t ^ (t << U64(8))
+            t = (x ^ (x >> U64(4))) & U64(0x00F000F000F000F0)
+            x = x ^ t ^ (t << U64(4))
+            t = (x ^ (x >> U64(2))) & U64(0x0C0C0C0C0C0C0C0C)
+            x = x ^ t ^ (t << U64(2))
+            t = (x ^ (x >> U64(1))) & U64(0x2222222222222222)
+            x = x ^ t ^ (t << U64(1))
+        flat[i] = x
+
+
+@compiled
+def majority(
+    a0: NDArray[np.uint64],
+    a1: NDArray[np.uint64],
+    b0: NDArray[np.uint64],
+    b1: NDArray[np.uint64],
+    c0: NDArray[np.uint64],
+    c1: NDArray[np.uint64],
+    plus: NDArray[np.uint64],
+    minus: NDArray[np.uint64],
+    out: NDArray[np.uint64],
+) -> None:
+    """One ripple step on replicated bits: out = own component of maj(a, b, c) = a ^ (a ^ b)(a ^ c).
+
+    All (W,); x0 and x1 are components i and i + 1, plus and minus the masks of k_i and k_{i+1}.
+    """
+    for w in range(out.shape[0]):
+        x0 = a0[w] ^ b0[w]
+        x1 = a1[w] ^ b1[w]
+        y0 = a0[w] ^ c0[w]
+        y1 = a1[w] ^ c1[w]
+        out[w] = (x0 & (y0 ^ y1)) ^ (x1 & y0) ^ plus[w] ^ minus[w] ^ a0[w]
+
+
+@compiled
+def and_planes(
+    x0: NDArray[np.uint64],
+    x1: NDArray[np.uint64],
+    y0: NDArray[np.uint64],
+    y1: NDArray[np.uint64],
+    plus: NDArray[np.uint64],
+    minus: NDArray[np.uint64],
+    out: NDArray[np.uint64],
+) -> None:
+    """Own component of the AND of replicated bits, all (K, W)."""
+    for k in range(out.shape[0]):
+        for w in range(out.shape[1]):
+            out[k, w] = (x0[k, w] & (y0[k, w] ^ y1[k, w])) ^ (x1[k, w] & y0[k, w]) ^ plus[k, w] ^ minus[k, w]
+
+
+@compiled
+def tree_level(
+    g0: NDArray[np.uint64],
+    g1: NDArray[np.uint64],
+    p0: NDArray[np.uint64],
+    p1: NDArray[np.uint64],
+    plus: NDArray[np.uint64],
+    minus: NDArray[np.uint64],
+    out: NDArray[np.uint64],
+) -> None:
+    """One level of the carry tree, own components: lines 0..m-1 of out are p_high & g_low, then p_high & p_low.
+
+    g, p (K, W) with m = K // 2 pairs; the lowest pair needs no p, so out has 2 m - 1 lines.
+    """
+    m = g0.shape[0] // 2
+    for j in range(m):
+        for w in range(g0.shape[1]):
+            h0 = p0[2 * j + 1, w]
+            h1 = p1[2 * j + 1, w]
+            out[j, w] = (h0 & (g0[2 * j, w] ^ g1[2 * j, w])) ^ (h1 & g0[2 * j, w]) ^ plus[j, w] ^ minus[j, w]
+    for j in range(1, m):
+        r = m + j - 1
+        for w in range(g0.shape[1]):
+            h0 = p0[2 * j + 1, w]
+            h1 = p1[2 * j + 1, w]
+            out[r, w] = (h0 & (p0[2 * j, w] ^ p1[2 * j, w])) ^ (h1 & p0[2 * j, w]) ^ plus[r, w] ^ minus[r, w]
+
+
+@compiled
+def gf_multiply(x: np.uint64, y: np.uint64) -> np.uint64:
+    """Multiply in GF(2^64), modulo x^64 + x^4 + x^3 + x + 1, in the same time for all values."""
+    product = U64(0)
+    for i in range(64):
+        product ^= x & (U64(0) - ((y >> U64(i)) & U64(1)))
+        x = (x << U64(1)) ^ (U64(0x1B) & (U64(0) - (x >> U64(63))))
+    return product
+
+
+@compiled
+def cubes(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The third powers in GF(2^64) of x (K,)."""
+    out = np.empty_like(x)
+    for i in range(x.shape[0]):
+        out[i] = gf_multiply(gf_multiply(x[i], x[i]), x[i])
+    return out
+
+
+@compiled
+def fold(
+    bits: NDArray[np.uint64],
+    first_block: int,
+    block_weights: NDArray[np.uint64],
+    row_weights: NDArray[np.uint64],
+    row_cubes: NDArray[np.uint64],
+    sums: NDArray[np.uint64],
+) -> None:
+    """Add one component of match bits to its sums; linear over GF(2), so it may run on shares.
+
+    Row 1024 h + l has the weight a_h + c_l. With T_k the block's sum of c_l^k over set bits,
+    the sum of (a_h + c_l)^3 over the block is a_h^3 T_0 + a_h^2 T_1 + a_h T_1^2 + T_3.
+
+    Args:
+        bits: (B, W) in row order, W a multiple of 16; word 0 begins block `first_block`.
+        block_weights: a (blocks,).
+        row_weights: c (1024,).
+        row_cubes: c^3 (1024,).
+        sums: (B, 4) += parity, xor of row numbers, sum of weights, sum of weights' cubes.
+    """
+    B, W = bits.shape
+    for b in range(B):
+        for block in range(W // 16):
+            parity = U64(0)
+            index = U64(0)
+            ones = U64(0)
+            threes = U64(0)
+            for k in range(16):
+                word = bits[b, block * 16 + k]
+                word_parity = U64(0)
+                for i in range(64):
+                    m = U64(0) - ((word >> U64(i)) & U64(1))
+                    word_parity ^= m
+                    index ^= m & U64(i)
+                    ones ^= m & row_weights[k * 64 + i]
+                    threes ^= m & row_cubes[k * 64 + i]
+                index ^= word_parity & U64(64 * k)
+                parity ^= word_parity & U64(1)
+            h = first_block + block
+            a = block_weights[h]
+            mask = U64(0) - parity
+            a2 = gf_multiply(a, a)
+            sums[b, 0] ^= parity
+            sums[b, 1] ^= index ^ (mask & U64(1024 * h))
+            sums[b, 2] ^= ones ^ (mask & a)
+            sums[b, 3] ^= (
+                threes
+                ^ (mask & gf_multiply(a2, a))
+                ^ gf_multiply(a2, ones)
+                ^ gf_multiply(a, gf_multiply(ones, ones))
+            )

@@ -1,0 +1,94 @@
+"""Open "none", "row i" or "several", and never more.
+
+Opening the xor of the matched rows' numbers outright would hand over a candidate list: two matches can be solved
+for. So the guardians first test, in secret, whether at most one bit is set. Let row n have a random weight r_n in
+GF(2^64), drawn after the probe is fixed, and let S_k be the sum of r_n^k over matched rows. Then
+    d = S_1^3 + S_3
+is zero where at most one row matched, and otherwise a non-zero polynomial of degree 3 in the weights, hence zero
+with probability at most 3 / 2^64 (Schwartz 1980, Zippel 1979). It costs one secret product, S_1 S_1^2, since
+squaring is linear. d is opened times a secret random element, so that only "zero or not" is seen.
+
+The weights are r_{1024 h + l} = a_h + c_l. With b the match bits, row parities p_h and column parities q_l, the
+coefficient of a_h^2 a_k in d is p_h p_k, of c_l^2 c_m it is q_l q_m, of a_h^2 c_l it is p_h q_l + b_{h,l}. All are
+zero only if at most one p and one q are odd and b_{h,l} = p_h q_l: at most one match. So structured weights are as
+sound as independent ones, and the sums cost two masked xors a row.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.mpc.answers import AnswerShare
+from facefare.mpc.carry import Planes
+from facefare.mpc.context import Context, as_bytes
+from facefare.mpc.kernels import cubes, fold, gf_multiply
+from facefare.mpc.streams import Stream
+
+BLOCK = 1024
+"""Rows that share a weight a_h; a tile of rows is a whole number of blocks."""
+
+
+class MatchSums:
+    """Sums over match bits, for both of a guardian's components, gathered tile by tile (or shard by shard)."""
+
+    def __init__(self, seed: bytes, rows: int, batch: int) -> None:
+        """Expand the seed, on which all three guardians agree after the probes are fixed, into weights."""
+        stream = Stream(hashlib.sha256(b"facefare/mpc/weights/1" + seed).digest()[:16], 0)
+        self._row_weights = stream.take((BLOCK,), np.uint64)
+        self._row_cubes = cubes(self._row_weights)
+        self._block_weights = stream.take((-(-rows // BLOCK),), np.uint64)
+        self._sums = np.zeros((2, batch, 4), np.uint64)
+
+    def add(self, first_row: int, matched: Planes) -> None:
+        """Add match bits (B, W) in row order; the first stands for row `first_row`, a multiple of BLOCK."""
+        for sums, bits in zip(self._sums, matched, strict=True):
+            fold(bits, first_row // BLOCK, self._block_weights, self._row_weights, self._row_cubes, sums)
+
+    def open(self, context: Context) -> list[AnswerShare]:
+        """Test each probe's sums and give this guardian's parts of the answers, in two rounds."""
+        batch = self._sums.shape[1]
+        parity_and_row = self._sums[:, :, :2]
+        s1, s3 = self._sums[:, :, 2], self._sums[:, :, 3]
+        own = _product(s1, _product_in_clear(s1, s1)) ^ _zero(context, batch)
+        following = context.reshare(own)
+        d = np.stack([own ^ s3[0], following ^ s3[1]])
+        blind = np.stack([context.own.take((batch,), np.uint64), context.next.take((batch,), np.uint64)])
+        part = _product(d, blind) ^ _zero(context, batch)
+        context.previous.send(as_bytes(part))
+        context.following.send(as_bytes(part))
+        opened = part.copy()
+        for link in (context.previous, context.following):
+            opened ^= context.receive(link, (batch,), np.uint64)
+        return [
+            AnswerShare(
+                context.index,
+                several=bool(opened[b]),
+                own=(0, 0) if opened[b] else _pair(parity_and_row[0, b]),
+                following=(0, 0) if opened[b] else _pair(parity_and_row[1, b]),
+            )
+            for b in range(batch)
+        ]
+
+
+def _pair(words: NDArray[np.uint64]) -> tuple[int, int]:
+    return int(words[0]), int(words[1])
+
+
+def _zero(context: Context, count: int) -> NDArray[np.uint64]:
+    """This guardian's part of a fresh xor-sharing of zero, (count,)."""
+    return context.own.take((count,), np.uint64) ^ context.next.take((count,), np.uint64)
+
+
+def _product_in_clear(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Product in GF(2^64), value by value; on a share only where it is linear, as x times x is."""
+    out = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        out[i] = gf_multiply(x[i], y[i])
+    return out
+
+
+def _product(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Own part, not yet masked, of the product of replicated values x and y, (2, B) each."""
+    clear = _product_in_clear
+    return clear(x[0], y[0] ^ y[1]) ^ clear(x[1], y[0])

@@ -1,0 +1,245 @@
+"""One guardian's side of the three-party protocol: sessions and operations.
+
+Invariants:
+  - a session's keys come from fresh nonces of both holders, so a restored snapshot can't repeat a stream;
+  - every operation has a number of its own, and starts by comparing number, kind and sizes with both others;
+  - a session in which anything failed is dead: its streams are not continued;
+  - what a guardian sends depends on the sizes alone, never on shares.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.mpc import admission
+from facefare.mpc.admission import InputRule, Role
+from facefare.mpc.answers import AnswerShare
+from facefare.mpc.carry import Planes, sign
+from facefare.mpc.channels import Channel
+from facefare.mpc.context import Context, as_bytes
+from facefare.mpc.errors import OutOfStep, SessionEnded
+from facefare.mpc.kernels import bit_planes, dots, in_row_order
+from facefare.mpc.opening import BLOCK, MatchSums
+from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
+from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
+
+LANES = 1 << 20
+"""Probes times rows worked on at a time: one probe's million rows, or a batch's tile that stays in cache."""
+_COIN_BYTES = 16
+_WORKED_AT_ONCE = 65_536  # rows a message of refresh or recovery
+
+
+class Party:
+    """Guardian `index` in a session with the other two.
+
+    All three run the same operations in the same order, one at a time. Any exception ends the session.
+    """
+
+    def __init__(self, index: int, previous: Channel, following: Channel) -> None:
+        """Exchange nonces and derive this session's two keys.
+
+        Args:
+            index: 0, 1 or 2.
+            previous: the link to guardian index - 1 (modulo 3).
+            following: the link to guardian index + 1.
+
+        Raises:
+            ChannelClosed: a neighbour is gone.
+        """
+        self._index = index
+        self._previous = previous
+        self._following = following
+        for_previous, for_following = os.urandom(NONCE_BYTES), os.urandom(NONCE_BYTES)
+        previous.send(for_previous)
+        following.send(for_following)
+        of_previous, of_following = bytearray(NONCE_BYTES), bytearray(NONCE_BYTES)
+        previous.receive_into(memoryview(of_previous))
+        following.receive_into(memoryview(of_following))
+        self._own_key = session_key(upper_nonce=for_previous, lower_nonce=bytes(of_previous))
+        self._next_key = session_key(upper_nonce=bytes(of_following), lower_nonce=for_following)
+        self._operations = 0
+        self._turn = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Party({self._index}, operations={self._operations})"
+
+    def admit(
+        self, shares: NDArray[np.uint32], rule: InputRule, role: Role
+    ) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+        """Check inputs jointly and make this guardian's 16-bit shares of them.
+
+        Args:
+            shares: (B, D) uint32, this guardian's additive shares.
+            rule: what is allowed; the same at all three.
+            role: reference or probe.
+
+        Returns:
+            (B,) bool, the same at all three: whether the input is allowed; and (B, D + 2) uint16 shares, of use
+            only where it is.
+        """
+        if shares.ndim != 2 or shares.shape[1] != rule.dimensions or shares.dtype != np.uint32:
+            raise ValueError(f"Shares of inputs are (B, {rule.dimensions}) uint32.")
+        facts = (shares.shape, rule, role)
+        with self._operation("admit", facts) as (context, _):
+            return admission.admit(context, shares, rule, role)
+
+    def search(
+        self,
+        gallery: NDArray[np.uint16],
+        live: NDArray[np.uint64],
+        probes: NDArray[np.uint16],
+        thresholds: NDArray[np.int32],
+    ) -> list[AnswerShare]:
+        """Search a batch of admitted probes.
+
+        Args:
+            gallery: (N, D + 2) uint16, this guardian's shares of the references.
+            live: (ceil(N / 64),) uint64, public: bit n % 64 of word n // 64 says that row n may match.
+            probes: (B, D + 2) uint16, this guardian's shares of admitted probes.
+            thresholds: (B,) int32, public, within -32,767 and 0: a live row matches where minus the squared
+                distance is at least that.
+
+        Returns:
+            This guardian's part of each probe's answer.
+        """
+        N, B = len(gallery), len(probes)
+        if live.shape != (-(-N // 64),) or thresholds.shape != (B,) or gallery.shape[1:] != probes.shape[1:]:
+            raise ValueError("Gallery, live rows, probes and thresholds do not fit each other.")
+        if B and not (thresholds.min() >= -32_767 and thresholds.max() <= 0):
+            raise ValueError("A threshold lies within -32,767 and 0.")
+        facts = (gallery.shape, B, live.tobytes(), thresholds.tobytes())
+        with self._operation("search", facts) as (context, seed):
+            sums = MatchSums(seed, N, B)
+            tile = max(1, LANES // max(B, 1) // BLOCK) * BLOCK
+            for first in range(0, N if B else 0, tile):
+                rows = gallery[first : first + tile]
+                below = _below_threshold(context, rows, probes, thresholds)
+                sums.add(first, _matched(context.index, below, B, live[first // 64 :]))
+            return sums.open(context) if B else []
+
+    def refresh(self, gallery: NDArray[np.uint16]) -> None:
+        """Add a fresh sharing of zero to (N, C) shares in place; old and new shares say nothing together."""
+        with self._operation("refresh", (gallery.shape,)) as (context, _):
+            for first in range(0, len(gallery), _WORKED_AT_ONCE):
+                rows = gallery[first : first + _WORKED_AT_ONCE]
+                zero = context.zero(rows.shape, U16)
+                rows += shamir_from_replicated(zero, context.reshare(zero))
+
+    def recover(self, gallery: NDArray[np.uint16], lost_by: int) -> NDArray[np.uint16] | None:
+        """Give guardian `lost_by` its shares of these rows back; nobody sees two shares of a row.
+
+        Args:
+            gallery: (N, C) uint16, the rows' shares; at guardian `lost_by` only the shape counts.
+            lost_by: who has lost them.
+
+        Returns:
+            At guardian `lost_by` its shares (N, C), elsewhere None.
+        """
+        with self._operation("recover", (gallery.shape, lost_by)) as (context, _):
+            out = np.empty_like(gallery) if context.index == lost_by else None
+            for first in range(0, len(gallery), _WORKED_AT_ONCE):
+                rows = gallery[first : first + _WORKED_AT_ONCE]
+                # The two helpers r + 1 and r + 2 have k_{r+2} in common, which guardian r lacks.
+                match (context.index - lost_by) % 3:
+                    case 0 if out is not None:
+                        parts = [
+                            context.receive(link, rows.shape, U16)
+                            for link in (context.following, context.previous)
+                        ]
+                        np.add(*parts, out=out[first : first + len(rows)])
+                    case 1:
+                        part = missing_share_part(rows, 1) + context.next.take(rows.shape, U16)
+                        context.previous.send(as_bytes(part))
+                    case _:
+                        part = missing_share_part(rows, 2) - context.own.take(rows.shape, U16)
+                        context.following.send(as_bytes(part))
+            return out
+
+    @contextmanager
+    def _operation(self, kind: str, facts: tuple[object, ...]) -> Iterator[tuple[Context, bytes]]:
+        """Agree on what is run, and on a fresh seed; end the session if anything fails."""
+        with self._turn:
+            if self._operations < 0:
+                raise SessionEnded("This session failed earlier; make a new one.")
+            number, self._operations = self._operations, -1
+            context = Context(
+                self._index,
+                self._previous,
+                self._following,
+                own=Stream(self._own_key, number),
+                next=Stream(self._next_key, number),
+            )
+            yield context, self._agree(f"{kind} {number} {facts!r}".encode())
+            self._operations = number + 1
+
+    def _agree(self, operation: bytes) -> bytes:
+        """Compare the operation with both others and draw a seed that none of the three could foresee."""
+        digest = hashlib.sha256(operation).digest()
+        coins = {self._index: os.urandom(_COIN_BYTES)}
+        for link in (self._previous, self._following):
+            link.send(digest + coins[self._index])
+        for step, link in ((-1, self._previous), (1, self._following)):
+            header = bytearray(len(digest) + _COIN_BYTES)
+            link.receive_into(memoryview(header))
+            if header[: len(digest)] != digest:
+                raise OutOfStep(f"Guardian {(self._index + step) % 3} runs another operation than this one.")
+            coins[(self._index + step) % 3] = bytes(header[len(digest) :])
+        return b"".join(coins[i] for i in range(3))
+
+
+def _below_threshold(
+    context: Context,
+    rows: NDArray[np.uint16],
+    probes: NDArray[np.uint16],
+    thresholds: NDArray[np.int32],
+) -> Planes:
+    """Replicated sign bits of score - threshold, (1, W), B x M lanes with M a whole number of blocks."""
+    B, M = len(probes), -(-len(rows) // BLOCK) * BLOCK
+    z = np.empty((B, M), U16)
+    dots(rows, probes, context.own.take((B, M), U16), context.next.take((B, M), U16), z)
+    shape = (16, B * M // 64)
+    zeros = np.zeros(shape, np.uint64)
+    # u = z_0 + z_1 - threshold is known to guardian 1, z_2 to guardian 2; each shares its word by one message.
+    match context.index:
+        case 0:
+            context.following.send(as_bytes(z))
+            z2 = Planes(context.own.take(shape, np.uint64), zeros)
+            u = Planes(zeros, context.receive(context.following, shape, np.uint64))
+        case 1:
+            z += context.receive(context.previous, (B, M), U16) - thresholds.astype(U16)[:, np.newaxis]
+            mask = context.next.take(shape, np.uint64)
+            u = Planes(_planes(z) ^ mask, mask)
+            context.previous.send(as_bytes(u.own))
+            z2 = Planes(zeros, context.receive(context.following, shape, np.uint64))
+        case _:
+            u = Planes(context.own.take(shape, np.uint64), zeros)
+            mask = context.next.take(shape, np.uint64)
+            z2 = Planes(_planes(z) ^ mask, mask)
+            context.previous.send(as_bytes(z2.own))
+    return sign(context, u, z2)
+
+
+def _planes(z: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    words = z.view(np.uint64).reshape(-1, 16)
+    out = np.empty((16, len(words)), np.uint64)
+    bit_planes(words, out)
+    return out
+
+
+def _matched(index: int, below: Planes, batch: int, live: NDArray[np.uint64]) -> Planes:
+    """Match bits (B, W) in row order, live rows only; component 0 carries the negation."""
+    bits = []
+    for component, plane in zip((index, (index + 1) % 3), below, strict=True):
+        words = ~plane if component == 0 else plane
+        words = words.reshape(batch, -1)
+        in_row_order(words)
+        known = min(len(live), words.shape[1])
+        words[:, :known] &= live[:known]
+        words[:, known:] = 0
+        bits.append(words)
+    return Planes(*bits)

@@ -1,0 +1,47 @@
+"""Pseudo-random streams that two guardians have in common.
+
+Key k_j is known to guardians j and j - 1 only. A session's keys are made from fresh nonces of both holders, so a
+snapshot of a machine that is started twice can't repeat a stream; each operation of a session has its own counter,
+so no stretch is used twice.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+
+NONCE_BYTES = 32
+_ZEROS = memoryview(bytes(1 << 20))
+_SLACK = 15  # the cipher's interface wants room for one more block
+Scalar = TypeVar("Scalar", np.uint16, np.uint32, np.uint64)
+
+
+def session_key(upper_nonce: bytes, lower_nonce: bytes) -> bytes:
+    """Derive k_j for one session from the nonces of its holders j (upper) and j - 1 (lower)."""
+    return HKDF(hashes.SHA256(), 16, salt=None, info=b"facefare/mpc/session/1").derive(
+        upper_nonce + lower_nonce
+    )
+
+
+class Stream:
+    """AES-128 in counter mode, one operation's stretch of it."""
+
+    def __init__(self, key: bytes, operation: int) -> None:
+        counter = operation.to_bytes(8, "big") + bytes(8)
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
+
+    def take(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
+        """Return the stream's next words in the given shape; both holders take the same stretches in order."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        buffer = np.empty(size + _SLACK, np.uint8)
+        view = memoryview(buffer)
+        for start in range(0, size, len(_ZEROS)):
+            piece = _ZEROS[: min(len(_ZEROS), size - start)]
+            self._encryptor.update_into(piece, view[start:])
+        return buffer[:size].view(dtype).reshape(shape)
+
+    def __repr__(self) -> str:
+        return "Stream(...)"
