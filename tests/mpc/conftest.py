@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from facefare.mpc import ChannelClosed, Party, split
 
 
@@ -63,7 +64,7 @@ class Trio:
         def call(i: int) -> None:
             try:
                 results[i] = work(i)
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 failures.append(error)
                 self.previous[i].close()
                 self.following[i].close()

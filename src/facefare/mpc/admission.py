@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefare.mpc.carry import Planes, sign_by_tree
-from facefare.mpc.context import Context
+from facefare.mpc.context import Context, as_bytes
 from facefare.mpc.kernels import bit_planes
 from facefare.mpc.sharing import U16, U32, as_probe, shamir_from_replicated, weighted_probe_share
 
@@ -72,7 +72,8 @@ def admit(
     """
     x0 = shares + context.zero(shares.shape, U32)
     x1 = context.reshare(x0)
-    n0 = (x0 * (x0 + x1) + x1 * x0).sum(axis=1, dtype=U32) + context.zero((len(shares),), U32)
+    squares: NDArray[np.uint32] = (x0 * (x0 + x1) + x1 * x0).sum(axis=1, dtype=U32)
+    n0 = squares + context.zero((len(shares),), U32)
     n1 = context.reshare(n0)
     allowed = ~_any_negative(
         context,
@@ -97,9 +98,7 @@ def admit(
     return allowed, weighted_probe_share(share) if role is Role.PROBE else share
 
 
-def _tests(
-    x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, component: int
-) -> NDArray[np.uint32]:
+def _tests(x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, component: int) -> NDArray[np.uint32]:
     """One component of the values that must not be negative, (B, 2 D + 2); constants go into component 0 alone."""
     one = U32(component == 0)
     return np.concatenate(
@@ -113,9 +112,7 @@ def _tests(
     )
 
 
-def _any_negative(
-    context: Context, own: NDArray[np.uint32], following: NDArray[np.uint32]
-) -> NDArray[np.bool_]:
+def _any_negative(context: Context, own: NDArray[np.uint32], following: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Open, for each line of replicated values (B, T), whether any is negative as a signed 32-bit number."""
     B, T = own.shape
     planes = np.zeros((32, -(-B * T // 64)), np.uint64)
@@ -125,7 +122,7 @@ def _any_negative(
         case 0:
             c0 = context.own.take(planes.shape, np.uint64)
             c1 = _planes32(own + following) ^ c0
-            context.following.send(memoryview(c1.reshape(-1).view(np.uint8)))
+            context.following.send(as_bytes(c1))
             a, b = Planes(c0, c1), Planes(zeros, zeros)
         case 1:
             a = Planes(context.receive(context.previous, planes.shape, np.uint64), zeros)
@@ -135,13 +132,14 @@ def _any_negative(
             b = Planes(_planes32(own), zeros)
     signs = sign_by_tree(context, a, b)
     # Component i - 1 is the one that guardian i lacks; guardian i + 1 holds it as its following one.
-    context.previous.send(memoryview(signs.following.reshape(-1).view(np.uint8)))
+    context.previous.send(as_bytes(signs.following))
     missing = context.receive(context.following, signs.own.shape, np.uint64)
     opened = signs.own ^ signs.following ^ missing
     bits = np.unpackbits(opened.view(np.uint8), bitorder="little")
     # bit 16 l + j of a word is value 4 j + l, see kernels.bit_planes
     values = bits.reshape(-1, 4, 16).transpose(0, 2, 1).reshape(-1)[: B * T]
-    return values.reshape(B, T).any(axis=1)
+    negative: NDArray[np.bool_] = values.reshape(B, T).astype(np.bool_).any(axis=1)
+    return negative
 
 
 def _planes32(values: NDArray[np.uint32]) -> NDArray[np.uint64]:

@@ -31,9 +31,7 @@ def sign_by_ripple(context: Context, a: Planes, b: Planes) -> Planes:
         masks = context.own.take(out.shape, np.uint64), context.next.take(out.shape, np.uint64)
         majority(a.own[k], a.following[k], b.own[k], b.following[k], c0, c1, *masks, out)
         c0, c1 = out, context.reshare(out)
-    return Planes(
-        (a.own[top] ^ b.own[top] ^ c0)[np.newaxis], (a.following[top] ^ b.following[top] ^ c1)[np.newaxis]
-    )
+    return Planes((a.own[top] ^ b.own[top] ^ c0)[np.newaxis], (a.following[top] ^ b.following[top] ^ c1)[np.newaxis])
 
 
 def sign_by_tree(context: Context, a: Planes, b: Planes) -> Planes:

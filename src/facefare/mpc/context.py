@@ -16,7 +16,7 @@ from facefare.mpc.streams import Scalar, Stream
 
 def as_bytes(array: NDArray[Scalar]) -> memoryview:
     """The array's memory as bytes, for a channel."""
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 @dataclass(frozen=True, repr=False)

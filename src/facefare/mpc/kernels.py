@@ -5,7 +5,7 @@ in words of 64: bit p of plane word w belongs to row 64 w + row_of_bit(p), see `
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -17,8 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(function: F) -> F:
     """Compile without the interpreter lock and keep the machine code beside the source."""
-    kernel: F = numba.njit(nogil=True, cache=True)(function)
-    return kernel
+    return cast(F, numba.njit(nogil=True, cache=True)(function))
 
 
 @compiled
@@ -259,8 +258,5 @@ def fold(
             sums[b, 1] ^= index ^ (mask & U64(1024 * h))
             sums[b, 2] ^= ones ^ (mask & a)
             sums[b, 3] ^= (
-                threes
-                ^ (mask & gf_multiply(a2, a))
-                ^ gf_multiply(a2, ones)
-                ^ gf_multiply(a, gf_multiply(ones, ones))
+                threes ^ (mask & gf_multiply(a2, a)) ^ gf_multiply(a2, ones) ^ gf_multiply(a, gf_multiply(ones, ones))
             )

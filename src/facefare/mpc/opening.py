@@ -84,7 +84,7 @@ def _product_in_clear(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[n
     """Product in GF(2^64), value by value; on a share only where it is linear, as x times x is."""
     out = np.empty_like(x)
     for i in np.ndindex(x.shape):
-        out[i] = gf_multiply(x[i], y[i])
+        out[i] = gf_multiply(np.uint64(x[i]), np.uint64(y[i]))
     return out
 
 

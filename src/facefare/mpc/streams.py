@@ -21,9 +21,7 @@ Scalar = TypeVar("Scalar", np.uint16, np.uint32, np.uint64)
 
 def session_key(upper_nonce: bytes, lower_nonce: bytes) -> bytes:
     """Derive k_j for one session from the nonces of its holders j (upper) and j - 1 (lower)."""
-    return HKDF(hashes.SHA256(), 16, salt=None, info=b"facefare/mpc/session/1").derive(
-        upper_nonce + lower_nonce
-    )
+    return HKDF(hashes.SHA256(), 16, salt=None, info=b"facefare/mpc/session/1").derive(upper_nonce + lower_nonce)
 
 
 class Stream:
@@ -37,7 +35,7 @@ class Stream:
         """Return the stream's next words in the given shape; both holders take the same stretches in order."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         buffer = np.empty(size + _SLACK, np.uint8)
-        view = memoryview(buffer)
+        view = buffer.data
         for start in range(0, size, len(_ZEROS)):
             piece = _ZEROS[: min(len(_ZEROS), size - start)]
             self._encryptor.update_into(piece, view[start:])
