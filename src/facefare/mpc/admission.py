@@ -70,10 +70,10 @@ def admit(
     Returns:
         (B,) bool, true where the input is allowed; and (B, D + 2) uint16 shares, of use only where it is.
     """
-    x0 = shares + context.zero(shares.shape, U32)
+    x0: NDArray[np.uint32] = shares + context.zero(shares.shape, U32)
     x1 = context.reshare(x0)
     squares: NDArray[np.uint32] = (x0 * (x0 + x1) + x1 * x0).sum(axis=1, dtype=U32)
-    n0 = squares + context.zero((len(shares),), U32)
+    n0: NDArray[np.uint32] = squares + context.zero((len(shares),), U32)
     n1 = context.reshare(n0)
     allowed = ~_any_negative(
         context,
@@ -138,7 +138,7 @@ def _any_negative(context: Context, own: NDArray[np.uint32], following: NDArray[
     bits = np.unpackbits(opened.view(np.uint8), bitorder="little")
     # bit 16 l + j of a word is value 4 j + l, see kernels.bit_planes
     values = bits.reshape(-1, 4, 16).transpose(0, 2, 1).reshape(-1)[: B * T]
-    negative: NDArray[np.bool_] = values.reshape(B, T).astype(np.bool_).any(axis=1)
+    negative: NDArray[np.bool_] = np.logical_or.reduce(values.reshape(B, T), axis=1)
     return negative
 
 
