@@ -1,0 +1,127 @@
+"""Answers equal the plain integer computation, bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from facefare.mpc import InputRule, Match, NoMatch, Role, Several, combine
+
+
+def bitmap(flags):
+    padded = np.zeros(-(-len(flags) // 64) * 64, np.uint8)
+    padded[: len(flags)] = flags
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
+def expected(gallery, live, probe, threshold):
+    scores = -((gallery.astype(np.int64) - probe) ** 2).sum(axis=1)
+    rows = np.flatnonzero((scores >= threshold) & live)
+    if len(rows) > 1:
+        return Several()
+    return Match(int(rows[0])) if len(rows) else NoMatch()
+
+
+def search(trio, gallery, live, probes, thresholds, rule):
+    if len(gallery):
+        allowed, rows = trio.admit(gallery, rule, Role.REFERENCE)
+        assert allowed.all()
+    else:
+        rows = [np.empty((0, rule.dimensions + 2), np.uint16)] * 3
+    allowed, shares = trio.admit(probes, rule, Role.PROBE)
+    assert allowed.all()
+    parts = trio.run(
+        lambda i: trio.parties[i].search(rows[i], bitmap(live), shares[i], np.asarray(thresholds, np.int32))
+    )
+    return [combine([part[b] for part in parts]) for b in range(len(probes))]
+
+
+@st.composite
+def cases(draw):
+    dimensions = draw(st.sampled_from([2, 8, 128]))
+    rows = draw(st.sampled_from([0, 1, 2, 63, 64, 65, 127, 1023, 1024, 1025, 2500]))
+    batch = draw(st.integers(1, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    vectors = rng.normal(size=(rows + batch, dimensions))
+    lengths = rng.uniform(45, 88, size=(rows + batch, 1))
+    vectors = np.rint(vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * lengths).astype(np.int32)
+    gallery, probes = vectors[:rows], vectors[rows:]
+    for b in range(batch):  # 0 to 5 rows close to the probe
+        for row in rng.integers(0, max(rows, 1), draw(st.integers(0, 5)) if rows else 0):
+            gallery[row] = probes[b]
+    live = rng.random(rows) < draw(st.sampled_from([0.0, 0.5, 1.0]))
+    thresholds = rng.choice([0, -1, -500, -3000, -20_000, -32_767], batch)
+    return dimensions, gallery, live, probes, thresholds
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cases())
+def test_every_answer_equals_the_plain_computation(trio, case):
+    dimensions, gallery, live, probes, thresholds = case
+    answers = search(trio, gallery, live, probes, thresholds, InputRule(dimensions, 1, 8191))
+    assert answers == [
+        expected(gallery, live, probe, threshold) for probe, threshold in zip(probes, thresholds, strict=True)
+    ]
+
+
+def test_a_large_gallery_goes_through_the_ripple_and_several_tiles(trio, monkeypatch):
+    monkeypatch.setattr("facefare.mpc.party.LANES", 1 << 15)
+    monkeypatch.setattr("facefare.mpc.carry.RIPPLE_FROM_WORDS", 64)
+    rng = np.random.default_rng(5)
+    gallery = rng.integers(-30, 31, (70_001, 4)).astype(np.int32)
+    gallery[:, 0] = 40
+    probes = np.array([gallery[69_999], [40, 30, -30, 99]], np.int32)[:, :]
+    probes[1] = [-40, 40, 40, 40]
+    live = np.ones(len(gallery), bool)
+    thresholds = [-2, -2]
+    answers = search(trio, gallery, live, probes, thresholds, InputRule(4, 1, 8191))
+    assert answers == [expected(gallery, live, p, t) for p, t in zip(probes, thresholds, strict=True)]
+
+
+@pytest.mark.parametrize("norm", [90, -90])
+def test_the_farthest_allowed_pair_does_not_wrap_into_a_match(trio, norm):
+    gallery = np.array([[norm, 0]], np.int32)
+    probe = np.array([[-norm, 0]], np.int32)
+    for threshold in (0, -3000, -32_399):
+        answers = search(trio, gallery, np.array([True]), probe, [threshold], InputRule(2, 1, 8191))
+        assert answers == [NoMatch()]
+    assert search(trio, gallery, np.array([True]), probe, [-32_400], InputRule(2, 1, 8191)) == [Match(0)]
+
+
+def test_matches_that_cancel_in_a_plain_xor_are_several(trio):
+    """Rows a, b, c, a ^ b ^ c have parity 0 and xor 0; rectangles are the hard case of structured weights."""
+    gallery = np.full((5000, 2), 60, np.int32)
+    probe = np.array([[60, 60]], np.int32)
+    for rows in ([1, 2, 3], [5, 1029, 5 + 2048, 1029 + 2048], [0, 1, 1024, 1025], [7, 8], list(range(0, 5000, 3))):
+        live = np.zeros(5000, bool)
+        live[rows] = True
+        assert search(trio, gallery, live, probe, [-5], InputRule(2, 1, 8191)) == [Several()]
+
+
+def test_shares_that_were_never_admitted_match_nothing_while_not_live(trio):
+    rng = np.random.default_rng(3)
+    rows = [rng.integers(0, 65536, (3000, 4), np.uint16) for _ in range(3)]
+    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
+    nobody = np.zeros(47, np.uint64)
+    threshold = np.array([-32_767], np.int32)
+    parts = trio.run(lambda i: trio.parties[i].search(rows[i], nobody, probe[i], threshold))
+    assert combine([part[0] for part in parts]) == NoMatch()
+
+
+@pytest.mark.parametrize(
+    ("gallery", "live", "thresholds"),
+    [((64, 4), (2,), (1,)), ((64, 4), (1,), (2,)), ((64, 6), (1,), (1,))],
+)
+def test_sizes_that_do_not_fit_are_refused_and_end_nothing(trio, gallery, live, thresholds):
+    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
+    arrays = np.zeros(gallery, np.uint16), np.zeros(live, np.uint64), probe[0], np.zeros(thresholds, np.int32)
+    with pytest.raises(ValueError, match="fit"):
+        trio.parties[0].search(*arrays)
+    assert trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)[0].all()
+
+
+@pytest.mark.parametrize("threshold", [1, -32_768])
+def test_a_threshold_outside_its_range_is_refused(trio, threshold):
+    empty = np.zeros((0, 4), np.uint16), np.zeros(0, np.uint64)
+    with pytest.raises(ValueError, match="threshold"):
+        trio.parties[0].search(*empty, np.zeros((1, 4), np.uint16), np.array([threshold], np.int32))

@@ -1,0 +1,128 @@
+"""Streams are never reused, parties never drift apart, and messages have the stated size."""
+
+import numpy as np
+import pytest
+
+from facefare.mpc import InputRule, OutOfStep, Role, SessionEnded
+from facefare.mpc.streams import Stream
+
+RULE = InputRule(2, 1, 8191)
+
+
+def search_all(trio, rows, batch=1):
+    gallery = np.zeros((rows, 4), np.uint16)
+    live = np.zeros(-(-rows // 64), np.uint64)
+    probes, thresholds = np.zeros((batch, 4), np.uint16), np.full(batch, -5, np.int32)
+    return trio.run(lambda i: trio.parties[i].search(gallery, live, probes, thresholds))
+
+
+def ends(trio):
+    return [*trio.previous, *trio.following]
+
+
+def test_two_runs_of_one_operation_send_different_bytes(trio):
+    search_all(trio, 1024)
+    first = {message for end in ends(trio) for message in end.received}
+    for end in ends(trio):
+        end.received.clear()
+    search_all(trio, 1024)
+    second = {message for end in ends(trio) for message in end.received if len(message) > 16}
+    assert not first & second
+
+
+def test_a_stretch_of_a_stream_depends_on_key_and_operation():
+    key = bytes(range(16))
+    words = [Stream(k, n).take((8,), np.uint64).tobytes() for k, n in ((key, 0), (key, 1), (key[::-1], 0))]
+    assert len(set(words)) == 3
+    split = Stream(key, 0)
+    assert split.take((3,), np.uint64).tobytes() + split.take((5,), np.uint64).tobytes() == words[0]
+
+
+def test_parties_that_run_different_operations_stop(trio):
+    gallery = np.zeros((64, 4), np.uint16)
+    shares = np.zeros((1, 2), np.uint32)
+
+    def work(i):
+        return trio.parties[i].refresh(gallery) if i == 1 else trio.parties[i].admit(shares, RULE, Role.PROBE)
+
+    with pytest.raises(OutOfStep):
+        trio.run(work)
+    for party in trio.parties:
+        with pytest.raises(SessionEnded):
+            party.admit(shares, RULE, Role.PROBE)
+
+
+@pytest.mark.parametrize("differing", ["live", "threshold"])
+def test_parties_that_disagree_on_what_is_public_stop(trio, differing):
+    gallery, probes = np.zeros((64, 4), np.uint16), np.zeros((1, 4), np.uint16)
+
+    def work(i):
+        live = np.array([1 if i == 2 and differing == "live" else 0], np.uint64)
+        threshold = np.array([-6 if i == 2 and differing == "threshold" else -5], np.int32)
+        return trio.parties[i].search(gallery, live, probes, threshold)
+
+    with pytest.raises(OutOfStep):
+        trio.run(work)
+
+
+def test_a_ripple_search_sends_31_bits_a_row_and_guardian(trio):
+    rows = 65_536
+    before = [(p.sent_bytes + f.sent_bytes) for p, f in zip(trio.previous, trio.following, strict=True)]
+    search_all(trio, rows)
+    after = [(p.sent_bytes + f.sent_bytes) for p, f in zip(trio.previous, trio.following, strict=True)]
+    headers, opening = 2 * (32 + 16), 8 + 2 * 8
+    assert [b - a for a, b in zip(before, after, strict=True)] == [rows * 31 // 8 + headers + opening] * 3
+
+
+def test_a_tree_search_sends_55_bits_a_row_in_ten_rounds_at_most(trio):
+    rows = 1024
+
+    def count():
+        return [
+            (p.sent_bytes + f.sent_bytes, p.sent_messages) for p, f in zip(trio.previous, trio.following, strict=True)
+        ]
+
+    before = count()
+    search_all(trio, rows)
+    sent = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, count(), strict=True)]
+    assert [s[0] for s in sent] == [rows * 55 // 8 + 2 * 48 + 24] * 3
+    assert max(s[1] for s in sent) <= 10
+
+
+def test_sizes_of_messages_do_not_depend_on_the_shares(trio):
+    rng = np.random.default_rng(1)
+    sizes = []
+    for _ in range(2):
+        for end in ends(trio):
+            end.received.clear()
+        gallery = rng.integers(0, 65536, (2048, 4), np.uint16)
+        probes = rng.integers(0, 65536, (1, 4), np.uint16)
+        live = np.full(32, ~np.uint64(0))
+        trio.run(lambda i: trio.parties[i].search(gallery, live, probes, np.array([-5], np.int32)))  # noqa: B023
+        sizes.append([[len(m) for m in end.received] for end in ends(trio)])
+    assert sizes[0] == sizes[1]
+
+
+def test_refreshed_shares_hold_the_same_rows_and_nothing_else_in_common(trio):
+    vectors = np.tile(np.array([[60, 20]]), (500, 1))
+    _, rows = trio.admit(vectors, RULE, Role.REFERENCE)
+    old = [r.copy() for r in rows]
+    trio.run(lambda i: trio.parties[i].refresh(rows[i]))
+    for i in range(3):
+        assert (old[i] == rows[i]).mean() < 0.02
+    recovered = trio.run(lambda i: trio.parties[i].recover(rows[i], 0))[0]
+    np.testing.assert_array_equal(recovered, rows[0])
+
+
+@pytest.mark.parametrize("lost_by", range(3))
+def test_a_lost_share_comes_back_and_each_helper_alone_sends_noise(trio, lost_by):
+    _, rows = trio.admit(np.tile(np.array([[60, 20]]), (4000, 1)), RULE, Role.REFERENCE)
+    for end in ends(trio):
+        end.received.clear()
+    given = [r if i != lost_by else np.zeros_like(r) for i, r in enumerate(rows)]
+    results = trio.run(lambda i: trio.parties[i].recover(given[i], lost_by))
+    np.testing.assert_array_equal(results[lost_by], rows[lost_by])
+    assert [results[(lost_by + k) % 3] for k in (1, 2)] == [None, None]
+    for end in (trio.previous[lost_by], trio.following[lost_by]):
+        part = np.frombuffer(end.received[-1], np.uint16)
+        assert len(np.unique(part)) > 10_000  # of 16,000 equal rows' words: masked, not repeated
