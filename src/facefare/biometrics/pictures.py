@@ -38,6 +38,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                     f"The picture has {picture.width} x {picture.height} pixels, more than "
                     f"{MAX_PIXELS // 1_000_000} million. Send a smaller one."
                 )
+            picture.verify()  # checksums, where the format has them; the picture must be opened anew after
+            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             upright = ImageOps.exif_transpose(picture.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError("The picture announces too many pixels. Send a smaller one.") from error

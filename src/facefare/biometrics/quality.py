@@ -33,7 +33,7 @@ class Quality:
     inter_eye_distance: pixels between the eye centres, divided by cos(yaw).
     eyes_open: the smaller distance of the lids over the distance from the eyes' middle to the chin.
     mouth_closed: the distance of the inner lips over the same; 0 is closed.
-    sharpness: standard deviation of the Laplacian over that of the luminance, in the face area.
+    sharpness: standard deviation of the Laplacian of Gaussian over that of the luminance, in the face area.
     luminance_mean, luminance_variance: of the face area, luminance in 0..1.
     under_exposure, over_exposure: share of the face area with luminance below 26 or above 246 of 255.
     illumination_uniformity: common part of the luminance histograms of the face's halves, 0..1.
@@ -68,11 +68,11 @@ class Hint(Enum):
 class QualityPolicy:
     """What a view must have; the defaults are for a gate. An enrolment asks for more (`ENROLMENT`)."""
 
-    min_inter_eye_distance: float = 30.0
+    min_inter_eye_distance: float = 36.0
     max_yaw: float = 30.0
     max_pitch: float = 25.0
     max_roll: float = 30.0
-    min_sharpness: float = 0.06
+    min_sharpness: float = 0.055
     min_luminance: float = 0.15
     max_under_exposure: float = 0.5
     max_over_exposure: float = 0.3
@@ -97,7 +97,7 @@ class QualityPolicy:
 
 GATE = QualityPolicy()
 ENROLMENT = QualityPolicy(
-    min_inter_eye_distance=45.0, min_sharpness=0.08, min_illumination_uniformity=0.25, min_eyes_open=0.03
+    min_inter_eye_distance=45.0, min_sharpness=0.075, min_illumination_uniformity=0.25, min_eyes_open=0.03
 )
 
 
@@ -135,7 +135,8 @@ def measure(face: FaceMesh, pose: HeadPose) -> Quality:
     histogram = np.bincount(area.reshape(-1), minlength=256) / area.size
     seen = histogram[histogram > 0]
     deviation = float(luminance.std())
-    laplacian = cv2.Laplacian(luminance, cv2.CV_32F)
+    # Smoothed first (a Laplacian of Gaussian), so that the noise of a dark sensor does not count as detail.
+    laplacian = cv2.Laplacian(cv2.GaussianBlur(luminance, (0, 0), 1.0), cv2.CV_32F)
     return Quality(
         inter_eye_distance=distance / max(float(np.cos(np.radians(pose.yaw))), 0.1),
         eyes_open=min(lids) / length,

@@ -28,6 +28,12 @@ def convert(source: bytes) -> bytes:
     return _Conversion(source).run()
 
 
+def same_padding(taken: int, given: int, stride: int, size: int) -> tuple[int, int]:
+    """Return the pixels before and after for TensorFlow's "same" padding: the odd one comes after."""
+    total = max((given - 1) * stride + size - taken, 0)
+    return total // 2, total - total // 2
+
+
 class _Conversion:
     def __init__(self, source: bytes):
         self.model = tflite.Model.GetRootAs(source, 0)
@@ -127,16 +133,13 @@ class _Conversion:
     def _window(
         self, source: int, output: int, options: tflite.Pool2DOptions, size: tuple[int, ...]
     ) -> dict[str, list[int]]:
-        """Strides and pads: "same" padding puts the odd pixel below and to the right."""
-        strides = [options.StrideH(), options.StrideW()]
-        pads = [0, 0]
+        strides = (options.StrideH(), options.StrideW())
         if options.Padding() == tflite.Padding.SAME:
-            for axis in (0, 1):
-                taken, given = self._shape(source)[1 + axis], self._shape(output)[1 + axis]
-                pads[axis] = max((given - 1) * strides[axis] + size[axis] - taken, 0)
-        before = [pad // 2 for pad in pads]
-        after = [pad - half for pad, half in zip(pads, before, strict=True)]
-        return {"strides": strides, "pads": before + after}
+            taken, given = self._shape(source)[1:3], self._shape(output)[1:3]
+            (top, bottom), (left, right) = map(same_padding, taken, given, strides, size)
+        else:
+            top = bottom = left = right = 0
+        return {"strides": list(strides), "pads": [top, left, bottom, right]}
 
     def _plain(self, operator: tflite.Operator, kind: Any) -> Any:
         """Read an operator's options, refusing an activation fused into it (these networks have none)."""

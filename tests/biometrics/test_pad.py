@@ -1,0 +1,62 @@
+import cv2
+import numpy as np
+import pytest
+
+from demo.faces import View
+from facefare.biometrics.pad import Direction, Turn, TurnCheck, parallax
+
+
+def held_up(frame, yaw):
+    """The frame as a print, turned by `yaw` degrees in front of the camera."""
+    height, width = frame.shape[:2]
+    focal, turn, middle = 1.5 * width, np.radians(yaw), np.array([width / 2, height / 2])
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    x, y = (corners - middle).T
+    depth = focal / (focal + x * np.sin(turn))
+    moved = np.column_stack([x * np.cos(turn) * depth, y * depth]) + middle
+    warp = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+    return cv2.warpPerspective(frame, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+@pytest.mark.parametrize("yaw", [-21, -18, 18, 21])
+def test_a_live_turn_has_depth(pipeline, request, sitter, yaw):
+    sitter = request.getfixturevalue(sitter)
+    before, after = (pipeline.observe(sitter.view(View(yaw=angle))) for angle in (0, yaw))
+    asked = Direction.LEFT if yaw > 0 else Direction.RIGHT
+    other = Direction.RIGHT if yaw > 0 else Direction.LEFT
+    assert TurnCheck(asked).judge(before, after) is Turn.LIVE
+    assert TurnCheck(other).judge(before, after) is Turn.WRONG_WAY
+
+
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+@pytest.mark.parametrize("yaw", [-40, -20, 20, 40])
+def test_a_turned_photo_is_never_live(pipeline, request, sitter, yaw):
+    frame = request.getfixturevalue(sitter).view(View())
+    before, after = pipeline.observe(frame), pipeline.observe(held_up(frame, yaw))
+    for direction in Direction:
+        assert TurnCheck(direction).judge(before, after) is not Turn.LIVE
+    assert parallax(before.landmarks, after.landmarks) < TurnCheck(Direction.LEFT).threshold
+
+
+def test_a_still_photo_is_a_turn_too_little(pipeline, collins):
+    before, after = (pipeline.observe(collins.view(View(), seed)) for seed in (0, 1))
+    assert TurnCheck(Direction.LEFT).judge(before, after) is Turn.TOO_LITTLE
+    assert parallax(before.landmarks, after.landmarks) < 0.01
+
+
+def test_landmarks_that_moved_as_a_plane_have_no_parallax(pipeline, astronaut):
+    points = pipeline.observe(astronaut).landmarks
+    warp = np.array([[0.9, 0.1, 20], [-0.05, 1.1, 3], [1e-4, 2e-4, 1]])
+    moved = points.copy()
+    moved[:, :2] = cv2.perspectiveTransform(points[None, :, :2].astype(np.float64), warp)[0]
+    assert parallax(points, moved) < 1e-4
+
+
+def test_landmarks_without_extent_have_no_parallax():
+    nothing = np.zeros((468, 3), np.float32)
+    assert parallax(nothing, nothing) == 0
+
+
+def test_the_direction_cannot_be_foreseen():
+    assert {TurnCheck.random().direction for _ in range(100)} == set(Direction)
