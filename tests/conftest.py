@@ -1,12 +1,25 @@
-"""A real PostgreSQL for every test that asks for one: started once, a fresh migrated database per test."""
+"""What several rooms' tests share: a real PostgreSQL (started once, a fresh database per test), fake guardians."""
 
 import itertools
+import os
+import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, make_url
 
+from facefare.guardian.errors import GuardianUnreachable, RefusalCode, Refused
+from facefare.guardian.messages import (
+    Confirmation,
+    EnrolPayload,
+    EnrolRequest,
+    Operation,
+    SearchPayload,
+    SearchRequest,
+)
 from facefare.ledger.database import embedded_postgres, make_engine
+from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.web.migrations import upgrade
 
 _numbers = itertools.count()
@@ -18,6 +31,8 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with embedded_postgres(tmp_path_factory.mktemp("postgres") / "data") as url:
         admin = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
+            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")  # no test cuts the power
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
             connection.exec_driver_sql("CREATE DATABASE pristine")
         migrated = make_engine(_database(url, "pristine"))
         upgrade(migrated)
@@ -53,3 +68,141 @@ def connection(engine: Engine) -> Iterator[Connection]:
     """A connection inside a transaction that is rolled back at the end."""
     with engine.connect() as connection:
         yield connection
+
+
+class FakeGuardians:
+    """Three guardians in one process that compare labels instead of faces: for tests of what is around them.
+
+    A "sealed share" is the label padded to a share's size. Faults are set by `down`, `refuse` and
+    `forget_confirmation`.
+    """
+
+    def __init__(self) -> None:
+        self.keys = [Ed25519PrivateKey.generate() for _ in range(3)]
+        self.rows: dict[str, dict[int, bytes]] = {}
+        self.paused: set[tuple[str, int]] = set()
+        self.versions: dict[str, int] = {}
+        self.down = False
+        self.refuse: RefusalCode | None = None
+        self.lose_answer = False  # the change is made, but its confirmations never arrive
+        self.searches = 0
+
+    async def search(self, request: SearchRequest, version: int) -> Answer:
+        self.searches += 1
+        self._check()
+        gallery = request.fields().gallery
+        if version != self.versions.get(gallery, 0):
+            raise Refused(RefusalCode.STALE_GALLERY_VERSION, "other version")
+        found = [
+            row
+            for row, label in self.rows.get(gallery, {}).items()
+            if label == request.sealed[0] and (gallery, row) not in self.paused
+        ]
+        return NoMatch() if not found else Match(found[0]) if len(found) == 1 else Several()
+
+    async def enrol(self, request: EnrolRequest, row: int, version: int) -> list[Confirmation]:
+        gallery = request.fields().gallery
+        rows = self.rows.setdefault(gallery, {})
+        label = request.sealed[0]
+        if rows.get(row) != label:
+            self._change(gallery, version)
+            rows[row] = label
+        return self._confirm(gallery, row, version, Operation.ENROL)
+
+    async def delete(self, gallery: str, row: int, version: int) -> list[Confirmation]:
+        if row in self.rows[gallery]:
+            self._change(gallery, version)
+            del self.rows[gallery][row]
+        return self._confirm(gallery, row, version, Operation.DELETE)
+
+    async def pause(self, gallery: str, row: int, version: int) -> list[Confirmation]:
+        if (gallery, row) not in self.paused:
+            self._change(gallery, version)
+            self.paused.add((gallery, row))
+        return self._confirm(gallery, row, version, Operation.PAUSE)
+
+    async def resume(self, gallery: str, row: int, version: int) -> list[Confirmation]:
+        if (gallery, row) in self.paused:
+            self._change(gallery, version)
+            self.paused.remove((gallery, row))
+        return self._confirm(gallery, row, version, Operation.RESUME)
+
+    def _check(self) -> None:
+        if self.down:
+            raise GuardianUnreachable(1)
+        if self.refuse is not None:
+            raise Refused(self.refuse, "as the test asked")
+
+    def _change(self, gallery: str, version: int) -> None:
+        self._check()
+        if version != self.versions.get(gallery, 0):
+            raise Refused(RefusalCode.STALE_GALLERY_VERSION, "other version")
+        self.versions[gallery] = version + 1
+
+    def _confirm(self, gallery: str, row: int, version: int, operation: Operation) -> list[Confirmation]:
+        if self.lose_answer:
+            raise GuardianUnreachable(2)
+        return [
+            Confirmation.sign(
+                key,
+                gallery=gallery,
+                row=row,
+                count=1,
+                version=version + 1,
+                operation=operation,
+                time=time.time_ns() // 1_000_000,
+                guardian=index,
+            )
+            for index, key in enumerate(self.keys)
+        ]
+
+
+def _sealed(label: str) -> tuple[bytes, bytes, bytes]:
+    share = label.encode().ljust(64, b".")
+    return share, share, share
+
+
+class Requests:
+    """Makes what terminals and stations sign, with a label in place of a face."""
+
+    def __init__(self) -> None:
+        self.terminal_key = Ed25519PrivateKey.generate()
+        self.station_key = Ed25519PrivateKey.generate()
+
+    def search(
+        self, label: str, *, terminal: str = "trm_gate", gallery: str = "gal_town", query_id: bytes | None = None
+    ) -> SearchRequest:
+        payload = SearchPayload(
+            v=1,
+            gallery=gallery,
+            terminal=terminal,
+            purpose="payment",
+            query_id=query_id or os.urandom(16),
+            issued_at=time.time_ns() // 1_000_000,
+            sealed_sha256=(bytes(32), bytes(32), bytes(32)),
+        ).to_bytes()
+        return SearchRequest(payload, self.terminal_key.sign(payload), _sealed(label))
+
+    def enrolment(
+        self, label: str, consent_sha256: bytes, *, station: str = "stn_desk", gallery: str = "gal_town"
+    ) -> EnrolRequest:
+        payload = EnrolPayload(
+            v=1,
+            gallery=gallery,
+            station=station,
+            consent_sha256=consent_sha256,
+            enrolment_id=os.urandom(16),
+            issued_at=time.time_ns() // 1_000_000,
+            sealed_sha256=(bytes(32), bytes(32), bytes(32)),
+        ).to_bytes()
+        return EnrolRequest(payload, self.station_key.sign(payload), _sealed(label))
+
+
+@pytest.fixture
+def guardians() -> FakeGuardians:
+    return FakeGuardians()
+
+
+@pytest.fixture
+def requests() -> Requests:
+    return Requests()

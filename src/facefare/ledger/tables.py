@@ -45,9 +45,7 @@ account = Table(
     UniqueConstraint("id", "currency"),
     CheckConstraint("kind IN ('asset', 'liability', 'income', 'expense')", name="account_kind_known"),
     CheckConstraint("currency ~ '^[A-Z]{3}$'", name="account_currency_is_a_code"),
-    CheckConstraint(
-        "floor IS NULL OR credits_posted - debits_posted - debits_pending >= floor", name="floor_kept"
-    ),
+    CheckConstraint("floor IS NULL OR credits_posted - debits_posted - debits_pending >= floor", name="floor_kept"),
     CheckConstraint("debits_pending >= 0 AND credits_pending >= 0", name="pending_never_negative"),
 )
 
@@ -71,9 +69,7 @@ transfer = Table(
     CheckConstraint("kind IN ('posted', 'hold', 'capture', 'void', 'expiry')", name="transfer_kind_known"),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("debit_account <> credit_account", name="two_accounts"),
-    CheckConstraint(
-        "(kind IN ('capture', 'void', 'expiry')) = (hold_id IS NOT NULL)", name="only_endings_name_a_hold"
-    ),
+    CheckConstraint("(kind IN ('capture', 'void', 'expiry')) = (hold_id IS NOT NULL)", name="only_endings_name_a_hold"),
     CheckConstraint("reverses_id IS NULL OR kind = 'posted'", name="only_posted_transfers_reverse"),
     CheckConstraint("(kind = 'hold') = (expires_at IS NOT NULL)", name="only_holds_expire"),
     CheckConstraint("expires_at <= created_at + interval '31 days'", name="holds_last_a_month_at_most"),

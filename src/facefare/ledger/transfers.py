@@ -78,9 +78,7 @@ class Transfer:
         return self._ending(id, "void", self.amount)
 
     def _ending(self, id: str, kind: str, amount: int) -> "Transfer":
-        return Transfer(
-            id, kind, self.debit_account, self.credit_account, self.currency, amount, self.reason, self.id
-        )
+        return Transfer(id, kind, self.debit_account, self.credit_account, self.currency, amount, self.reason, self.id)
 
 
 _COLUMNS = (
@@ -185,9 +183,7 @@ def _raise_ours(error: DBAPIError) -> NoReturn:
                 raise InsufficientFunds("There is not enough money in the account.") from error
             case "23505", "hold_ends_once":
                 raise HoldEnded("The hold was captured, voided or expired before.") from error
-            case "23503", (
-                "fk_ledger_transfer_debit_account_currency" | "fk_ledger_transfer_credit_account_currency"
-            ):
+            case "23503", ("fk_ledger_transfer_debit_account_currency" | "fk_ledger_transfer_credit_account_currency"):
                 raise UnknownAccount("One of the accounts does not exist in this currency.") from error
             case (("23514" | "23503" | "FF001"), _):
                 raise InvalidTransfer(original.diag.message_primary or "The ledger refused it.") from error

@@ -82,9 +82,7 @@ class Finding:
 def verify(engine: Engine, *, examples: int = 10) -> list[Finding]:
     """Check every invariant on one snapshot; an empty list means that the books are in order."""
     findings = []
-    with engine.connect().execution_options(
-        isolation_level="REPEATABLE READ", postgresql_readonly=True
-    ) as connection:
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection:
         for name, query in INVARIANTS.items():
             if broken := _broken(connection, query, examples):
                 findings.append(Finding(name, broken))

@@ -1,0 +1,237 @@
+"""A typed client of the wallet's HTTP API, for terminals, enrolment stations and payers.
+
+Terminals sign every request: HTTP Message Signatures (RFC 9421) with Ed25519 over method, path, query and
+Content-Digest (RFC 9530), with a time and a nonce, so a request can be neither altered nor replayed.
+"""
+
+import base64
+import hashlib
+import secrets
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SIGNATURE_LABEL = "facefare"
+SIGNED_COMPONENTS = '("@method" "@path" "@query" "content-digest")'
+
+
+class ApiError(Exception):
+    """The wallet answered with a problem (RFC 9457); `code` is the last part of its `type`."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class Unreachable(ApiError):
+    """The wallet did not answer."""
+
+    def __init__(self, error: httpx.TransportError) -> None:
+        super().__init__(0, "unreachable", f"The wallet did not answer: {type(error).__name__}.")
+
+
+def content_digest(body: bytes) -> str:
+    """The Content-Digest header of `body` (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def signature_base(method: str, path: str, query: str, digest: str, parameters: str) -> bytes:
+    """The bytes that are signed (RFC 9421, section 2.5); `query` without its question mark."""
+    return (
+        f'"@method": {method}\n"@path": {path}\n"@query": ?{query}\n"content-digest": {digest}\n'
+        f'"@signature-params": {parameters}'
+    ).encode()
+
+
+class TerminalAuth(httpx.Auth):
+    """Signs each request with the terminal's registered key."""
+
+    requires_request_body = True
+
+    def __init__(self, terminal_id: str, key: Ed25519PrivateKey) -> None:
+        self._terminal_id = terminal_id
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add Content-Digest, Signature-Input and Signature."""
+        digest = content_digest(request.content)
+        parameters = (
+            f'{SIGNED_COMPONENTS};created={int(time.time())};nonce="{secrets.token_urlsafe(16)}"'
+            f';keyid="{self._terminal_id}";alg="ed25519"'
+        )
+        base = signature_base(
+            request.method,
+            request.url.raw_path.partition(b"?")[0].decode("ascii"),
+            request.url.query.decode("ascii"),
+            digest,
+            parameters,
+        )
+        request.headers["Content-Digest"] = digest
+        request.headers["Signature-Input"] = f"{SIGNATURE_LABEL}={parameters}"
+        request.headers["Signature"] = f"{SIGNATURE_LABEL}=:{base64.b64encode(self._key.sign(base)).decode()}:"
+        yield request
+
+
+class PayerAuth(httpx.Auth):
+    """Sends a payer's bearer token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the Authorization header."""
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+@dataclass(frozen=True)
+class AttemptReply:
+    """What the gate does: open on `accepted` and `already_paid` only; amounts in minor units."""
+
+    outcome: str
+    reason: str | None
+    amount: int
+    currency: str
+    payment_intent: str
+    receipt: str | None
+
+    @property
+    def opens(self) -> bool:
+        """Whether the person may pass."""
+        return self.outcome in ("accepted", "already_paid")
+
+
+@dataclass(frozen=True)
+class Face:
+    """A payer's face in one gallery: pending, active, paused or deleted, and who confirmed the last change."""
+
+    id: str
+    gallery: str
+    state: str
+    confirmed_by: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A payer's own view: money in minor units."""
+
+    id: str
+    currency: str
+    available: int
+    on_hold: int
+    faces: tuple[Face, ...]
+
+
+class _Client:
+    def __init__(self, http: httpx.Client, auth: httpx.Auth | None = None) -> None:
+        self._http = http
+        self._auth = auth
+
+    def _call(self, method: str, path: str, json: object = None, headers: dict[str, str] | None = None) -> Any:
+        try:
+            response = self._http.request(method, path, json=json, headers=headers, auth=self._auth)
+        except httpx.TransportError as error:
+            raise Unreachable(error) from error
+        if response.is_success:
+            return response.json()
+        try:
+            problem = response.json()
+            code, detail = problem["type"].rpartition(":")[2], problem["detail"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            code, detail = "no-problem-details", f"The wallet answered {response.status_code}."
+        raise ApiError(response.status_code, code, detail)
+
+
+class TerminalClient(_Client):
+    """What a gate or till does; `http` has the wallet's base URL. Methods raise ApiError, Unreachable."""
+
+    def __init__(self, http: httpx.Client, terminal_id: str, key: Ed25519PrivateKey) -> None:
+        super().__init__(http, TerminalAuth(terminal_id, key))
+
+    def attempt(self, *, amount: int, currency: str, search: bytes) -> AttemptReply:
+        """Ask for `amount` minor units from whoever the sealed search (SearchRequest bytes) finds.
+
+        The same search sent again is the same payment and gets the same reply.
+        """
+        body = {"amount": amount, "currency": currency, "search": base64.b64encode(search).decode()}
+        return AttemptReply(**self._call("POST", "/v1/attempts", body))
+
+
+class StationClient(_Client):
+    """What an enrolment station does; its request is signed in itself. Raises ApiError, Unreachable."""
+
+    def enrol(self, request: bytes) -> Face | None:
+        """Bring a sealed enrolment (EnrolRequest bytes); None for synthetic references of a demo."""
+        reply = self._call("POST", "/v1/enrolments", {"request": base64.b64encode(request).decode()})
+        return None if reply["face"] is None else _face(reply["face"])
+
+
+class PayerClient(_Client):
+    """What a payer does with the own account. Methods raise ApiError, Unreachable."""
+
+    def __init__(self, http: httpx.Client, token: str) -> None:
+        super().__init__(http, PayerAuth(token))
+
+    @classmethod
+    def register(cls, http: httpx.Client, currency: str) -> tuple["PayerClient", str]:
+        """A new payer, and the token that is shown this once."""
+        token: str = _Client(http)._call("POST", "/v1/payers", {"currency": currency})["token"]
+        return cls(http, token), token
+
+    def account(self) -> Account:
+        """The balance and the faces."""
+        reply = self._call("GET", "/v1/payers/me")
+        return Account(**{**reply, "faces": tuple(_face(face) for face in reply["faces"])})
+
+    def consent(self, notice_version: str) -> tuple[str, bytes]:
+        """Agree to pay by face; the signed receipt and its SHA-256 (what the station signs)."""
+        reply = self._call("POST", "/v1/payers/me/consents", {"notice_version": notice_version})
+        return reply["receipt"], bytes.fromhex(reply["receipt_sha256"])
+
+    def top_up(self, amount: int, idempotency_key: str) -> dict[str, Any]:
+        """Credit `amount` minor units of test money once for the key; the receipt."""
+        reply: dict[str, Any] = self._call(
+            "POST", "/v1/payers/me/top_ups", {"amount": amount}, {"Idempotency-Key": idempotency_key}
+        )
+        return reply
+
+    def receipt(self, receipt_id: str) -> dict[str, Any]:
+        """One receipt."""
+        reply: dict[str, Any] = self._call("GET", f"/v1/payers/me/receipts/{receipt_id}")
+        return reply
+
+    def payments(self) -> list[dict[str, Any]]:
+        """The newest payments."""
+        reply: list[dict[str, Any]] = self._call("GET", "/v1/payers/me/payments")["data"]
+        return reply
+
+    def access_log(self) -> list[dict[str, Any]]:
+        """The newest uses of the payer's face."""
+        reply: list[dict[str, Any]] = self._call("GET", "/v1/payers/me/access_log")["data"]
+        return reply
+
+    def pause_face(self) -> tuple[Face, ...]:
+        """Stop all payments by face until resumed; confirmed by all three guardians on return."""
+        return _faces(self._call("POST", "/v1/payers/me/face/pause"))
+
+    def resume_face(self) -> tuple[Face, ...]:
+        """Pay by face again."""
+        return _faces(self._call("POST", "/v1/payers/me/face/resume"))
+
+    def delete_face(self) -> tuple[Face, ...]:
+        """Withdraw consent and erase the face; confirmed by all three guardians on return."""
+        return _faces(self._call("DELETE", "/v1/payers/me/face"))
+
+
+def _face(reply: dict[str, Any]) -> Face:
+    return Face(**{**reply, "confirmed_by": tuple(reply["confirmed_by"])})
+
+
+def _faces(reply: dict[str, Any]) -> tuple[Face, ...]:
+    return tuple(_face(face) for face in reply["faces"])

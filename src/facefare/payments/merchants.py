@@ -1,0 +1,84 @@
+"""Merchants and the terminals that take payments for them."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from facefare.ledger import Account, Kind, open_account
+from facefare.ledger.ids import new_id
+from facefare.payments import tables
+from facefare.payments.errors import TerminalExists, UnknownMerchant, UnknownTerminal
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A gate or till: where it stands, whom it takes money for, its raw Ed25519 key (32 bytes)."""
+
+    id: str
+    merchant_id: str
+    place: str
+    public_key: bytes
+
+
+def register_merchant(connection: Connection, name: str) -> str:
+    """A new merchant's id."""
+    id = new_id("mer")
+    connection.execute(insert(tables.merchant).values(id=id, name=name))
+    return id
+
+
+def account_of(connection: Connection, merchant_id: str, currency: str) -> str:
+    """The ledger account of what is owed to the merchant in this currency, opened where it is new."""
+    id = f"acc_{merchant_id}_{currency}"
+    open_account(connection, Account(id, currency, Kind.LIABILITY, floor=None))
+    return id
+
+
+def register_terminal(connection: Connection, terminal: Terminal) -> None:
+    """Let the terminal ask for payments; raises UnknownMerchant, TerminalExists."""
+    known = select(tables.merchant.c.id).where(tables.merchant.c.id == terminal.merchant_id)
+    if connection.execute(known).one_or_none() is None:
+        raise UnknownMerchant(f"There is no merchant {terminal.merchant_id}.")
+    try:
+        connection.execute(insert(tables.terminal).values(**vars(terminal)))
+    except IntegrityError as error:
+        raise TerminalExists(f"Terminal {terminal.id} is registered already; revoke it first.") from error
+
+
+def revoke_terminal(connection: Connection, terminal_id: str) -> None:
+    """Refuse everything that the terminal asks from now on."""
+    connection.execute(update(tables.terminal).where(tables.terminal.c.id == terminal_id).values(revoked_at=func.now()))
+
+
+def terminal(connection: Connection, terminal_id: str) -> Terminal:
+    """The terminal; raises UnknownTerminal where it was never registered or was revoked."""
+    columns = tables.terminal.c
+    row = connection.execute(
+        select(tables.terminal).where(columns.id == terminal_id, columns.revoked_at.is_(None))
+    ).one_or_none()
+    if row is None:
+        raise UnknownTerminal("This terminal is not registered, or was revoked.")
+    return Terminal(row.id, row.merchant_id, row.place, row.public_key)
+
+
+def take_nonce(connection: Connection, terminal_id: str, nonce: str) -> bool:
+    """Whether the terminal never sent this nonce before; it is remembered."""
+    taken = connection.execute(
+        upsert(tables.terminal_nonce)
+        .values(terminal_id=terminal_id, nonce=nonce)
+        .on_conflict_do_nothing()
+        .returning(tables.terminal_nonce.c.nonce)
+    )
+    return taken.one_or_none() is not None
+
+
+def forget_nonces(connection: Connection, *, older_than_seconds: int) -> int:
+    """Drop nonces whose requests would be stale anyway; returns how many."""
+    return connection.execute(
+        tables.terminal_nonce.delete().where(
+            tables.terminal_nonce.c.seen_at
+            < func.now() - text("make_interval(secs => :seconds)").bindparams(seconds=older_than_seconds)
+        )
+    ).rowcount

@@ -1,0 +1,93 @@
+"""The payments' tables as SQLAlchemy sees them."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+    text,
+)
+
+from facefare.ledger.tables import metadata
+
+
+def _at(name: str = "created_at") -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+merchant = Table(
+    "merchant",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    _at(),
+)
+
+terminal = Table(
+    "terminal",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("merchant_id", Text, ForeignKey("merchant.id"), nullable=False),
+    Column("place", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    _at(),
+    Column("revoked_at", DateTime(timezone=True)),
+)
+
+terminal_nonce = Table(
+    "terminal_nonce",
+    metadata,
+    Column("terminal_id", Text, ForeignKey("terminal.id"), primary_key=True),
+    Column("nonce", Text, primary_key=True),
+    _at("seen_at"),
+    Index("terminal_nonce_seen_at", "seen_at"),
+)
+
+intent = Table(
+    "payment_intent",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("merchant_id", Text, ForeignKey("merchant.id"), nullable=False),
+    Column("terminal_id", Text, ForeignKey("terminal.id"), nullable=False),
+    Column("place", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("payer_id", Text, ForeignKey("payer.id")),
+    Column("query_id", LargeBinary, nullable=False, unique=True),
+    Column("request_sha256", LargeBinary, nullable=False),
+    Column("already_paid_by", Text, ForeignKey("payment_intent.id")),
+    _at(),
+    Column("decided_at", DateTime(timezone=True)),
+    CheckConstraint("amount > 0", name="intent_amount_positive"),
+    CheckConstraint(
+        "state IN ('requires_identification', 'processing', 'requires_capture', 'succeeded', 'refused', 'canceled')",
+        name="intent_state_known",
+    ),
+    CheckConstraint("(state IN ('succeeded', 'requires_capture')) <= (payer_id IS NOT NULL)", name="paid_by_somebody"),
+    Index("intent_of_payer", "payer_id", "id", postgresql_where=text("payer_id IS NOT NULL")),
+)
+
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("payer_id", Text, ForeignKey("payer.id"), nullable=False),
+    Column("intent_id", Text, ForeignKey("payment_intent.id")),
+    Column("transfer_id", Text, ForeignKey("ledger_transfer.id"), nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("place", Text),
+    Column("balance_after", BigInteger, nullable=False),
+    _at("at"),
+    CheckConstraint("kind IN ('payment', 'refund', 'top_up')", name="receipt_kind_known"),
+    Index("receipt_of_payer", "payer_id", "id"),
+)

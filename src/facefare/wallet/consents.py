@@ -1,0 +1,187 @@
+"""Consent, given once for one purpose, and the signed receipt that proves what was agreed to.
+
+The receipt has the structure of ISO/IEC TS 27560:2023 and is a JWS (RFC 7515, compact, EdDSA as in
+RFC 8037), so the payer can verify it with the operator's public key alone. The enrolment station signs the
+SHA-256 of exactly these bytes, which ties a face's row to the consent it rests on.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy import Connection, insert, select, update
+
+from facefare.ledger.ids import new_id
+from facefare.wallet import tables
+from facefare.wallet.errors import UnknownConsent, WalletError
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the payer was shown before agreeing."""
+
+    version: str
+    language: str
+    url: str
+    operator: str
+    contact: str
+    retention_days: int
+
+
+@dataclass(frozen=True)
+class Consent:
+    """A consent in force; `receipt_sha256` (32 bytes) is what the enrolment station signs."""
+
+    id: str
+    payer_id: str
+    receipt: str
+    receipt_sha256: bytes
+
+
+def give(connection: Connection, payer_id: str, notice: Notice, key: Ed25519PrivateKey) -> Consent:
+    """Record that the payer agreed to pay by face under `notice`, and sign the receipt."""
+    id, now = new_id("con"), datetime.now(UTC)
+    receipt = _signed(_record(id, payer_id, notice, now), key)
+    consent = Consent(id, payer_id, receipt, hashlib.sha256(receipt.encode()).digest())
+    connection.execute(
+        insert(tables.consent).values(
+            id=id,
+            payer_id=payer_id,
+            notice_version=notice.version,
+            receipt=receipt,
+            receipt_sha256=consent.receipt_sha256,
+            given_at=now,
+        )
+    )
+    return consent
+
+
+def in_force(connection: Connection, receipt_sha256: bytes) -> Consent:
+    """The consent with this receipt; raises UnknownConsent where there is none or it was withdrawn."""
+    columns = tables.consent.c
+    row = connection.execute(
+        select(tables.consent)
+        .where(columns.receipt_sha256 == receipt_sha256, columns.withdrawn_at.is_(None))
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise UnknownConsent("No consent in force has this receipt; ask the payer to agree again.")
+    return Consent(row.id, row.payer_id, row.receipt, row.receipt_sha256)
+
+
+def of_payer(connection: Connection, payer_id: str) -> list[Consent]:
+    """The payer's consents in force, oldest first."""
+    columns = tables.consent.c
+    rows = connection.execute(
+        select(tables.consent).where(columns.payer_id == payer_id, columns.withdrawn_at.is_(None)).order_by(columns.id)
+    )
+    return [Consent(row.id, row.payer_id, row.receipt, row.receipt_sha256) for row in rows]
+
+
+def withdraw(connection: Connection, payer_id: str) -> None:
+    """Withdraw all consents of the payer; their faces must be deleted by the caller."""
+    columns = tables.consent.c
+    connection.execute(
+        update(tables.consent)
+        .where(columns.payer_id == payer_id, columns.withdrawn_at.is_(None))
+        .values(withdrawn_at=datetime.now(UTC))
+    )
+
+
+def verified(receipt: str, key: Ed25519PublicKey) -> dict[str, object]:
+    """The record inside a receipt; raises WalletError unless `key` signed it."""
+    try:
+        header, payload, signature = receipt.split(".")
+        key.verify(_unpacked(signature), f"{header}.{payload}".encode())
+        if json.loads(_unpacked(header)).get("alg") != "EdDSA":
+            raise ValueError
+        record: dict[str, object] = json.loads(_unpacked(payload))
+    except (ValueError, InvalidSignature) as error:
+        raise WalletError("This is not a receipt signed by this operator.") from error
+    return record
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """The key's JWK thumbprint (RFC 7638, RFC 8037)."""
+    canonical = json.dumps(
+        {"crv": "Ed25519", "kty": "OKP", "x": _packed(key.public_bytes_raw())}, separators=(",", ":")
+    )
+    return _packed(hashlib.sha256(canonical.encode()).digest())
+
+
+def jwk(key: Ed25519PublicKey) -> dict[str, str]:
+    """The public key that verifies receipts, as a JWK (RFC 8037)."""
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": _packed(key.public_bytes_raw()),
+        "kid": key_id(key),
+        "alg": "EdDSA",
+        "use": "sig",
+    }
+
+
+def _record(id: str, payer_id: str, notice: Notice, now: datetime) -> dict[str, object]:
+    """ISO/IEC TS 27560:2023, clause 6: metadata, processing, parties, event."""
+    return {
+        "schema_version": "ISO/IEC TS 27560:2023",
+        "record_id": id,
+        "pii_principal_id": payer_id,
+        "pii_processing": {
+            "privacy_notice": notice.url,
+            "privacy_notice_version": notice.version,
+            "language": notice.language,
+            "purposes": [
+                {
+                    "purpose": "payment",
+                    "purpose_description": "Recognise you at a gate or till where you look at the camera"
+                    " to pay, and charge your account.",
+                    "lawful_basis": "explicit consent, GDPR Article 9(2)(a)",
+                    "pii_information": [
+                        {
+                            "pii_type": "face template, split into three shares",
+                            "sensitive_pii_category": "biometric data",
+                            "pii_optional": True,
+                        }
+                    ],
+                    "pii_controllers": ["operator"],
+                    "collection_method": "camera of an enrolment station, after a liveness check",
+                    "processing_method": "secret-shared comparison by three guardians; no one of them can"
+                    " see a face, and none learns who matched",
+                    "retention_period": f"P{notice.retention_days}D after the last payment, or until"
+                    " deletion by you, whichever is sooner",
+                    "withdrawal_method": "DELETE /v1/payers/me/face, or the button in the app",
+                    "recipient_third_parties": ["guardian 0", "guardian 1", "guardian 2"],
+                }
+            ],
+        },
+        "party_identification": [
+            {
+                "party_id": "operator",
+                "party_name": notice.operator,
+                "party_role": "PII controller",
+                "party_contact": notice.contact,
+            }
+        ],
+        "event": {"event_time": now.isoformat(), "event_type": "explicit consent", "event_state": "given"},
+    }
+
+
+def _signed(record: dict[str, object], key: Ed25519PrivateKey) -> str:
+    header = {"alg": "EdDSA", "kid": key_id(key.public_key()), "typ": "consent-receipt+jws"}
+    signing_input = ".".join(
+        _packed(json.dumps(part, separators=(",", ":"), ensure_ascii=False).encode()) for part in (header, record)
+    )
+    return f"{signing_input}.{_packed(key.sign(signing_input.encode()))}"
+
+
+def _packed(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

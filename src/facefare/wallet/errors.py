@@ -1,0 +1,58 @@
+"""What can go wrong with payers, consents and faces.
+
+WalletError
+├── NotAuthenticated     no such token
+├── UnknownPayer
+├── UnknownConsent       the enrolment names no consent that is in force
+├── UnknownStation
+├── UnknownGallery
+├── InvalidEnrolment     the station's request is not well formed or not signed by its key
+├── AlreadyEnrolled
+├── NotEnrolled
+├── GalleryBusy          another change of the gallery has not been confirmed yet
+└── ChangeUnconfirmed    not all three guardians confirmed; it is tried again
+"""
+
+
+class WalletError(Exception):
+    """Base of this room's errors."""
+
+
+class NotAuthenticated(WalletError):
+    """The token is missing or not known."""
+
+
+class UnknownPayer(WalletError):
+    """No such payer."""
+
+
+class UnknownConsent(WalletError):
+    """No consent in force with this hash."""
+
+
+class UnknownStation(WalletError):
+    """No such enrolment station, or it was revoked."""
+
+
+class UnknownGallery(WalletError):
+    """No such gallery in this wallet."""
+
+
+class InvalidEnrolment(WalletError):
+    """The station's request is not well formed or not signed by its key."""
+
+
+class AlreadyEnrolled(WalletError):
+    """The payer has a face in this gallery already."""
+
+
+class NotEnrolled(WalletError):
+    """The payer has no face here in the state that the change needs."""
+
+
+class GalleryBusy(WalletError):
+    """Another change of the gallery has not been confirmed yet; try again."""
+
+
+class ChangeUnconfirmed(WalletError):
+    """Not all three guardians confirmed the change; the wallet tries again by itself."""

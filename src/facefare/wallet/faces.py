@@ -1,0 +1,382 @@
+"""Which row of which gallery is whose, and the changes that three guardians must confirm.
+
+A change is written down as pending, carried to the guardians, and written down as confirmed with their
+three signed confirmations; a crash in between leaves it pending, and it is carried again before anything
+else. A gallery has at most one pending change (the database sees to it), so versions follow each other:
+every change is based on the version before it. The sealed request is erased when the change ends.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from facefare.guardian.errors import GuardianError, RefusalCode, Refused
+from facefare.guardian.messages import Confirmation, EnrolRequest, Operation
+from facefare.ledger.ids import new_id
+from facefare.wallet import consents, stations, tables
+from facefare.wallet.errors import (
+    AlreadyEnrolled,
+    ChangeUnconfirmed,
+    GalleryBusy,
+    InvalidEnrolment,
+    NotEnrolled,
+    UnknownGallery,
+)
+
+SYNTHETIC = bytes(32)
+"""In place of a consent's hash: references of nobody, let into galleries made as demo only."""
+
+
+class GalleryKeepers(Protocol):
+    """The three guardians, as far as changes of a gallery go; each call returns all three confirmations."""
+
+    async def enrol(self, request: EnrolRequest, row: int, version: int) -> Sequence[Confirmation]:
+        """Fill rows from `row` on, based on `version`."""
+
+    async def delete(self, gallery: str, row: int, version: int) -> Sequence[Confirmation]:
+        """Erase a row."""
+
+    async def pause(self, gallery: str, row: int, version: int) -> Sequence[Confirmation]:
+        """Leave a row out of searches."""
+
+    async def resume(self, gallery: str, row: int, version: int) -> Sequence[Confirmation]:
+        """Take a paused row back into searches."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A payer's face in one gallery: pending, active, paused or deleted."""
+
+    id: str
+    payer_id: str
+    gallery_id: str
+    row: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a gallery's rows, based on `base_version`; `face_id` is none for synthetic references."""
+
+    id: str
+    gallery_id: str
+    operation: Operation
+    row: int
+    base_version: int
+    face_id: str | None
+
+
+# --- galleries ---
+
+
+def open_gallery(connection: Connection, gallery_id: str, *, kind: str, version: int = 0, next_row: int = 0) -> None:
+    """Know a gallery that the guardians have, as it stands there; opening it again does nothing."""
+    connection.execute(
+        upsert(tables.gallery)
+        .values(id=gallery_id, kind=kind, version=version, next_row=next_row)
+        .on_conflict_do_nothing(index_elements=["id"])
+    )
+
+
+def version_of(connection: Connection, gallery_id: str) -> int:
+    """The version that a search must name; raises UnknownGallery."""
+    version = connection.execute(
+        select(tables.gallery.c.version).where(tables.gallery.c.id == gallery_id)
+    ).scalar_one_or_none()
+    if version is None:
+        raise UnknownGallery(f"This wallet has no gallery {gallery_id}.")
+    return int(version)
+
+
+# --- whose row ---
+
+
+def active_at(connection: Connection, gallery_id: str, row: int) -> Face | None:
+    """The active face in this row, if any."""
+    columns = tables.face.c
+    found = connection.execute(
+        select(tables.face).where(columns.gallery_id == gallery_id, columns.row == row, columns.state == "active")
+    ).one_or_none()
+    return None if found is None else _face(found)
+
+
+def of_payer(connection: Connection, payer_id: str) -> list[Face]:
+    """The payer's faces that are not deleted."""
+    columns = tables.face.c
+    rows = connection.execute(
+        select(tables.face).where(columns.payer_id == payer_id, columns.state != "deleted").order_by(columns.id)
+    )
+    return [_face(row) for row in rows]
+
+
+def confirmations_of(connection: Connection, face_id: str) -> list[Confirmation]:
+    """All the guardians' signed confirmations about this face, oldest change first."""
+    rows = connection.execute(
+        select(tables.confirmation.c.payload, tables.confirmation.c.signature)
+        .join(tables.change, tables.change.c.id == tables.confirmation.c.change_id)
+        .where(tables.change.c.face_id == face_id)
+        .order_by(tables.change.c.id, tables.confirmation.c.guardian)
+    )
+    return [Confirmation(payload=row.payload, signature=row.signature) for row in rows]
+
+
+# --- changes ---
+
+
+class Changes:
+    """Carries changes of galleries to the guardians, one at a time for each gallery."""
+
+    def __init__(self, engine: Engine, guardians: GalleryKeepers) -> None:
+        self._engine = engine
+        self._guardians = guardians
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def enrol(self, request: EnrolRequest) -> Face | None:
+        """Enrol what a station brought; the payer's active face, or None for synthetic references.
+
+        Raises InvalidEnrolment, UnknownStation, UnknownConsent, UnknownGallery, AlreadyEnrolled,
+        GalleryBusy, ChangeUnconfirmed.
+        """
+        try:
+            gallery_id = request.fields().gallery
+        except GuardianError as error:
+            raise InvalidEnrolment(str(error)) from error
+        async with self._turn(gallery_id):
+            await self._finish_pending(gallery_id)
+            change = await asyncio.to_thread(self._begin_enrolment, request)
+            await self._carry(change, request)
+            return await asyncio.to_thread(self._face_of, change)
+
+    async def alter(self, payer_id: str, operation: Operation) -> list[Face]:
+        """Pause, resume or delete the payer's faces in all galleries; returns them as they are now.
+
+        Raises NotEnrolled where no face is in a state that allows it, GalleryBusy, ChangeUnconfirmed.
+        """
+        faces = await asyncio.to_thread(self._alterable, payer_id, operation)
+        altered = []
+        for face in faces:
+            async with self._turn(face.gallery_id):
+                await self._finish_pending(face.gallery_id)
+                change = await asyncio.to_thread(self._begin, face, operation)
+                await self._carry(change, None)
+                altered.append(await asyncio.to_thread(self._face_of, change))
+        return [face for face in altered if face is not None]
+
+    async def finish_all_pending(self) -> None:
+        """Carry again whatever is pending in any gallery; raises what `alter` raises."""
+        for gallery_id in await asyncio.to_thread(self._pending_galleries):
+            async with self._turn(gallery_id):
+                await self._finish_pending(gallery_id)
+
+    def _turn(self, gallery_id: str) -> asyncio.Lock:
+        return self._turns.setdefault(gallery_id, asyncio.Lock())
+
+    async def _finish_pending(self, gallery_id: str) -> None:
+        """Carry again what a crash or an absent guardian left pending."""
+        pending = await asyncio.to_thread(self._pending, gallery_id)
+        if pending is not None:
+            await self._carry(*pending)
+
+    async def _carry(self, change: Change, request: EnrolRequest | None) -> None:
+        try:
+            match change.operation:
+                case Operation.ENROL:
+                    if request is None:
+                        raise InvalidEnrolment("The sealed request of a pending enrolment is missing.")
+                    confirmations = await self._guardians.enrol(request, change.row, change.base_version)
+                case Operation.DELETE:
+                    confirmations = await self._guardians.delete(change.gallery_id, change.row, change.base_version)
+                case Operation.PAUSE:
+                    confirmations = await self._guardians.pause(change.gallery_id, change.row, change.base_version)
+                case Operation.RESUME:
+                    confirmations = await self._guardians.resume(change.gallery_id, change.row, change.base_version)
+        except Refused as error:
+            if error.code not in _REFUSED_BY_ALL:
+                raise ChangeUnconfirmed("Not all guardians confirmed the change yet; try again.") from error
+            await asyncio.to_thread(self._end, change, "refused", ())
+            raise InvalidEnrolment(f"The guardians refused: {error.detail}") from error
+        except GuardianError as error:
+            raise ChangeUnconfirmed("Not all guardians confirmed the change yet; try again.") from error
+        await asyncio.to_thread(self._end, change, "confirmed", confirmations)
+
+    # What follows runs in a worker thread, one transaction each.
+
+    def _begin_enrolment(self, request: EnrolRequest) -> Change:
+        with self._engine.begin() as connection:
+            fields = stations.verified(connection, request)
+            gallery = _locked_gallery(connection, fields.gallery)
+            face_id = None
+            if fields.consent_sha256 == SYNTHETIC:
+                if gallery.kind != "demo":
+                    raise InvalidEnrolment("References without consent are for galleries made as demo.")
+            else:
+                consent = consents.in_force(connection, fields.consent_sha256)
+                face_id = new_id("fac")
+                try:
+                    connection.execute(
+                        insert(tables.face).values(
+                            id=face_id,
+                            payer_id=consent.payer_id,
+                            gallery_id=gallery.id,
+                            consent_id=consent.id,
+                            row=gallery.next_row,
+                            state="pending",
+                        )
+                    )
+                except IntegrityError as error:
+                    raise AlreadyEnrolled(
+                        "The payer's face is enrolled here already; delete it first to enrol it anew."
+                    ) from error
+            return _pend(
+                connection,
+                Change(new_id("chg"), gallery.id, Operation.ENROL, gallery.next_row, gallery.version, face_id),
+                enrolment_id=fields.enrolment_id,
+                sealed_request=request.to_bytes(),
+            )
+
+    def _begin(self, face: Face, operation: Operation) -> Change:
+        with self._engine.begin() as connection:
+            gallery = _locked_gallery(connection, face.gallery_id)
+            return _pend(
+                connection,
+                Change(new_id("chg"), gallery.id, operation, face.row, gallery.version, face.id),
+            )
+
+    def _alterable(self, payer_id: str, operation: Operation) -> list[Face]:
+        with self._engine.connect() as connection:
+            faces = [face for face in of_payer(connection, payer_id) if face.state in _FROM[operation]]
+        if not faces:
+            raise NotEnrolled(f"There is no face to {operation.value}.")
+        return faces
+
+    def _pending(self, gallery_id: str) -> tuple[Change, EnrolRequest | None] | None:
+        columns = tables.change.c
+        with self._engine.connect() as connection:
+            row = connection.execute(
+                select(tables.change).where(columns.gallery_id == gallery_id, columns.state == "pending")
+            ).one_or_none()
+        if row is None:
+            return None
+        change = Change(row.id, row.gallery_id, Operation(row.operation), row.row, row.base_version, row.face_id)
+        return change, row.sealed_request and EnrolRequest.from_bytes(row.sealed_request)
+
+    def _pending_galleries(self) -> list[str]:
+        columns = tables.change.c
+        with self._engine.connect() as connection:
+            return list(connection.execute(select(columns.gallery_id).where(columns.state == "pending")).scalars())
+
+    def _end(self, change: Change, state: str, confirmations: Sequence[Confirmation]) -> None:
+        columns = tables.change.c
+        with self._engine.begin() as connection:
+            _locked_gallery(connection, change.gallery_id)
+            ended = connection.execute(
+                update(tables.change)
+                .where(columns.id == change.id, columns.state == "pending")
+                .values(state=state, sealed_request=None, ended_at=func.now())
+            )
+            if ended.rowcount == 0:
+                return  # another process carried it too, and was faster
+            if state == "refused":
+                # The row was promised to this face but is empty: another may have it.
+                connection.execute(update(tables.change).where(columns.id == change.id).values(face_id=None))
+                connection.execute(tables.face.delete().where(tables.face.c.id == change.face_id))
+                return
+            count = confirmations[0].fields.count
+            connection.execute(
+                update(tables.gallery)
+                .where(tables.gallery.c.id == change.gallery_id)
+                .values(
+                    version=change.base_version + 1,
+                    next_row=func.greatest(tables.gallery.c.next_row, change.row + count),
+                )
+            )
+            connection.execute(
+                insert(tables.confirmation),
+                [
+                    {
+                        "change_id": change.id,
+                        "guardian": confirmation.fields.guardian,
+                        "payload": confirmation.payload,
+                        "signature": confirmation.signature,
+                    }
+                    for confirmation in confirmations
+                ],
+            )
+            connection.execute(
+                update(tables.face).where(tables.face.c.id == change.face_id).values(state=_TO[change.operation])
+            )
+
+    def _face_of(self, change: Change) -> Face | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(tables.face).where(tables.face.c.id == change.face_id)).one_or_none()
+        return None if row is None else _face(row)
+
+
+_FROM = {
+    Operation.PAUSE: {"active"},
+    Operation.RESUME: {"paused"},
+    Operation.DELETE: {"active", "paused"},
+}
+_TO = {
+    Operation.ENROL: "active",
+    Operation.PAUSE: "paused",
+    Operation.RESUME: "active",
+    Operation.DELETE: "deleted",
+}
+# What is wrong with the request itself: no guardian can have applied it.
+_REFUSED_BY_ALL = {
+    RefusalCode.UNKNOWN_GALLERY,
+    RefusalCode.UNKNOWN_STATION,
+    RefusalCode.BAD_SIGNATURE,
+    RefusalCode.STALE_REQUEST,
+    RefusalCode.SEALED_MISMATCH,
+    RefusalCode.NOT_OPENABLE,
+    RefusalCode.NOT_WELL_FORMED,
+    RefusalCode.DEMO_KEY_ON_LIVE_GALLERY,
+}
+
+
+def _locked_gallery(connection: Connection, gallery_id: str) -> Row[tuple[object, ...]]:
+    row = connection.execute(
+        select(tables.gallery).where(tables.gallery.c.id == gallery_id).with_for_update(key_share=True)
+    ).one_or_none()
+    if row is None:
+        raise UnknownGallery(f"This wallet has no gallery {gallery_id}.")
+    return row
+
+
+def _pend(
+    connection: Connection,
+    change: Change,
+    *,
+    enrolment_id: bytes | None = None,
+    sealed_request: bytes | None = None,
+) -> Change:
+    try:
+        connection.execute(
+            insert(tables.change).values(
+                id=change.id,
+                gallery_id=change.gallery_id,
+                operation=change.operation.value,
+                row=change.row,
+                base_version=change.base_version,
+                face_id=change.face_id,
+                enrolment_id=enrolment_id,
+                sealed_request=sealed_request,
+                state="pending",
+            )
+        )
+    except IntegrityError as error:
+        if "uq_gallery_change_enrolment_id" in str(error.orig):
+            raise InvalidEnrolment("This enrolment was sent before; make a new one.") from error
+        raise GalleryBusy("Another change of this gallery is under way; try again.") from error
+    return change
+
+
+def _face(row: Row[tuple[object, ...]]) -> Face:
+    return Face(row.id, row.payer_id, row.gallery_id, row.row, row.state)

@@ -1,0 +1,127 @@
+"""The wallet's tables as SQLAlchemy sees them."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+
+from facefare.ledger.tables import metadata
+
+
+def _at(name: str = "created_at") -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+payer = Table(
+    "payer",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("token_sha256", LargeBinary, nullable=False, unique=True),
+    Column("currency", Text, nullable=False),
+    Column("account_id", Text, ForeignKey("ledger_account.id"), nullable=False),
+    _at(),
+)
+
+consent = Table(
+    "consent",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("payer_id", Text, ForeignKey("payer.id"), nullable=False, index=True),
+    Column("notice_version", Text, nullable=False),
+    Column("receipt", Text, nullable=False),
+    Column("receipt_sha256", LargeBinary, nullable=False, unique=True),
+    _at("given_at"),
+    Column("withdrawn_at", DateTime(timezone=True)),
+)
+
+station = Table(
+    "station",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),
+    _at(),
+    Column("revoked_at", DateTime(timezone=True)),
+)
+
+gallery = Table(
+    "gallery",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("next_row", Integer, nullable=False),
+    CheckConstraint("kind IN ('live', 'demo')", name="gallery_kind_known"),
+)
+
+face = Table(
+    "face",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("payer_id", Text, ForeignKey("payer.id"), nullable=False),
+    Column("gallery_id", Text, ForeignKey("gallery.id"), nullable=False),
+    Column("consent_id", Text, ForeignKey("consent.id"), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    _at(),
+    UniqueConstraint("gallery_id", "row"),
+    CheckConstraint("state IN ('pending', 'active', 'paused', 'deleted')", name="face_state_known"),
+    Index(
+        "one_face_a_gallery",
+        "payer_id",
+        "gallery_id",
+        unique=True,
+        postgresql_where=text("state <> 'deleted'"),
+    ),
+)
+
+change = Table(
+    "gallery_change",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("gallery_id", Text, ForeignKey("gallery.id"), nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("base_version", BigInteger, nullable=False),
+    Column("face_id", Text, ForeignKey("face.id"), index=True),
+    Column("enrolment_id", LargeBinary, unique=True),
+    Column("sealed_request", LargeBinary),
+    Column("state", Text, nullable=False),
+    _at(),
+    Column("ended_at", DateTime(timezone=True)),
+    CheckConstraint("operation IN ('enrol', 'delete', 'pause', 'resume')", name="change_operation_known"),
+    CheckConstraint("state IN ('pending', 'confirmed', 'refused')", name="change_state_known"),
+    CheckConstraint("state = 'pending' OR sealed_request IS NULL", name="sealed_only_while_pending"),
+    Index("one_change_at_a_time", "gallery_id", unique=True, postgresql_where=text("state = 'pending'")),
+)
+
+confirmation = Table(
+    "change_confirmation",
+    metadata,
+    Column("change_id", Text, ForeignKey("gallery_change.id"), primary_key=True),
+    Column("guardian", Integer, primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+access_log = Table(
+    "access_log",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("payer_id", Text, ForeignKey("payer.id"), nullable=False),
+    _at("at"),
+    Column("by", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Index("access_log_of_payer", "payer_id", "id"),
+)

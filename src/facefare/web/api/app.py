@@ -1,0 +1,106 @@
+"""The app factory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI, Response
+from sqlalchemy import Engine, text
+
+from facefare.ledger import expire_holds
+from facefare.payments import merchants
+from facefare.payments.decision import Rules
+from facefare.wallet import consents
+from facefare.wallet.consents import Notice
+from facefare.wallet.faces import Changes
+from facefare.web.api import attempts, enrolments, payers, problems
+from facefare.web.api.limits import BodyLimit
+from facefare.web.api.services import Guardians, Services
+from facefare.web.api.signatures import FRESH_FOR
+
+_SWEEP_EVERY = 60.0
+
+
+def create_app(
+    *,
+    engine: Engine,
+    guardians: Guardians,
+    receipt_key: Ed25519PrivateKey,
+    notice: Notice,
+    rules: Rules | None = None,
+) -> FastAPI:
+    """The wallet's API on a migrated database.
+
+    `receipt_key` signs consent receipts under `notice`; `rules` decide about payments.
+    """
+    services = Services(
+        engine=engine,
+        guardians=guardians,
+        changes=Changes(engine, guardians),
+        receipt_key=receipt_key,
+        notice=notice,
+        rules=rules or Rules(),
+    )
+
+    @asynccontextmanager
+    async def sweeping(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_sweep_for_ever(services))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    app = FastAPI(
+        title="facefare wallet",
+        summary="Pay a fare or a coffee by looking at a camera.",
+        version="1",
+        lifespan=sweeping,
+    )
+    app.state.services = services
+    app.add_middleware(BodyLimit)
+    problems.install(app)
+    problems.describe(app)
+    for router in (attempts.router, enrolments.router, payers.router):
+        app.include_router(router)
+
+    @app.get("/healthz", tags=["operation"])
+    async def healthy() -> dict[str, str]:
+        """The process is up."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operation"], responses={503: {"description": "The database is away."}})
+    def ready(response: Response) -> dict[str, str]:
+        """The database answers."""
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except Exception:  # whatever keeps the database from answering
+            response.status_code = 503
+            return {"status": "database unavailable"}
+        return {"status": "ok"}
+
+    @app.get("/v1/consent_keys", tags=["payer"])
+    async def consent_keys() -> dict[str, list[dict[str, str]]]:
+        """The public keys (JWK set, RFC 7517) that verify consent receipts."""
+        return {"keys": [consents.jwk(receipt_key.public_key())]}
+
+    return app
+
+
+async def _sweep_for_ever(services: Services) -> None:
+    """Let go of expired holds, old nonces and unconfirmed changes, every minute."""
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY)
+        try:
+            await asyncio.to_thread(_sweep, services)
+            await services.changes.finish_all_pending()
+        except Exception as error:  # the next round tries again
+            structlog.get_logger().warning("sweep_failed", error=type(error).__name__)
+
+
+def _sweep(services: Services) -> None:
+    with services.engine.begin() as connection:
+        expire_holds(connection)
+        merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)

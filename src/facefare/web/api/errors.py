@@ -1,0 +1,43 @@
+"""What a request itself can have wrong with it.
+
+RequestError
+├── SignatureMissing
+├── SignatureWrong
+├── SignatureStale
+├── RequestReplayed
+├── InvalidSearch       the sealed search is not well formed, or another terminal's
+├── SearchRefused       the guardians found the search itself at fault
+└── NoticeUnknown       consent to a notice that is not the current one
+"""
+
+
+class RequestError(Exception):
+    """Base of this room's errors."""
+
+
+class SignatureMissing(RequestError):
+    """The request is not signed, or not in the form that the API asks for."""
+
+
+class SignatureWrong(RequestError):
+    """The signature is not by the terminal's key over this request."""
+
+
+class SignatureStale(RequestError):
+    """The request was signed too long ago, or by a clock that is ahead."""
+
+
+class RequestReplayed(RequestError):
+    """The nonce was used before."""
+
+
+class InvalidSearch(RequestError):
+    """The sealed search is not well formed, or was made by another terminal."""
+
+
+class SearchRefused(RequestError):
+    """The guardians found the search itself at fault, so nobody was identified or charged."""
+
+
+class NoticeUnknown(RequestError):
+    """Consent can be given to the current notice only."""

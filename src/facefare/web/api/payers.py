@@ -1,0 +1,247 @@
+"""What payers do with their own money, face and data; nobody else can reach these."""
+
+import asyncio
+import base64
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from facefare.guardian.messages import Operation
+from facefare.ledger import balance_of
+from facefare.payments import intents, receipts, top_ups
+from facefare.wallet import access, consents, faces, payers
+from facefare.wallet.payers import Payer
+from facefare.web.api.enrolments import FaceOut, shown
+from facefare.web.api.errors import NoticeUnknown
+from facefare.web.api.problems import DOCUMENTED
+from facefare.web.api.services import Services, SignedIn, Transaction, WithServices
+
+router = APIRouter(prefix="/v1/payers", tags=["payer"], responses=DOCUMENTED)
+
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
+    """A page of a list, newest first; ask for the next one with `starting_after` = the last id."""
+
+    data: list[Item]
+    has_more: bool
+
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
+
+
+class Registration(BaseModel):
+    """Which currency the prepaid account holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    currency: Annotated[str, Field(max_length=16, examples=["EUR"])]
+
+
+class Registered(BaseModel):
+    """The new payer; the token is shown this once."""
+
+    id: str
+    token: str
+
+
+class PayerOut(BaseModel):
+    """A payer's own view; money in minor units."""
+
+    id: str
+    currency: str
+    available: int
+    on_hold: int
+    faces: list[FaceOut]
+
+
+class ConsentIn(BaseModel):
+    """The version of the privacy notice that was read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    notice_version: Annotated[str, Field(max_length=64)]
+
+
+class ConsentOut(BaseModel):
+    """The signed receipt (JWS, ISO/IEC TS 27560); verify it with /v1/consent_keys."""
+
+    id: str
+    receipt: str
+    receipt_sha256: str
+
+
+class TopUp(BaseModel):
+    """An amount of test money."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[int, Field(strict=True, description="Minor units; more than 0.")]
+
+
+class ReceiptOut(BaseModel):
+    """What moved, where and when, and what was left; amounts in minor units."""
+
+    id: str
+    kind: str
+    amount: int
+    currency: str
+    place: str | None
+    payment_intent: str | None
+    balance_after: int
+    at: datetime
+
+
+class PaymentOut(BaseModel):
+    """A payment or an attempt at one."""
+
+    id: str
+    state: str
+    amount: int
+    currency: str
+    place: str
+    reason: str | None
+    created_at: datetime
+
+
+class AccessOut(BaseModel):
+    """One use of the payer's face: who asked, what for, and what came of it."""
+
+    id: str
+    at: datetime
+    by: str
+    purpose: str
+    outcome: str
+
+
+class FacesOut(BaseModel):
+    """The faces after the change, and the guardians' signed confirmations (base64 of CBOR)."""
+
+    faces: list[FaceOut]
+    confirmations: list[str]
+
+
+@router.post("", status_code=201)
+def register(body: Registration, connection: Transaction) -> Registered:
+    """Open an account."""
+    payer, token = payers.register(connection, body.currency)
+    return Registered(id=payer.id, token=token)
+
+
+@router.get("/me")
+def me(payer: SignedIn, services: WithServices, connection: Transaction) -> PayerOut:
+    """The balance and the faces."""
+    balance = balance_of(connection, payer.account_id)
+    return PayerOut(
+        id=payer.id,
+        currency=payer.currency,
+        available=balance.available,
+        on_hold=balance.on_hold,
+        faces=shown(services, faces.of_payer(connection, payer.id)),
+    )
+
+
+@router.post("/me/consents", status_code=201)
+def consent(body: ConsentIn, payer: SignedIn, services: WithServices, connection: Transaction) -> ConsentOut:
+    """Agree to pay by face."""
+    if body.notice_version != services.notice.version:
+        raise NoticeUnknown(f"The current notice is {services.notice.version}; read it and agree to that one.")
+    given = consents.give(connection, payer.id, services.notice, services.receipt_key)
+    return ConsentOut(id=given.id, receipt=given.receipt, receipt_sha256=given.receipt_sha256.hex())
+
+
+@router.get("/me/consents")
+def given_consents(payer: SignedIn, connection: Transaction) -> list[ConsentOut]:
+    """The consents in force, oldest first."""
+    return [
+        ConsentOut(id=given.id, receipt=given.receipt, receipt_sha256=given.receipt_sha256.hex())
+        for given in consents.of_payer(connection, payer.id)
+    ]
+
+
+@router.post("/me/top_ups", status_code=201)
+def top_up(
+    body: TopUp,
+    payer: SignedIn,
+    connection: Transaction,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> ReceiptOut:
+    """Add money from the test funding source, once for each Idempotency-Key."""
+    receipt_id = top_ups.from_test_funds(connection, payer, body.amount, idempotency_key=idempotency_key)
+    return ReceiptOut(**vars(receipts.read(connection, payer.id, receipt_id)))
+
+
+@router.get("/me/receipts/{receipt_id}")
+def receipt(receipt_id: str, payer: SignedIn, connection: Transaction) -> ReceiptOut:
+    """One receipt."""
+    return ReceiptOut(**vars(receipts.read(connection, payer.id, receipt_id)))
+
+
+@router.get("/me/receipts")
+def receipt_list(
+    payer: SignedIn, connection: Transaction, limit: Limit = 20, starting_after: StartingAfter = None
+) -> Page[ReceiptOut]:
+    """Receipts, newest first."""
+    found = receipts.of_payer(connection, payer.id, limit=limit + 1, before=starting_after)
+    return Page(data=[ReceiptOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
+
+
+@router.get("/me/payments")
+def payment_list(
+    payer: SignedIn, connection: Transaction, limit: Limit = 20, starting_after: StartingAfter = None
+) -> Page[PaymentOut]:
+    """Payments, newest first."""
+    found = intents.of_payer(connection, payer.id, limit=limit + 1, before=starting_after)
+    return Page(data=[PaymentOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
+
+
+@router.get("/me/access_log")
+def access_list(
+    payer: SignedIn, connection: Transaction, limit: Limit = 20, starting_after: StartingAfter = None
+) -> Page[AccessOut]:
+    """Every time that the face was recognised, newest first."""
+    found = access.of_payer(connection, payer.id, limit=limit + 1, before=starting_after)
+    return Page(data=[AccessOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
+
+
+@router.post("/me/face/pause")
+async def pause(payer: SignedIn, services: WithServices) -> FacesOut:
+    """Stop all payments by face until resumed."""
+    return await _altered(services, payer, Operation.PAUSE)
+
+
+@router.post("/me/face/resume")
+async def resume(payer: SignedIn, services: WithServices) -> FacesOut:
+    """Pay by face again."""
+    return await _altered(services, payer, Operation.RESUME)
+
+
+@router.delete("/me/face")
+async def delete(payer: SignedIn, services: WithServices) -> FacesOut:
+    """Withdraw consent and erase the face at all three guardians."""
+    await asyncio.to_thread(_withdraw, services, payer)
+    return await _altered(services, payer, Operation.DELETE)
+
+
+async def _altered(services: Services, payer: Payer, operation: Operation) -> FacesOut:
+    altered = await services.changes.alter(payer.id, operation)
+    return await asyncio.to_thread(_with_confirmations, services, altered)
+
+
+def _with_confirmations(services: Services, altered: list[faces.Face]) -> FacesOut:
+    with services.engine.connect() as connection:
+        confirmations = [
+            base64.b64encode(confirmation.to_bytes()).decode()
+            for face in altered
+            for confirmation in faces.confirmations_of(connection, face.id)[-3:]
+        ]
+    return FacesOut(faces=shown(services, altered), confirmations=confirmations)
+
+
+def _withdraw(services: Services, payer: Payer) -> None:
+    with services.engine.begin() as connection:
+        consents.withdraw(connection, payer.id)

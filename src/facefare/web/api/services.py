@@ -1,0 +1,70 @@
+"""What the routes share: the database, the guardians, the operator's key and rules."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Connection, Engine
+
+from facefare.guardian.messages import SearchRequest
+from facefare.mpc.answers import Answer
+from facefare.payments.decision import Rules
+from facefare.wallet import payers
+from facefare.wallet.consents import Notice
+from facefare.wallet.errors import NotAuthenticated
+from facefare.wallet.faces import Changes, GalleryKeepers
+from facefare.wallet.payers import Payer
+
+
+class Guardians(GalleryKeepers, Protocol):
+    """All three guardians, as the wallet reaches them; any failure is an exception."""
+
+    async def search(self, request: SearchRequest, version: int) -> Answer:
+        """None, one or several of the gallery's live rows match."""
+
+
+@dataclass(frozen=True, repr=False)
+class Services:
+    """Made once by the app factory."""
+
+    engine: Engine
+    guardians: Guardians
+    changes: Changes
+    receipt_key: Ed25519PrivateKey
+    notice: Notice
+    rules: Rules
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+WithServices = Annotated[Services, Depends(_services)]
+
+
+def _transaction(services: WithServices) -> Iterator[Connection]:
+    with services.engine.begin() as connection:
+        yield connection
+
+
+# Committed when the route returns, before the response is sent.
+Transaction = Annotated[Connection, Depends(_transaction, scope="function")]
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="payer", description="A payer's token (`ptk_…`).")
+
+
+def _signed_in(
+    services: WithServices,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Payer:
+    if credentials is None:
+        raise NotAuthenticated("Send your token in the Authorization header, as a Bearer token.")
+    with services.engine.connect() as connection:
+        return payers.by_token(connection, credentials.credentials)
+
+
+SignedIn = Annotated[Payer, Depends(_signed_in)]

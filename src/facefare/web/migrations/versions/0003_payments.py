@@ -1,0 +1,65 @@
+"""Merchants, terminals, payment intents and receipts."""
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.execute("""
+    CREATE TABLE merchant (
+      id text CONSTRAINT pk_merchant PRIMARY KEY,
+      name text NOT NULL,
+      created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE TABLE terminal (
+      id text CONSTRAINT pk_terminal PRIMARY KEY,
+      merchant_id text NOT NULL CONSTRAINT fk_terminal_merchant_id REFERENCES merchant (id),
+      place text NOT NULL,
+      public_key bytea NOT NULL,
+      created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      revoked_at timestamptz
+    );
+    CREATE TABLE terminal_nonce (
+      terminal_id text CONSTRAINT fk_terminal_nonce_terminal_id REFERENCES terminal (id),
+      nonce text,
+      seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      CONSTRAINT pk_terminal_nonce PRIMARY KEY (terminal_id, nonce)
+    );
+    CREATE INDEX terminal_nonce_seen_at ON terminal_nonce (seen_at);
+    CREATE TABLE payment_intent (
+      id text CONSTRAINT pk_payment_intent PRIMARY KEY,
+      merchant_id text NOT NULL CONSTRAINT fk_payment_intent_merchant_id REFERENCES merchant (id),
+      terminal_id text NOT NULL CONSTRAINT fk_payment_intent_terminal_id REFERENCES terminal (id),
+      place text NOT NULL,
+      amount bigint NOT NULL CONSTRAINT intent_amount_positive CHECK (amount > 0),
+      currency text NOT NULL,
+      state text NOT NULL CONSTRAINT intent_state_known CHECK (state IN
+        ('requires_identification', 'processing', 'requires_capture', 'succeeded', 'refused', 'canceled')),
+      reason text,
+      payer_id text CONSTRAINT fk_payment_intent_payer_id REFERENCES payer (id),
+      query_id bytea NOT NULL CONSTRAINT uq_payment_intent_query_id UNIQUE,
+      request_sha256 bytea NOT NULL,
+      already_paid_by text CONSTRAINT fk_payment_intent_already_paid_by REFERENCES payment_intent (id),
+      created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      decided_at timestamptz,
+      CONSTRAINT paid_by_somebody
+        CHECK ((state IN ('succeeded', 'requires_capture')) <= (payer_id IS NOT NULL))
+    );
+    CREATE INDEX intent_of_payer ON payment_intent (payer_id, id) WHERE payer_id IS NOT NULL;
+    CREATE TABLE receipt (
+      id text CONSTRAINT pk_receipt PRIMARY KEY,
+      payer_id text NOT NULL CONSTRAINT fk_receipt_payer_id REFERENCES payer (id),
+      intent_id text CONSTRAINT fk_receipt_intent_id REFERENCES payment_intent (id),
+      transfer_id text NOT NULL CONSTRAINT fk_receipt_transfer_id REFERENCES ledger_transfer (id)
+        CONSTRAINT uq_receipt_transfer_id UNIQUE,
+      kind text NOT NULL CONSTRAINT receipt_kind_known CHECK (kind IN ('payment', 'refund', 'top_up')),
+      amount bigint NOT NULL,
+      currency text NOT NULL,
+      place text,
+      balance_after bigint NOT NULL,
+      at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE INDEX receipt_of_payer ON receipt (payer_id, id);
+    """)

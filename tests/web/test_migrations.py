@@ -1,0 +1,22 @@
+"""The migrations and the tables that the code speaks of are the same."""
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine
+
+import facefare.payments.tables
+import facefare.wallet.tables
+from facefare.ledger.tables import metadata
+from facefare.web.migrations import upgrade
+
+
+def test_migrated_tables_are_what_the_code_expects(connection: Connection) -> None:
+    assert {facefare.wallet.tables.payer, facefare.payments.tables.intent} <= set(metadata.sorted_tables)
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    differences = compare_metadata(context, metadata)
+    assert [difference for difference in differences if "alembic_version" not in str(difference)] == []
+
+
+def test_migrating_twice_changes_nothing(engine: Engine) -> None:
+    upgrade(engine)
+    upgrade(engine)
