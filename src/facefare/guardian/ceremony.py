@@ -1,0 +1,257 @@
+"""The key ceremony: what an organisation does once to become a guardian, and whom it lets in.
+
+Job: the folder of one guardian. Each organisation makes its own on its own machine and gives away only
+`identity.json`; peers, relays, terminals, stations and galleries are registered at each guardian by its own
+operator.
+
+    DIR/identity.json         public: to be exchanged
+    DIR/certificate.pem       public: TLS
+    DIR/keys/*.pem            private: tls, signing, sealing (0600)
+    DIR/peers/guardian-J.json the other two
+    DIR/relays/NAME.pem       certificates of relays (wallets) that may call it
+    DIR/limits.json           optional: fields of `policy.Limits`
+    DIR/shares.db             share store and registry
+    DIR/requests.db           its own request log
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from facefare.guardian.errors import CeremonyError, MessageError
+from facefare.guardian.messages import GUARDIANS, GuardianIdentity
+from facefare.guardian.policy import Limits
+from facefare.guardian.registry import GalleryDefinition, Registry, Station, Terminal
+
+_VALID_FOR = datetime.timedelta(days=825)
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+class Folder:
+    """Paths and keys of one guardian's folder."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / "identity.json").is_file():
+            raise CeremonyError(f"{path} is no guardian's folder; run `facefare guardian init` first.")
+        self.path = path
+        self.certificate = path / "certificate.pem"
+        self.tls_key = path / "keys" / "tls.pem"
+        self.shares = path / "shares.db"
+        self.requests = path / "requests.db"
+        self.identity = _read_identity(path / "identity.json")
+
+    def peers(self) -> dict[int, GuardianIdentity]:
+        """The other two guardians by index; raises `CeremonyError` while one has not joined."""
+        found = [_read_identity(file) for file in sorted((self.path / "peers").glob("guardian-*.json"))]
+        peers = {identity.index: identity for identity in found}
+        missing = set(range(GUARDIANS)) - peers.keys() - {self.identity.index}
+        if missing:
+            raise CeremonyError(f"Guardian {min(missing)} has not joined; run `facefare guardian join` first.")
+        return peers
+
+    def relays(self) -> list[str]:
+        """PEM certificates of the relays."""
+        return [file.read_text() for file in sorted((self.path / "relays").glob("*.pem"))]
+
+    def limits(self) -> Limits:
+        """Its limits; raises `CeremonyError` when the file has other fields."""
+        file = self.path / "limits.json"
+        try:
+            return Limits(**json.loads(file.read_text())) if file.exists() else Limits()
+        except (ValueError, TypeError) as error:
+            raise CeremonyError(f"{file} must hold fields of Limits only: {error}.") from error
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """Signs confirmations."""
+        return cast(Ed25519PrivateKey, _read_key(self.path / "keys" / "signing.pem", Ed25519PrivateKey))
+
+    def sealing_key(self) -> X25519PrivateKey:
+        """Opens sealed shares."""
+        return cast(X25519PrivateKey, _read_key(self.path / "keys" / "sealing.pem", X25519PrivateKey))
+
+    def registry(self) -> Registry:
+        """A connection of its own to the registrations."""
+        registry = Registry(self.shares)
+        self.shares.chmod(0o600)
+        return registry
+
+
+def init(path: Path, *, index: int, name: str, host: str, http_port: int, link_port: int) -> GuardianIdentity:
+    """Make a guardian's folder and keys; `identity.json` in it is for the other two, terminals and relays."""
+    if not 0 <= index < GUARDIANS:
+        raise CeremonyError("The index of a guardian is 0, 1 or 2.")
+    if (path / "identity.json").exists():
+        raise CeremonyError(f"{path} has keys already; a new guardian takes a new folder.")
+    for folder in (path, path / "keys", path / "peers", path / "relays"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signing, sealing = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
+    write_key(path / "keys" / "signing.pem", signing)
+    write_key(path / "keys" / "sealing.pem", sealing)
+    certificate = _make_certificate(path / "keys" / "tls.pem", f"guardian-{index}.facefare.invalid", host)
+    (path / "certificate.pem").write_text(certificate)
+    identity = GuardianIdentity(
+        index=index,
+        name=name,
+        host=host,
+        http_port=http_port,
+        link_port=link_port,
+        certificate=certificate,
+        signing_key=signing.public_key().public_bytes_raw(),
+        sealing_key=sealing.public_key().public_bytes_raw(),
+    )
+    (path / "identity.json").write_text(identity.to_json())
+    return identity
+
+
+def join(path: Path, peer: GuardianIdentity) -> None:
+    """Let another guardian in. Compare the file with its operator over another channel before."""
+    folder = Folder(path)
+    if peer.index == folder.identity.index:
+        raise CeremonyError(f"This folder is guardian {peer.index} itself.")
+    file = path / "peers" / f"guardian-{peer.index}.json"
+    if file.exists() and _read_identity(file) != peer:
+        raise CeremonyError(f"Guardian {peer.index} has joined with other keys; remove {file} to replace them.")
+    file.write_text(peer.to_json())
+
+
+def create_relay(path: Path, name: str) -> Path:
+    """Make a relay's key (`relay-key.pem`) and certificate (`relay.pem`, to be given to the guardians)."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    certificate = path / "relay.pem"
+    certificate.write_text(_make_certificate(path / "relay-key.pem", f"{name}.relay.facefare.invalid", None))
+    return certificate
+
+
+def register_relay(path: Path, name: str, certificate: str) -> None:
+    """Let a relay (a wallet) call this guardian; counts from the next start."""
+    if not _NAME.fullmatch(name):
+        raise CeremonyError("A relay's name has letters, digits, - and _ only.")
+    try:
+        x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError:
+        raise CeremonyError("That is no PEM certificate.") from None
+    (Folder(path).path / "relays" / f"{name}.pem").write_text(certificate)
+
+
+def set_limits(path: Path, limits: Limits) -> None:
+    """Write `limits.json`; counts from the next start."""
+    (Folder(path).path / "limits.json").write_text(json.dumps(limits.__dict__, indent=2))
+
+
+def perform_on_one_machine(
+    base: Path,
+    *,
+    ports: Sequence[int],
+    galleries: Sequence[GalleryDefinition],
+    terminals: Sequence[Terminal] = (),
+    stations: Sequence[Station] = (),
+    limits: Limits | None = None,
+) -> list[GuardianIdentity]:
+    """The whole ceremony in one go, for a demo or a test: folders guardian-0 to -2, and `relay`, in `base`.
+
+    Each guardian's folder holds its own private keys only. `ports` are six free ones. Real guardians are
+    run by organisations that do not trust each other and never share a machine.
+    """
+    folders = [base / f"guardian-{index}" for index in range(GUARDIANS)]
+    identities = [
+        init(
+            folder,
+            index=index,
+            name=f"Guardian {index}",
+            host="127.0.0.1",
+            http_port=ports[2 * index],
+            link_port=ports[2 * index + 1],
+        )
+        for index, folder in enumerate(folders)
+    ]
+    relay = create_relay(base / "relay", "wallet").read_text()
+    for folder in folders:
+        for identity in identities:
+            if identity.index != Folder(folder).identity.index:
+                join(folder, identity)
+        register_relay(folder, "wallet", relay)
+        if limits is not None:
+            set_limits(folder, limits)
+        registry = Folder(folder).registry()
+        for gallery in galleries:
+            registry.add_gallery(gallery)
+        for terminal in terminals:
+            registry.add_terminal(terminal)
+        for station in stations:
+            registry.add_station(station)
+        registry.close()
+    return identities
+
+
+def write_key(path: Path, key: Ed25519PrivateKey | X25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
+    """Write a private key as PKCS #8 PEM, readable by its owner only; never over another one."""
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise CeremonyError(f"{path} exists already; keys are never overwritten.") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+
+
+def _read_key(path: Path, kind: type[PrivateKeyTypes]) -> PrivateKeyTypes:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise CeremonyError(f"{path} can't be read as a private key: {type(error).__name__}.") from None
+    if not isinstance(key, kind):
+        raise CeremonyError(f"{path} holds a key of another kind.")
+    return key
+
+
+def _read_identity(path: Path) -> GuardianIdentity:
+    try:
+        return GuardianIdentity.from_json(path.read_text())
+    except (OSError, MessageError) as error:
+        raise CeremonyError(f"{path} is no guardian identity file.") from error
+
+
+def _make_certificate(key_path: Path, dns_name: str, host: str | None) -> str:
+    """A self-signed certificate, to be pinned by whoever trusts it; its key goes to `key_path`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_key(key_path, key)
+    names: list[x509.GeneralName] = [x509.DNSName(dns_name)]
+    if host is not None:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()

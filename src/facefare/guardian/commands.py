@@ -1,0 +1,170 @@
+"""`facefare guardian …`: the key ceremony and the service."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import httpx
+import structlog
+import typer
+
+from facefare.guardian import ceremony
+from facefare.guardian.errors import CeremonyError, GuardianError
+from facefare.guardian.links import client_context
+from facefare.guardian.messages import GuardianIdentity, Status
+from facefare.guardian.registry import GalleryDefinition, Station, Terminal
+
+app = typer.Typer(help="One of the three guardians: keys, registrations, service.", no_args_is_help=True)
+
+_Dir = Annotated[Path, typer.Argument(help="The guardian's folder.")]
+_Key = Annotated[str, typer.Option(help="Its Ed25519 public key, 64 hex digits.")]
+_Galleries = Annotated[list[str], typer.Option("--gallery", help="A gallery it may use; can be repeated.")]
+
+
+@app.command()
+def init(
+    folder: _Dir,
+    index: Annotated[int, typer.Option(help="0, 1 or 2, as the three agreed.")],
+    name: Annotated[str, typer.Option(help="Who runs it.")],
+    host: Annotated[str, typer.Option(help="Address that the others reach.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="For relays.")] = 7100,
+    link_port: Annotated[int, typer.Option(help="For the other guardians.")] = 7101,
+) -> None:
+    """Make keys and the public identity file."""
+    with _plain_errors():
+        ceremony.init(folder, index=index, name=name, host=host, http_port=http_port, link_port=link_port)
+    typer.echo(f"Give {folder / 'identity.json'} to the other guardians, the relay and the terminals.")
+
+
+@app.command()
+def join(folder: _Dir, identity: Annotated[Path, typer.Argument(help="identity.json of a peer.")]) -> None:
+    """Let another guardian in."""
+    with _plain_errors():
+        ceremony.join(folder, GuardianIdentity.from_json(identity.read_text()))
+
+
+@app.command()
+def create_relay(folder: Annotated[Path, typer.Argument(help="The relay's folder.")], name: str) -> None:
+    """Make a relay's key and certificate (run by the wallet's operator)."""
+    with _plain_errors():
+        typer.echo(f"Give {ceremony.create_relay(folder, name)} to the three guardians.")
+
+
+@app.command()
+def register_relay(folder: _Dir, name: str, certificate: Path) -> None:
+    """Let a relay call this guardian, from its next start."""
+    with _plain_errors():
+        ceremony.register_relay(folder, name, certificate.read_text())
+
+
+@app.command()
+def register_terminal(folder: _Dir, terminal: str, key: _Key, gallery: _Galleries) -> None:
+    """Let a gate or till search, at once."""
+    with _plain_errors():
+        ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery)))
+
+
+@app.command()
+def register_station(
+    folder: _Dir,
+    station: str,
+    key: _Key,
+    gallery: _Galleries,
+    demo_only: Annotated[bool, typer.Option(help="May enrol into demo galleries only.")] = False,
+) -> None:
+    """Let an enrolment station enrol, at once."""
+    with _plain_errors():
+        ceremony.Folder(folder).registry().add_station(Station(station, _hex(key), tuple(gallery), demo_only))
+
+
+@app.command()
+def remove(folder: _Dir, name: Annotated[str, typer.Argument(help="trm_… or stn_…")]) -> None:
+    """Take a terminal or a station out, at once."""
+    with _plain_errors():
+        kind: Literal["terminals", "stations"] = "terminals" if name.startswith("trm_") else "stations"
+        ceremony.Folder(folder).registry().remove(kind, name)
+
+
+@app.command()
+def create_gallery(
+    folder: _Dir,
+    gallery: Annotated[str, typer.Argument(help="gal_…, the same at all three.")],
+    kind: Annotated[str, typer.Option(help="live or demo.")],
+    model: Annotated[str, typer.Option(help="The embedder.")],
+    dimensions: int = 128,
+    min_squared_norm: int = 1,
+    max_squared_norm: int = 8191,
+    min_threshold: int = -32_767,
+    max_threshold: int = -1,
+) -> None:
+    """Make a gallery; its definition must be the same at all three guardians."""
+    with _plain_errors():
+        definition = GalleryDefinition(
+            gallery,
+            cast(Literal["live", "demo"], kind),
+            model,
+            dimensions,
+            min_squared_norm,
+            max_squared_norm,
+            min_threshold,
+            max_threshold,
+        )
+        ceremony.Folder(folder).registry().add_gallery(definition)
+
+
+@app.command()
+def serve(folder: _Dir) -> None:
+    """Run the guardian until SIGINT or SIGTERM."""
+    from facefare.guardian.service import serve as run  # the kernels take a moment to import
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    with _plain_errors():
+        run(folder)
+
+
+@app.command()
+def status(folder: _Dir) -> None:
+    """Ask the running guardian of this folder how it is."""
+    with _plain_errors():
+        home = ceremony.Folder(folder)
+        identity = home.identity
+        context: ssl.SSLContext = client_context(home.certificate, home.tls_key, identity.certificate)
+        try:
+            with httpx.Client(verify=context, timeout=5) as client:
+                response = client.get(
+                    f"https://{identity.host}:{identity.http_port}/v1/status",
+                    extensions={"sni_hostname": identity.server_name},
+                )
+        except httpx.HTTPError as error:
+            raise CeremonyError(f"The guardian does not answer: {type(error).__name__}.") from error
+        report = Status.from_bytes(response.content)
+    typer.echo("in session" if report.connected else f"waiting for guardian {report.missing}")
+    for gallery in report.galleries:
+        typer.echo(f"{gallery.gallery} ({gallery.kind}): version {gallery.version}, {gallery.live} live rows")
+
+
+def _hex(value: str) -> bytes:
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise CeremonyError("A public key is written as 64 hex digits.") from None
+
+
+class _plain_errors:  # noqa: N801 - used like a function
+    """Our own errors end a command with one sentence instead of a traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, GuardianError | OSError):
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from error

@@ -1,0 +1,526 @@
+"""The three guardians in lock-step: one thread at each runs the same operations in the same order.
+
+Job: take this guardian's accepted requests, agree with the other two on what is run next, run it.
+Invariants:
+- guardian 0 announces; each guardian runs an operation only on a request that the relay handed to it too and
+  that its own policy accepted, and only from the same gallery history (`head`) as the other two. If one
+  refuses, all three skip that request, with the reason;
+- a change is committed only after all three have prepared it durably. After a crash the three compare what
+  they have: what any of them committed the others commit, what none committed all discard;
+- anything unexpected ends the session: waiting requests fail, a new session with fresh keys is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from facefare.guardian.errors import (
+    GuardianError,
+    GuardianUnreachable,
+    LinkError,
+    MessageError,
+    RefusalCode,
+    Refused,
+    StoreError,
+)
+from facefare.guardian.links import LEADER, LinkChannel, Links, Session
+from facefare.guardian.messages import GUARDIANS, Confirmation, GalleryStatus, Operation
+from facefare.guardian.registry import Registry
+from facefare.guardian.store import Change, Committed, Gallery, ShareStore
+from facefare.guardian.wire import Check, Message, integer, list_of, maybe, nested, octets, text
+from facefare.mpc.admission import InputRule, Role
+from facefare.mpc.errors import MpcError
+from facefare.mpc.party import Party
+
+MAX_BATCH = 16
+_HEARTBEAT = 1.0  # seconds between the leader's announcements when there is nothing to do
+_PATIENCE = 10.0  # seconds one read may take
+_WARM_UP_PATIENCE = 180.0  # the first run compiles the kernels
+_PAIRING_WAIT = 1.0  # seconds a follower waits for the relay to hand it an announced request
+_RETRY_PAUSE = 0.2
+
+_log = structlog.get_logger()
+_Frame = TypeVar("_Frame", bound=Message)
+
+
+# --- what guardians say to each other between runs of the protocol ---
+
+
+@dataclass(frozen=True)
+class _Announcement(Message):
+    """The leader: what is next. No keys: a heartbeat."""
+
+    attempt: bytes
+    gallery: str
+    head: bytes
+    version: int
+    keys: tuple[bytes, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "attempt": octets(16),
+        "gallery": text(r"[A-Za-z0-9_-]{0,44}"),
+        "head": octets(0, 32),
+        "version": integer(0, 2**53),
+        "keys": list_of(octets(32), 0, MAX_BATCH),
+    }
+    _LIMIT = 4096
+
+
+@dataclass(frozen=True)
+class _Refusal(Message):
+    code: str
+    detail: str
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"code": text("|".join(RefusalCode)), "detail": text(r".{0,300}")}
+    _LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class _Verdict(Message):
+    """Each guardian: None or why not, for each announced request."""
+
+    refusals: tuple[_Refusal | None, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"refusals": list_of(maybe(nested(_Refusal)), 0, MAX_BATCH)}
+    _LIMIT = 16384
+
+
+@dataclass(frozen=True)
+class _Prepared(Message):
+    """Each guardian: the head that committing will give, or None if its disk refused."""
+
+    head: bytes | None
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"head": maybe(octets(32))}
+    _LIMIT = 64
+
+
+@dataclass(frozen=True)
+class _GalleryState(Message):
+    gallery: str
+    version: int
+    head: bytes
+    prepared: bytes | None
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "gallery": text(r"[A-Za-z0-9_-]{1,44}"),
+        "version": integer(0, 2**53),
+        "head": octets(32),
+        "prepared": maybe(octets(32)),
+    }
+    _LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class _States(Message):
+    """Each guardian, at a session's start: what it has of every gallery."""
+
+    galleries: tuple[_GalleryState, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "galleries": list_of(nested(_GalleryState), 0, 10_000),
+    }
+    _LIMIT = 4 << 20
+
+
+def _send(channel: LinkChannel, frame: Message) -> None:
+    body = frame.to_bytes()
+    channel.send(len(body).to_bytes(4, "big") + body)
+
+
+def _receive(channel: LinkChannel, kind: type[_Frame]) -> _Frame:
+    length = bytearray(4)
+    channel.receive_into(memoryview(length))
+    size = int.from_bytes(length, "big")
+    if size > kind._LIMIT:
+        raise LinkError(channel.peer, f"Guardian {channel.peer} is out of step.")
+    body = bytearray(size)
+    channel.receive_into(memoryview(body))
+    try:
+        return kind.from_bytes(bytes(body))
+    except MessageError:
+        raise LinkError(channel.peer, f"Guardian {channel.peer} is out of step.") from None
+
+
+# --- requests that wait ---
+
+
+@dataclass(eq=False, repr=False)
+class Work:
+    """One request as this guardian got it from the relay.
+
+    Attributes:
+        key: 32 bytes, equal at the three guardians for one request (all that they must agree on is in it).
+        operation: None for a search.
+        gallery: its id.
+        version: the gallery version the request is based on.
+        refusal: why this guardian's own policy says no.
+        shares: raw shares of the inputs, (n, D) uint32; none for a row operation.
+        threshold: of a search.
+        row, digest: of a change.
+        done: gets the answer share's bytes, or the confirmation, or an error.
+    """
+
+    key: bytes
+    operation: Operation | None
+    gallery: str
+    version: int
+    refusal: Refused | None = None
+    shares: NDArray[np.uint32] | None = None
+    threshold: int = 0
+    row: int = 0
+    digest: bytes = b""
+    done: Future[bytes] = field(default_factory=Future)
+
+    def fail(self, error: GuardianError) -> None:
+        """Give up with this error, unless the caller has left already."""
+        with contextlib.suppress(InvalidStateError):
+            self.done.set_exception(error)
+
+    def finish(self, answer: bytes) -> None:
+        """Hand the answer over, unless the caller has left already."""
+        with contextlib.suppress(InvalidStateError):
+            self.done.set_result(answer)
+
+
+class Engine:
+    """One guardian's part in all operations."""
+
+    def __init__(
+        self, index: int, links: Links, store: ShareStore, registry: Registry, signing_key: Ed25519PrivateKey
+    ) -> None:
+        """Start the engine's thread; `store` and `registry` are from now on that thread's alone."""
+        self.index = index
+        self._links = links
+        self._store = store
+        self._registry = registry
+        self._signing_key = signing_key
+        self._waiting: dict[bytes, Work] = {}
+        self._change = threading.Condition()
+        self._missing: int | None = (index + 1) % GUARDIANS
+        self._stopping = False
+        self.galleries: tuple[GalleryStatus, ...] = ()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    # --- from other threads ---
+
+    def start(self) -> None:
+        """Begin to look for the peers."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the session and the thread."""
+        self._stopping = True
+        with self._change:
+            self._change.notify_all()
+        self._links.close()
+        self._thread.join(timeout=10)
+
+    @property
+    def missing(self) -> int | None:
+        """Which guardian keeps this one from working; None while in session with both."""
+        return self._missing
+
+    def submit(self, work: Work) -> None:
+        """Queue a request; raises `GuardianUnreachable` at once when there is no session."""
+        with self._change:
+            if self._missing is not None:
+                raise GuardianUnreachable(self._missing)
+            older = self._waiting.get(work.key)
+            if older is not None:
+                older.fail(Refused(RefusalCode.REPLAYED, "The same request came again.", self.index))
+            self._waiting[work.key] = work
+            self._change.notify_all()
+
+    def withdraw(self, work: Work) -> None:
+        """Forget a request whose caller has stopped waiting."""
+        with self._change:
+            if self._waiting.get(work.key) is work:
+                del self._waiting[work.key]
+
+    # --- the engine's thread ---
+
+    def _run(self) -> None:
+        while not self._stopping:
+            session = None
+            try:
+                self._refresh_status()
+                session = self._links.connect()
+                party = self._begin(session)
+                _log.info("session_started", guardian=self.index)
+                with self._change:
+                    self._missing = None
+                while not self._stopping:
+                    self._step(session, party)
+            except LinkError as error:
+                self._lose(error.peer, error)
+            except MpcError as error:
+                self._lose((self.index + 1) % GUARDIANS, error)
+            except Exception as error:  # a fault here (a full disk, a bug): the session can't be trusted
+                _log.error("engine_fault", guardian=self.index, kind=type(error).__name__)
+                self._lose(self.index, error)
+            finally:
+                if session is not None:
+                    session.close()
+            if not self._stopping:
+                time.sleep(_RETRY_PAUSE)
+
+    def _lose(self, peer: int, error: Exception) -> None:
+        with self._change:
+            had_session, self._missing = self._missing is None, peer
+            waiting, self._waiting = self._waiting, {}
+        if had_session and not self._stopping:
+            _log.warning("session_lost", guardian=self.index, peer=peer, kind=type(error).__name__)
+        for work in waiting.values():
+            work.fail(GuardianUnreachable(peer))
+
+    def _begin(self, session: Session) -> Party:
+        """Keys, settling of half-done changes, and one empty run that compiles and tries everything."""
+        session.set_patience(_WARM_UP_PATIENCE)
+        party = Party(self.index, session.previous, session.following)
+        self._settle(session)
+        nothing = np.zeros((1, 2), np.uint32)
+        _, probe = party.admit(nothing, InputRule(2, 1, 1), Role.PROBE)
+        rows, none_live = np.zeros((64, probe.shape[1]), np.uint16), np.zeros(1, np.uint64)
+        party.search(rows, none_live, probe, np.array([-1], np.int32))
+        session.set_patience(_PATIENCE)
+        return party
+
+    def _settle(self, session: Session) -> None:
+        """Finish or discard what was prepared when the last session broke."""
+        galleries = [self._store.load(definition) for definition in self._registry.galleries()]
+        mine = _States(
+            galleries=tuple(_GalleryState(g.definition.id, g.version, g.head, g.prepared_head) for g in galleries),
+        )
+        theirs = {
+            (peer, state.gallery): state
+            for peer, states in self._exchange(session, mine).items()
+            for state in states.galleries
+        }
+        for gallery in galleries:
+            states = [
+                theirs[peer, gallery.definition.id]
+                for peer in session.channels
+                if (peer, gallery.definition.id) in theirs
+            ]
+            if gallery.prepared_head is None:
+                continue
+            if any(state.head == gallery.prepared_head for state in states):
+                self._store.commit(gallery)
+                _log.info("change_completed", guardian=self.index, gallery=gallery.definition.id)
+            else:
+                self._store.discard(gallery)
+                _log.info("change_discarded", guardian=self.index, gallery=gallery.definition.id)
+        self._refresh_status()
+
+    def _step(self, session: Session, party: Party) -> None:
+        """One announcement, and what it asks for."""
+        announcement = self._announce(session) if self.index == LEADER else self._listen(session)
+        works = self._claim(announcement)
+        gallery = self._gallery(announcement.gallery)
+        own = [self._judge(work, gallery, announcement) for work in works]
+        refusals = self._agree(session, own)
+        chosen: list[Work] = []
+        for work, refusal in zip(works, refusals, strict=True):
+            if refusal is not None and work is not None:
+                work.fail(refusal)
+            elif refusal is None and work is not None:
+                chosen.append(work)
+        try:
+            if chosen and gallery is not None:
+                if chosen[0].operation is None:
+                    self._search(party, gallery, chosen)
+                else:
+                    self._apply(session, party, gallery, chosen[0], announcement.attempt)
+        except BaseException:
+            peer = (self.index + 1) % GUARDIANS
+            for work in chosen:
+                work.fail(GuardianUnreachable(peer, "The guardians lost each other; nothing was answered."))
+            raise
+
+    def _announce(self, session: Session) -> _Announcement:
+        with self._change:
+            self._change.wait_for(lambda: self._waiting or self._stopping, _HEARTBEAT)
+            batch: list[Work] = []
+            for work in self._waiting.values():
+                if not batch or (work.operation is batch[0].operation is None and work.gallery == batch[0].gallery):
+                    batch.append(work)
+                if len(batch) == MAX_BATCH or batch[0].operation is not None:
+                    break
+        if not batch and self._store.erasure_pending:
+            self._store.truncate_log()
+        gallery = self._gallery(batch[0].gallery) if batch else None
+        announcement = _Announcement(
+            attempt=os.urandom(16),
+            gallery=batch[0].gallery if batch else "",
+            head=gallery.head if gallery else b"",
+            version=gallery.version if gallery else 0,
+            keys=tuple(work.key for work in batch),
+        )
+        for channel in session.channels.values():
+            _send(channel, announcement)
+        return announcement
+
+    def _listen(self, session: Session) -> _Announcement:
+        announcement = _receive(session.channels[LEADER], _Announcement)
+        if not announcement.keys and self._store.erasure_pending:
+            self._store.truncate_log()
+        return announcement
+
+    def _claim(self, announcement: _Announcement) -> list[Work | None]:
+        """Take the announced requests out of the queue, waiting a moment for the relay to bring them."""
+        keys = announcement.keys
+        with self._change:
+            self._change.wait_for(lambda: all(key in self._waiting for key in keys), _PAIRING_WAIT)
+            return [self._waiting.pop(key, None) for key in keys]
+
+    def _gallery(self, name: str) -> Gallery | None:
+        definition = self._registry.gallery(name) if name else None
+        return None if definition is None else self._store.load(definition)
+
+    def _judge(self, work: Work | None, gallery: Gallery | None, announcement: _Announcement) -> Refused | None:
+        """Why this guardian does not take part, if it does not."""
+        if work is None:
+            return Refused(
+                RefusalCode.REQUEST_NOT_SEEN, f"Guardian {self.index} was not handed the same request in time."
+            )
+        if work.refusal is not None:
+            return work.refusal
+        if gallery is None or work.gallery != announcement.gallery:
+            return Refused(RefusalCode.UNKNOWN_GALLERY, f"Guardian {self.index} does not know that gallery.")
+        if gallery.head != announcement.head:
+            return Refused(
+                RefusalCode.GALLERIES_DIFFER,
+                f"Guardian {self.index} has version {gallery.version} of the gallery, guardian 0 has another "
+                f"history at version {announcement.version}; it has to catch up first.",
+            )
+        if work.operation is not None and self._made_before(gallery, work) is not None:
+            return None
+        if work.version != gallery.version:
+            return Refused(
+                RefusalCode.STALE_GALLERY_VERSION,
+                f"The request is based on version {work.version}; the gallery is at version {gallery.version}.",
+            )
+        if work.operation is not None:
+            count = 1 if work.shares is None else len(work.shares)
+            try:
+                gallery.check(work.operation, work.row, count)
+            except Refused as refusal:
+                return refusal
+        return None
+
+    def _agree(self, session: Session, own: Sequence[Refused | None]) -> list[Refused | None]:
+        """For each request the first refusal of any guardian, the same list at all three."""
+        verdict = _Verdict(
+            tuple(None if refused is None else _Refusal(refused.code.value, refused.detail) for refused in own)
+        )
+        verdicts = {self.index: verdict, **self._exchange(session, verdict)}
+        agreed: list[Refused | None] = []
+        for n in range(len(own)):
+            agreed.append(None)
+            for guardian in range(GUARDIANS):
+                if len(verdicts[guardian].refusals) != len(own):
+                    raise LinkError(guardian, f"Guardian {guardian} is out of step.")
+                said = verdicts[guardian].refusals[n]
+                if said is not None:
+                    agreed[-1] = Refused(RefusalCode(said.code), said.detail, guardian)
+                    break
+        return agreed
+
+    def _exchange(self, session: Session, frame: _Frame) -> dict[int, _Frame]:
+        """Send a frame to both peers and get theirs."""
+        for channel in session.channels.values():
+            _send(channel, frame)
+        return {peer: _receive(channel, type(frame)) for peer, channel in session.channels.items()}
+
+    def _search(self, party: Party, gallery: Gallery, works: list[Work]) -> None:
+        shares = np.concatenate([work.shares for work in works if work.shares is not None])
+        allowed, probes = party.admit(shares, gallery.definition.rule, Role.PROBE)
+        thresholds = np.array([work.threshold for work in works], np.int32)
+        answers = party.search(gallery.shares, gallery.live, probes[allowed], thresholds[allowed])
+        for work in (work for work, fine in zip(works, allowed, strict=True) if not fine):
+            work.fail(_not_well_formed())
+        for work, answer in zip(
+            (work for work, fine in zip(works, allowed, strict=True) if fine), answers, strict=True
+        ):
+            work.finish(answer.to_bytes())
+
+    def _apply(self, session: Session, party: Party, gallery: Gallery, work: Work, attempt: bytes) -> None:
+        """Run a change in two phases and confirm it."""
+        committed = self._made_before(gallery, work)
+        if committed is None:
+            if work.operation is None:
+                raise StoreError("A search is no change.")
+            shares, count = None, 1
+            if work.shares is not None:
+                count = len(work.shares)
+                allowed, shares = party.admit(work.shares, gallery.definition.rule, Role.REFERENCE)
+                if not allowed.all():
+                    work.fail(_not_well_formed())
+                    return
+            change = Change(work.operation, work.row, count, work.digest, attempt)
+            committed = self._commit(session, gallery, change, shares)
+        if committed is None:
+            work.fail(Refused(RefusalCode.STORAGE_FULL, "A guardian's disk refused the change; nothing changed."))
+            return
+        confirmation = Confirmation.sign(
+            self._signing_key,
+            gallery=gallery.definition.id,
+            row=committed.row,
+            count=committed.count,
+            version=committed.version,
+            operation=committed.operation,
+            time=committed.time,
+            guardian=self.index,
+        )
+        work.finish(confirmation.to_bytes())
+
+    def _commit(
+        self, session: Session, gallery: Gallery, change: Change, shares: NDArray[np.uint16] | None
+    ) -> Committed | None:
+        """Prepare at all three, then commit; None if a guardian could not prepare."""
+        try:
+            head: bytes | None = self._store.prepare(gallery, change, shares)
+        except StoreError as error:
+            _log.error("change_refused", guardian=self.index, kind=type(error).__name__)
+            head = None
+        heads = {peer: frame.head for peer, frame in self._exchange(session, _Prepared(head)).items()}
+        if head is None or None in heads.values():
+            if head is not None:
+                self._store.discard(gallery)
+            return None
+        for peer, other in heads.items():
+            if other != head:
+                raise LinkError(peer, f"Guardian {peer} is out of step.")
+        committed = self._store.commit(gallery)
+        self._refresh_status()
+        return committed
+
+    def _made_before(self, gallery: Gallery, work: Work) -> Committed | None:
+        """What an equal request did already, so that sending one again is harmless."""
+        if work.operation is Operation.ENROL:
+            return self._store.find(gallery, work.digest)
+        if work.operation is not None and gallery.in_effect(work.operation, work.row):
+            return self._store.last(gallery, work.operation, work.row)
+        return None
+
+    def _refresh_status(self) -> None:
+        self.galleries = tuple(self._store.load(definition).status() for definition in self._registry.galleries())
+
+
+def _not_well_formed() -> Refused:
+    return Refused(
+        RefusalCode.NOT_WELL_FORMED, "The template is outside what this gallery allows; nothing was compared."
+    )

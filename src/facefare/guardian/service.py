@@ -1,0 +1,415 @@
+"""One guardian over HTTP: mutual TLS 1.3, CBOR in and out, problem details (RFC 9457) for errors.
+
+Job: decode a call, ask the policy, write the request log, hand the request to the engine, answer.
+Invariants:
+- only a certificate registered as a relay's may call what asks or changes; the guardian's own certificate
+  may read status, health, readiness and metrics;
+- a search is in the request log, durably, before the engine has it;
+- whatever goes wrong, the answer is a problem with a code, and nothing of a share is in it, nor in a log
+  line or a metric.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import numpy as np
+import structlog
+import uvicorn
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from facefare.guardian.ceremony import Folder
+from facefare.guardian.engine import Engine, Work
+from facefare.guardian.errors import (
+    GuardianUnreachable,
+    MessageError,
+    RefusalCode,
+    Refused,
+    StoreError,
+)
+from facefare.guardian.links import Links, server_context
+from facefare.guardian.messages import (
+    MAX_ENROL_BODY,
+    MAX_REFERENCES,
+    MAX_SMALL_BODY,
+    EnrolCall,
+    EnrolPayload,
+    Operation,
+    Problem,
+    RowCall,
+    SealedFor,
+    SearchAnswer,
+    SearchCall,
+    SearchPayload,
+    Status,
+    open_sealed,
+    sha256,
+)
+from facefare.guardian.policy import ENROLMENT, PAYMENT, Policy
+from facefare.guardian.request_log import Entry, RequestLog
+from facefare.guardian.store import ShareStore
+
+_SEARCH_TIMEOUT = 8.0
+_CHANGE_TIMEOUT = 60.0
+_CBOR = "application/cbor"
+_ROLE = "facefare.role"
+_RELAY, _SELF = "relay", "self"
+
+_HTTP_STATUS = {
+    RefusalCode.UNKNOWN_GALLERY: 404,
+    RefusalCode.RATE_LIMITED: 429,
+    RefusalCode.REPLAYED: 409,
+    RefusalCode.STALE_GALLERY_VERSION: 409,
+    RefusalCode.GALLERIES_DIFFER: 409,
+    RefusalCode.REQUEST_NOT_SEEN: 409,
+    RefusalCode.ROW_TAKEN: 409,
+    RefusalCode.ROW_NOT_ENROLLED: 404,
+    RefusalCode.STORAGE_FULL: 507,
+    RefusalCode.NOT_WELL_FORMED: 422,
+    RefusalCode.NOT_OPENABLE: 422,
+    RefusalCode.SEALED_MISMATCH: 422,
+    RefusalCode.THRESHOLD_OUT_OF_RANGE: 422,
+    RefusalCode.WRONG_PURPOSE: 422,
+}  # all others: 403
+
+_log = structlog.get_logger()
+
+
+class Guardian:
+    """One guardian's parts, put together."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.index = folder.identity.index
+        self._sealing_key = folder.sealing_key()
+        self._registry = folder.registry()
+        self._request_log = RequestLog(folder.requests)
+        self._policy = Policy(folder.limits(), self._request_log.seen())
+        for entry in self._request_log.since(_now() - self._policy.memory_ms):
+            if entry.purpose == PAYMENT:
+                self._policy.replay(entry.asker, entry.time)
+        self._writer = ThreadPoolExecutor(1, "request-log")
+        self._store = ShareStore(folder.shares)
+        links = Links(folder.identity, folder.peers(), folder.certificate, folder.tls_key)
+        self.engine = Engine(self.index, links, self._store, folder.registry(), folder.signing_key())
+
+    def close(self) -> None:
+        """Stop the engine and release the files."""
+        self.engine.stop()
+        self._writer.shutdown()
+        self._request_log.close()
+        self._registry.close()
+        self._store.close()
+
+    async def search(self, body: bytes) -> bytes:
+        """POST /v1/searches: a `SearchCall` in, a `SearchAnswer` out."""
+        call = SearchCall.from_bytes(body)
+        fields = SearchPayload.from_bytes(call.payload)
+        digest = sha256(call.payload)
+        work = Work(
+            key=sha256(cbor2.dumps(["search", digest, call.threshold])),
+            operation=None,
+            gallery=fields.gallery,
+            version=call.version,
+            threshold=call.threshold,
+        )
+        now = _now()
+        gallery = self._registry.gallery(fields.gallery)
+        try:
+            self._policy.search(
+                call.payload,
+                call.signature,
+                call.sealed,
+                self.index,
+                self._registry.terminal(fields.terminal),
+                gallery,
+                call.threshold,
+                now,
+            )
+            if gallery is not None:
+                work.shares = self._open(
+                    call.sealed, SealedFor.SEARCH, fields.gallery, fields.query_id, gallery.dimensions, 1
+                )
+            await self._record(
+                Entry(fields.terminal, now, fields.purpose, digest),
+                fields.query_id,
+                self._policy.search_seen_until(fields),
+            )
+        except Refused as refused:
+            work.refusal = refused
+        return SearchAnswer(await self._run(work, _SEARCH_TIMEOUT)).to_bytes()
+
+    async def enrol(self, body: bytes) -> bytes:
+        """POST /v1/enrolments: an `EnrolCall` in, a `Confirmation` out. Safe to send again."""
+        call = EnrolCall.from_bytes(body)
+        fields = EnrolPayload.from_bytes(call.payload)
+        digest = sha256(call.payload)
+        work = Work(
+            key=sha256(cbor2.dumps([ENROLMENT, digest, call.row])),
+            operation=Operation.ENROL,
+            gallery=fields.gallery,
+            version=call.version,
+            row=call.row,
+            digest=digest,
+        )
+        now = _now()
+        gallery = self._registry.gallery(fields.gallery)
+        try:
+            self._policy.enrolment(
+                call.payload,
+                call.signature,
+                call.sealed,
+                self.index,
+                self._registry.station(fields.station),
+                gallery,
+                now,
+            )
+            if gallery is not None:
+                work.shares = self._open(
+                    call.sealed,
+                    SealedFor.ENROL,
+                    fields.gallery,
+                    fields.enrolment_id,
+                    gallery.dimensions,
+                    MAX_REFERENCES,
+                )
+            await self._record(Entry(fields.station, now, ENROLMENT, digest), None, 0)
+        except Refused as refused:
+            work.refusal = refused
+        return await self._run(work, _CHANGE_TIMEOUT)
+
+    async def change_row(self, body: bytes, operation: Operation) -> bytes:
+        """POST /v1/deletions, /v1/pauses, /v1/resumptions: a `RowCall` in, a `Confirmation` out."""
+        call = RowCall.from_bytes(body)
+        digest = sha256(cbor2.dumps([operation.value, call.gallery, call.row]))
+        work = Work(
+            key=digest,
+            operation=operation,
+            gallery=call.gallery,
+            version=call.version,
+            row=call.row,
+            digest=digest,
+        )
+        return await self._run(work, _CHANGE_TIMEOUT)
+
+    def status(self) -> Status:
+        """Session and gallery versions."""
+        missing = self.engine.missing
+        return Status(self.index, missing is None, missing, self.engine.galleries)
+
+    def _open(
+        self, sealed: bytes, use: SealedFor, gallery: str, request_id: bytes, dimensions: int, most: int
+    ) -> NDArray[np.uint32]:
+        """The raw shares (n, D) inside, 1 <= n <= most."""
+        try:
+            plain = open_sealed(sealed, self._sealing_key, self.index, use, gallery, request_id)
+        except MessageError as error:
+            raise Refused(RefusalCode.NOT_OPENABLE, str(error)) from None
+        count, rest = divmod(len(plain), 4 * dimensions)
+        if rest or not 1 <= count <= most:
+            raise Refused(
+                RefusalCode.NOT_OPENABLE,
+                f"A sealed share holds 1 to {most} templates of {dimensions} dimensions in this gallery.",
+            )
+        return np.frombuffer(plain, "<u4").reshape(count, dimensions).astype(np.uint32)
+
+    async def _record(self, entry: Entry, request_id: bytes | None, until: int) -> None:
+        """Write the request log off the event loop; without the entry there is no answer."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, self._request_log.append, entry, request_id, until)
+        except StoreError as error:
+            raise Refused(RefusalCode.STORAGE_FULL, str(error)) from error
+
+    async def _run(self, work: Work, timeout: float) -> bytes:
+        self.engine.submit(work)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(work.done), timeout)
+        except TimeoutError:
+            raise GuardianUnreachable(
+                self.index, f"Guardian {self.index} had no answer from the others in time."
+            ) from None
+        finally:
+            self.engine.withdraw(work)
+
+
+class _Metrics:
+    """Counts and times; labels are operations, codes and gallery ids, never a person's or a terminal's."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "facefare_guardian_requests", "Calls by outcome.", ["operation", "outcome"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "facefare_guardian_request_seconds", "Time of a call.", ["operation"], registry=self.registry
+        )
+        connected = Gauge(
+            "facefare_guardian_connected", "1 in session with both other guardians.", registry=self.registry
+        )
+        connected.set_function(lambda: float(guardian.engine.missing is None))
+        self.version = Gauge(
+            "facefare_guardian_gallery_version", "Gallery version.", ["gallery"], registry=self.registry
+        )
+        self.live = Gauge("facefare_guardian_gallery_live", "Live rows.", ["gallery"], registry=self.registry)
+
+
+_Call = Callable[[bytes], Awaitable[bytes]]
+
+
+def application(guardian: Guardian) -> Starlette:
+    """The HTTP application; who the caller is comes from `_RoleProtocol` in the scope."""
+    metrics = _Metrics(guardian)
+
+    def endpoint(operation: str, limit: int, call: _Call) -> Route:
+        async def handle(request: Request) -> Response:
+            start = time.perf_counter()
+            outcome, response = await _answer(request, limit, call, guardian.index)
+            metrics.requests.labels(operation, outcome).inc()
+            metrics.seconds.labels(operation).observe(time.perf_counter() - start)
+            return response
+
+        return Route(f"/v1/{operation}", handle, methods=["POST"])
+
+    def row_operation(operation: Operation) -> _Call:
+        return lambda body: guardian.change_row(body, operation)
+
+    async def status(request: Request) -> Response:
+        if request.scope.get(_ROLE) not in (_RELAY, _SELF):
+            return _problem(_not_a_relay(guardian.index))
+        return Response(guardian.status().to_bytes(), media_type=_CBOR)
+
+    async def healthz(_: Request) -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    async def readyz(_: Request) -> Response:
+        missing = guardian.engine.missing
+        if missing is None:
+            return Response("ready\n", media_type="text/plain")
+        return Response(f"waiting for guardian {missing}\n", 503, media_type="text/plain")
+
+    async def scrape(_: Request) -> Response:
+        for gallery in guardian.engine.galleries:
+            metrics.version.labels(gallery.gallery).set(gallery.version)
+            metrics.live.labels(gallery.gallery).set(gallery.live)
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+
+    return Starlette(
+        routes=[
+            endpoint("searches", MAX_SMALL_BODY, guardian.search),
+            endpoint("enrolments", MAX_ENROL_BODY, guardian.enrol),
+            endpoint("deletions", MAX_SMALL_BODY, row_operation(Operation.DELETE)),
+            endpoint("pauses", MAX_SMALL_BODY, row_operation(Operation.PAUSE)),
+            endpoint("resumptions", MAX_SMALL_BODY, row_operation(Operation.RESUME)),
+            Route("/v1/status", status),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", scrape),
+        ]
+    )
+
+
+async def _answer(request: Request, limit: int, call: _Call, index: int) -> tuple[str, Response]:
+    """Run one call; its outcome for the metrics, and the response."""
+    if request.scope.get(_ROLE) != _RELAY:
+        problem = _not_a_relay(index)
+        return problem.code, _problem(problem)
+    try:
+        body = await _body(request, limit)
+        return "ok", Response(await call(body), media_type=_CBOR)
+    except MessageError as error:
+        problem = Problem(400, Problem.MALFORMED, str(error), index)
+    except Refused as refused:
+        guardian = index if refused.guardian is None else refused.guardian
+        problem = Problem(_HTTP_STATUS.get(refused.code, 403), refused.code.value, refused.detail, guardian)
+    except GuardianUnreachable as error:
+        problem = Problem(503, Problem.UNREACHABLE, str(error), error.guardian)
+    return problem.code, _problem(problem)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise MessageError(f"The body is longer than {limit} bytes.")
+    return bytes(body)
+
+
+def _problem(problem: Problem) -> Response:
+    return Response(problem.to_bytes(), problem.status, media_type=Problem.MEDIA_TYPE)
+
+
+def _not_a_relay(index: int) -> Problem:
+    return Problem(403, Problem.FORBIDDEN, "Only a relay that this guardian registered may call this.", index)
+
+
+def serve(path: Path) -> None:
+    """Run the guardian in `path` until it is told to stop (SIGINT, SIGTERM)."""
+    folder = Folder(path)
+    guardian = Guardian(folder)
+    roles = {ssl.PEM_cert_to_DER_cert(pem): _RELAY for pem in folder.relays()}
+    roles[ssl.PEM_cert_to_DER_cert(folder.identity.certificate)] = _SELF
+    context = server_context(
+        folder.certificate, folder.tls_key, "\n".join([*folder.relays(), folder.identity.certificate])
+    )
+    config = uvicorn.Config(
+        application(guardian),
+        host=folder.identity.host,
+        port=folder.identity.http_port,
+        http=_protocol_with_roles(roles),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+        ssl_context_factory=lambda _config, _default: context,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    guardian.engine.start()
+    _log.info("guardian_started", guardian=guardian.index)
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        guardian.close()
+        _log.info("guardian_stopped", guardian=guardian.index)
+
+
+def _protocol_with_roles(roles: dict[bytes, str]) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, with the role of the client's certificate in each request's scope."""
+
+    class _RoleProtocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            tls = transport.get_extra_info("ssl_object")
+            role = None if tls is None else roles.get(tls.getpeercert(binary_form=True) or b"")
+            application = self.app
+
+            async def with_role(scope: Scope, receive: Receive, send: Send) -> None:
+                scope[_ROLE] = role
+                await application(scope, receive, send)
+
+            self.app: Any = with_role
+
+    return _RoleProtocol
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

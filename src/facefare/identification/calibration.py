@@ -1,0 +1,108 @@
+"""What belongs to one embedder at one kind of site: centre, scale, input rule and thresholds.
+
+Job: read it from a JSON file, check it, and give the threshold for the current number of payers.
+Invariant: thresholds follow the current number of payers; where the table ends, there is no threshold, and
+the caller has to ask for a second factor instead.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.identification.errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """For up to `payers` payers the false-positive identification rate stays at `fpir` at this threshold."""
+
+    payers: int
+    fpir: float
+    threshold: int
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Of one embedder.
+
+    Attributes:
+        model: the embedder's id; a gallery holds templates of one model.
+        mean: (D,) float32, the public centre that is subtracted from unit vectors.
+        scale: integers a unit of length.
+        min_squared_norm, max_squared_norm: the input rule for quantised templates.
+        thresholds: in any order; negative squared distances.
+        placeholder: true while the centre was not measured with the embedder: for tests only.
+    """
+
+    model: str
+    mean: NDArray[np.float32]
+    scale: float
+    min_squared_norm: int
+    max_squared_norm: int
+    thresholds: tuple[Threshold, ...]
+    placeholder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 1 or len(self.mean) % 2 or not np.isfinite(self.mean).all():
+            raise CalibrationError("The mean is a vector of an even number of finite values.")
+        if not 0 < self.scale <= 1000:
+            raise CalibrationError("The scale is above 0 and at most 1000.")
+        if not 1 <= self.min_squared_norm <= self.max_squared_norm <= 8191:
+            raise CalibrationError("Squared norms lie within 1 and 8191, lower bound first.")
+        for row in self.thresholds:
+            if row.payers < 1 or not 0 < row.fpir < 1 or not -32_767 <= row.threshold <= -1:
+                raise CalibrationError("A threshold has payers >= 1, FPIR in (0, 1), and is in -32,767..-1.")
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return len(self.mean)
+
+    def threshold(self, payers: int, fpir: float) -> int:
+        """The loosest threshold that holds `fpir` for at least `payers` payers.
+
+        Raises:
+            CalibrationError: the table does not reach that far; ask for a second factor.
+        """
+        fitting = [row.threshold for row in self.thresholds if row.payers >= payers and row.fpir <= fpir * (1 + 1e-9)]
+        if not fitting:
+            raise CalibrationError(f"No threshold was measured for {payers} payers at FPIR {fpir:g}.")
+        return max(fitting, key=abs)
+
+    @classmethod
+    def from_json(cls, document: str) -> Calibration:
+        """From the text of a calibration file; raises `CalibrationError`."""
+        try:
+            body: dict[str, Any] = json.loads(document)
+            return cls(
+                model=str(body["model"]),
+                mean=np.array(body["mean"], np.float32),
+                scale=float(body["scale"]),
+                min_squared_norm=int(body["min_squared_norm"]),
+                max_squared_norm=int(body["max_squared_norm"]),
+                thresholds=tuple(Threshold(**row) for row in body["thresholds"]),
+                placeholder=bool(body.get("placeholder", False)),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise CalibrationError(f"This is no calibration file: {error}.") from error
+
+    @classmethod
+    def from_file(cls, path: Path) -> Calibration:
+        """From a file; raises `CalibrationError`."""
+        try:
+            return cls.from_json(path.read_text())
+        except OSError as error:
+            raise CalibrationError(f"{path} can't be read: {error.strerror}.") from error
+
+    @classmethod
+    def default(cls) -> Calibration:
+        """The one that comes with the default embedder."""
+        file = resources.files("facefare.identification") / "default_calibration.json"
+        return cls.from_json(file.read_text())

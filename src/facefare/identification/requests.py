@@ -1,0 +1,127 @@
+"""Requests of terminals and enrolment stations: a template goes in, three sealed shares and a signature come out.
+
+Invariant: a request can be opened by no one but all three guardians, each its own part, and only for the
+gallery, the purpose and the id that are signed. Ids are fresh random bytes; each request is answered once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import ArrayLike
+
+from facefare.guardian.messages import (
+    GUARDIANS,
+    MAX_REFERENCES,
+    EnrolPayload,
+    EnrolRequest,
+    GuardianIdentity,
+    SealedFor,
+    SearchPayload,
+    SearchRequest,
+    seal,
+    sha256,
+)
+from facefare.identification.calibration import Calibration
+from facefare.identification.errors import CalibrationError
+from facefare.identification.quantise import quantise
+from facefare.mpc.sharing import split
+
+_Sealed = tuple[bytes, bytes, bytes]
+
+
+def prepare_search(
+    template: ArrayLike,
+    *,
+    calibration: Calibration,
+    guardians: Sequence[GuardianIdentity],
+    gallery: str,
+    terminal: str,
+    key: Ed25519PrivateKey,
+    now: datetime,
+) -> SearchRequest:
+    """A terminal's request to search `gallery` for one template (D,), for a payment.
+
+    Raises:
+        CalibrationError, TemplateOutOfRange: see `quantise`.
+    """
+    query_id = os.urandom(16)
+    sealed = _seal_shares(template, 1, calibration, guardians, SealedFor.SEARCH, gallery, query_id)
+    payload = SearchPayload(
+        v=1,
+        gallery=gallery,
+        terminal=terminal,
+        purpose="payment",
+        query_id=query_id,
+        issued_at=_milliseconds(now),
+        sealed_sha256=_hashes(sealed),
+    ).to_bytes()
+    return SearchRequest(payload, key.sign(payload), sealed)
+
+
+def prepare_enrolment(
+    template: ArrayLike,
+    *,
+    calibration: Calibration,
+    guardians: Sequence[GuardianIdentity],
+    gallery: str,
+    station: str,
+    key: Ed25519PrivateKey,
+    consent_sha256: bytes,
+    now: datetime,
+) -> EnrolRequest:
+    """A station's request to enrol one template (D,), or for a migration up to 1,000 (n, D).
+
+    `consent_sha256` is the hash of the consent receipt (of all receipts' hashes, for several).
+
+    Raises:
+        CalibrationError, TemplateOutOfRange: see `quantise`.
+    """
+    enrolment_id = os.urandom(16)
+    sealed = _seal_shares(template, MAX_REFERENCES, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
+    payload = EnrolPayload(
+        v=1,
+        gallery=gallery,
+        station=station,
+        consent_sha256=consent_sha256,
+        enrolment_id=enrolment_id,
+        issued_at=_milliseconds(now),
+        sealed_sha256=_hashes(sealed),
+    ).to_bytes()
+    return EnrolRequest(payload, key.sign(payload), sealed)
+
+
+def _seal_shares(
+    template: ArrayLike,
+    most: int,
+    calibration: Calibration,
+    guardians: Sequence[GuardianIdentity],
+    use: SealedFor,
+    gallery: str,
+    request_id: bytes,
+) -> _Sealed:
+    if [identity.index for identity in guardians] != list(range(GUARDIANS)):
+        raise CalibrationError("A request takes the identities of guardians 0, 1 and 2, in that order.")
+    secret = quantise(template, calibration).reshape(-1, calibration.dimensions)
+    if len(secret) > most:
+        raise CalibrationError(f"This request takes at most {most} templates.")
+    first, second, third = (
+        seal(share.astype(np.dtype("<u4")).tobytes(), identity, use, gallery, request_id)
+        for share, identity in zip(split(secret), guardians, strict=True)
+    )
+    return first, second, third
+
+
+def _hashes(sealed: _Sealed) -> _Sealed:
+    first, second, third = (sha256(part) for part in sealed)
+    return first, second, third
+
+
+def _milliseconds(now: datetime) -> int:
+    if now.tzinfo is None:
+        raise ValueError("A time needs its time zone.")
+    return int(now.timestamp() * 1000)
