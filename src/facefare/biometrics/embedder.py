@@ -108,6 +108,31 @@ class Embedder:
         return Template(unit(np.mean([unit(vector) for vector in vectors], axis=0)), self.description.model_id)
 
 
+def conformance(embedder: Embedder) -> list[str]:
+    """Try an embedder on made-up pictures; return what is wrong with it, a sentence each.
+
+    Every template must be finite, of unit length and the described dimension (else ModelOutputError or
+    EmbedderError); the same picture must give the same template, other pictures another one; and one grey
+    level more must not move it far.
+    """
+    size = embedder.description.input.size
+    rng = np.random.default_rng(0)
+    pictures = [
+        cv2.GaussianBlur(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), (0, 0), size / 20) for _ in range(3)
+    ]
+    one, other, third = (embedder.embed_aligned(np.asarray(p, dtype=np.uint8)).vector for p in pictures)
+    again = embedder.embed_aligned(np.asarray(pictures[0], dtype=np.uint8)).vector
+    nearby = embedder.embed_aligned(np.asarray(np.minimum(pictures[0], 254) + 1, dtype=np.uint8)).vector
+    problems = []
+    if not np.allclose(one, again, atol=1e-5):
+        problems.append("The same picture gives different templates.")
+    if min(float(np.linalg.norm(one - other)), float(np.linalg.norm(one - third))) < 1e-3:
+        problems.append("Different pictures give the same template.")
+    if float(one @ nearby) < 0.98:
+        problems.append("One grey level more changes the template; check mean, scale and channels.")
+    return problems
+
+
 def _similarity(source: NDArray[np.float32], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least-squares similarity (2, 3) from source to target points (P, 2).
 
