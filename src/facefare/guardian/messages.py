@@ -35,6 +35,7 @@ __all__ = [
     "MAX_REFERENCES",
     "MAX_SMALL_BODY",
     "Confirmation",
+    "ConfirmationPayload",
     "EnrolCall",
     "EnrolPayload",
     "EnrolRequest",
@@ -261,7 +262,9 @@ class SearchAnswer(Message):
 
 
 @dataclass(frozen=True)
-class _ConfirmationPayload(Message):
+class ConfirmationPayload(Message):
+    """What a guardian signs: rows `row` to `row + count - 1` changed at `time` (ms since 1970), making `version`."""
+
     v: int
     gallery: str
     row: int
@@ -308,7 +311,7 @@ class Confirmation(Message):
         guardian: int,
     ) -> Confirmation:
         """Say that rows `row` to `row + count - 1` changed at `time` (ms since 1970)."""
-        payload = _ConfirmationPayload(
+        payload = ConfirmationPayload(
             v=WIRE_VERSION,
             gallery=gallery,
             row=row,
@@ -321,12 +324,12 @@ class Confirmation(Message):
         return cls(payload=payload, signature=key.sign(payload))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_fields", _ConfirmationPayload.from_bytes(self.payload))
+        object.__setattr__(self, "_fields", ConfirmationPayload.from_bytes(self.payload))
 
     @property
-    def fields(self) -> _ConfirmationPayload:
+    def fields(self) -> ConfirmationPayload:
         """gallery, row, count, version, operation, time (ms), guardian: as signed."""
-        fields: _ConfirmationPayload = object.__getattribute__(self, "_fields")
+        fields: ConfirmationPayload = object.__getattribute__(self, "_fields")
         return fields
 
     def verify(self, identity: GuardianIdentity) -> None:
