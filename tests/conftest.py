@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, make_url
 
-from facefare.guardian.errors import GuardianUnreachable, RefusalCode, Refused
+from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import (
     Confirmation,
     EnrolPayload,
@@ -18,6 +18,7 @@ from facefare.guardian.messages import (
     SearchPayload,
     SearchRequest,
 )
+from facefare.identification.errors import BY_REASON, GuardianUnavailable, RequestRefused
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.web.migrations import upgrade
@@ -70,11 +71,15 @@ def connection(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def refusal(code: RefusalCode) -> RequestRefused:
+    return BY_REASON.get(code, RequestRefused)(code, "As the test asked.", 1)
+
+
 class FakeGuardians:
     """Three guardians in one process that compare labels instead of faces: for tests of what is around them.
 
     A "sealed share" is the label padded to a share's size. Faults are set by `down`, `refuse` and
-    `forget_confirmation`.
+    `lose_answer`.
     """
 
     def __init__(self) -> None:
@@ -86,13 +91,15 @@ class FakeGuardians:
         self.refuse: RefusalCode | None = None
         self.lose_answer = False  # the change is made, but its confirmations never arrive
         self.searches = 0
+        self.threshold = 0
 
-    async def search(self, request: SearchRequest, version: int) -> Answer:
+    async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:
         self.searches += 1
+        self.threshold = threshold
         self._check()
         gallery = request.fields().gallery
-        if version != self.versions.get(gallery, 0):
-            raise Refused(RefusalCode.STALE_GALLERY_VERSION, "other version")
+        if gallery_version != self.versions.get(gallery, 0):
+            raise refusal(RefusalCode.STALE_GALLERY_VERSION)
         found = [
             row
             for row, label in self.rows.get(gallery, {}).items()
@@ -129,19 +136,19 @@ class FakeGuardians:
 
     def _check(self) -> None:
         if self.down:
-            raise GuardianUnreachable(1)
+            raise GuardianUnavailable(1, "Guardian 1 is away.")
         if self.refuse is not None:
-            raise Refused(self.refuse, "as the test asked")
+            raise refusal(self.refuse)
 
     def _change(self, gallery: str, version: int) -> None:
         self._check()
         if version != self.versions.get(gallery, 0):
-            raise Refused(RefusalCode.STALE_GALLERY_VERSION, "other version")
+            raise refusal(RefusalCode.STALE_GALLERY_VERSION)
         self.versions[gallery] = version + 1
 
     def _confirm(self, gallery: str, row: int, version: int, operation: Operation) -> list[Confirmation]:
         if self.lose_answer:
-            raise GuardianUnreachable(2)
+            raise GuardianUnavailable(2, "Guardian 2 is away.")
         return [
             Confirmation.sign(
                 key,

@@ -19,3 +19,13 @@ class Settings(BaseSettings):
         default=Path.home() / ".cache" / "facefare", description="Models and downloads; safe to delete."
     )
     log_level: str = "INFO"
+    guardians: list[Path] = Field(default=[], description="identity.json of guardians 0, 1 and 2 (JSON list of paths).")
+    relay_dir: Path = Field(default=Path("run/relay"), description="Where relay.pem and relay-key.pem are.")
+    calibration: Path | None = Field(default=None, description="Calibration file; the default one if none.")
+    fpir: float = Field(default=0.001, gt=0, lt=1, description="Strangers taken for a payer, at most.")
+    operator: str = Field(default="facefare demo", description="Who the payer gives consent to.")
+    operator_contact: str = "privacy@localhost"
+    notice_version: str = Field(default="1", description="Version of the privacy notice in force.")
+    notice_url: str = "http://localhost/privacy"
+    retention_days: int = Field(default=395, ge=1, description="A face is kept this long after the last use.")
+    passback_seconds: int = Field(default=60, ge=0, description="A payment covers the payer this long.")

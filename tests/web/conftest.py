@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from facefare.client import PayerClient, StationClient, TerminalClient
+from facefare.identification.calibration import Calibration, Threshold
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
 from facefare.wallet import faces, stations
@@ -25,6 +27,16 @@ NOTICE = Notice(
     operator="Example Transit",
     contact="privacy@operator.example",
     retention_days=395,
+)
+
+
+CALIBRATION = Calibration(
+    model="labels",
+    mean=np.zeros(2, np.float32),
+    scale=160.0,
+    min_squared_norm=1,
+    max_squared_norm=8191,
+    thresholds=(Threshold(1, 0.001, -3000), Threshold(3, 0.001, -2000)),
 )
 
 
@@ -69,7 +81,14 @@ def world(engine: Engine, guardians: Any, requests: Any) -> Iterator[World]:
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
         faces.open_gallery(connection, "gal_town", kind="live")
         faces.open_gallery(connection, "gal_demo", kind="demo")
-    app = create_app(engine=engine, guardians=guardians, receipt_key=Ed25519PrivateKey.generate(), notice=NOTICE)
+    app = create_app(
+        engine=engine,
+        guardians=guardians,
+        calibration=CALIBRATION,
+        fpir=0.001,
+        receipt_key=Ed25519PrivateKey.generate(),
+        notice=NOTICE,
+    )
     with TestClient(app, raise_server_exceptions=False) as http:
         yield World(
             app,

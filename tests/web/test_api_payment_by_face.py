@@ -138,6 +138,21 @@ def test_a_deletion_that_one_guardian_missed_is_carried_again_before_anything_el
     assert world.look("ada").outcome == "use_card"
 
 
+def test_the_threshold_follows_the_number_of_faces_and_beyond_the_table_a_card_is_asked_for(world: Any) -> None:
+    ada = world.payer("ada")
+    world.look("ada")
+    assert world.guardians.threshold == -3000
+    for label in ("ben", "cleo"):
+        world.payer(label)
+    world.look("ada")
+    assert world.guardians.threshold == -2000
+    dora = world.payer("dora")
+    assert world.look("ben").reason == "identification_unavailable"
+    dora.delete_face()
+    assert world.look("ben").outcome == "accepted"
+    assert ada.account().available == 720
+
+
 def test_the_payer_alone_reads_who_used_the_face(world: Any) -> None:
     ada, ben = world.payer("ada"), world.payer("ben")
     reply = world.look("ada")

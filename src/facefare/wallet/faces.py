@@ -15,8 +15,9 @@ from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from facefare.guardian.errors import GuardianError, RefusalCode, Refused
+from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import Confirmation, EnrolRequest, Operation
+from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.ledger.ids import new_id
 from facefare.wallet import consents, stations, tables
 from facefare.wallet.errors import (
@@ -74,23 +75,30 @@ class Change:
 # --- galleries ---
 
 
-def open_gallery(connection: Connection, gallery_id: str, *, kind: str, version: int = 0, next_row: int = 0) -> None:
-    """Know a gallery that the guardians have, as it stands there; opening it again does nothing."""
+@dataclass(frozen=True)
+class Gallery:
+    """A gallery as the wallet knows it: what a search must name, and among how many it looks."""
+
+    id: str
+    version: int
+    live: int
+
+
+def open_gallery(connection: Connection, gallery_id: str, *, kind: str) -> None:
+    """Know a gallery (`live` or `demo`) that is still empty at the guardians; once is enough."""
     connection.execute(
         upsert(tables.gallery)
-        .values(id=gallery_id, kind=kind, version=version, next_row=next_row)
+        .values(id=gallery_id, kind=kind, version=0, next_row=0, live=0)
         .on_conflict_do_nothing(index_elements=["id"])
     )
 
 
-def version_of(connection: Connection, gallery_id: str) -> int:
-    """The version that a search must name; raises UnknownGallery."""
-    version = connection.execute(
-        select(tables.gallery.c.version).where(tables.gallery.c.id == gallery_id)
-    ).scalar_one_or_none()
-    if version is None:
+def gallery(connection: Connection, gallery_id: str) -> Gallery:
+    """The gallery now; raises UnknownGallery."""
+    row = connection.execute(select(tables.gallery).where(tables.gallery.c.id == gallery_id)).one_or_none()
+    if row is None:
         raise UnknownGallery(f"This wallet has no gallery {gallery_id}.")
-    return int(version)
+    return Gallery(row.id, row.version, row.live)
 
 
 # --- whose row ---
@@ -144,7 +152,7 @@ class Changes:
         """
         try:
             gallery_id = request.fields().gallery
-        except GuardianError as error:
+        except MessageError as error:
             raise InvalidEnrolment(str(error)) from error
         async with self._turn(gallery_id):
             await self._finish_pending(gallery_id)
@@ -195,12 +203,12 @@ class Changes:
                     confirmations = await self._guardians.pause(change.gallery_id, change.row, change.base_version)
                 case Operation.RESUME:
                     confirmations = await self._guardians.resume(change.gallery_id, change.row, change.base_version)
-        except Refused as error:
-            if error.code not in _REFUSED_BY_ALL:
+        except RequestRefused as error:
+            if change.operation is not Operation.ENROL or error.reason not in _REFUSED_BY_ALL:
                 raise ChangeUnconfirmed("Not all guardians confirmed the change yet; try again.") from error
             await asyncio.to_thread(self._end, change, "refused", ())
-            raise InvalidEnrolment(f"The guardians refused: {error.detail}") from error
-        except GuardianError as error:
+            raise InvalidEnrolment(f"The guardians refused: {error}") from error
+        except IdentificationError as error:
             raise ChangeUnconfirmed("Not all guardians confirmed the change yet; try again.") from error
         await asyncio.to_thread(self._end, change, "confirmed", confirmations)
 
@@ -209,10 +217,10 @@ class Changes:
     def _begin_enrolment(self, request: EnrolRequest) -> Change:
         with self._engine.begin() as connection:
             fields = stations.verified(connection, request)
-            gallery = _locked_gallery(connection, fields.gallery)
+            locked = _locked_gallery(connection, fields.gallery)
             face_id = None
             if fields.consent_sha256 == SYNTHETIC:
-                if gallery.kind != "demo":
+                if locked.kind != "demo":
                     raise InvalidEnrolment("References without consent are for galleries made as demo.")
             else:
                 consent = consents.in_force(connection, fields.consent_sha256)
@@ -222,9 +230,9 @@ class Changes:
                         insert(tables.face).values(
                             id=face_id,
                             payer_id=consent.payer_id,
-                            gallery_id=gallery.id,
+                            gallery_id=locked.id,
                             consent_id=consent.id,
-                            row=gallery.next_row,
+                            row=locked.next_row,
                             state="pending",
                         )
                     )
@@ -234,17 +242,17 @@ class Changes:
                     ) from error
             return _pend(
                 connection,
-                Change(new_id("chg"), gallery.id, Operation.ENROL, gallery.next_row, gallery.version, face_id),
+                Change(new_id("chg"), locked.id, Operation.ENROL, locked.next_row, locked.version, face_id),
                 enrolment_id=fields.enrolment_id,
                 sealed_request=request.to_bytes(),
             )
 
     def _begin(self, face: Face, operation: Operation) -> Change:
         with self._engine.begin() as connection:
-            gallery = _locked_gallery(connection, face.gallery_id)
+            locked = _locked_gallery(connection, face.gallery_id)
             return _pend(
                 connection,
-                Change(new_id("chg"), gallery.id, operation, face.row, gallery.version, face.id),
+                Change(new_id("chg"), locked.id, operation, face.row, locked.version, face.id),
             )
 
     def _alterable(self, payer_id: str, operation: Operation) -> list[Face]:
@@ -293,6 +301,7 @@ class Changes:
                 .values(
                     version=change.base_version + 1,
                     next_row=func.greatest(tables.gallery.c.next_row, change.row + count),
+                    live=tables.gallery.c.live + _LIVE[change.operation] * count,
                 )
             )
             connection.execute(
@@ -322,6 +331,7 @@ _FROM = {
     Operation.RESUME: {"paused"},
     Operation.DELETE: {"active", "paused"},
 }
+_LIVE = {Operation.ENROL: 1, Operation.DELETE: -1, Operation.PAUSE: 0, Operation.RESUME: 0}
 _TO = {
     Operation.ENROL: "active",
     Operation.PAUSE: "paused",

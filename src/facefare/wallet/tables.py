@@ -61,6 +61,7 @@ gallery = Table(
     Column("kind", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("next_row", Integer, nullable=False),
+    Column("live", Integer, nullable=False),
     CheckConstraint("kind IN ('live', 'demo')", name="gallery_kind_known"),
 )
 

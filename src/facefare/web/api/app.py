@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI, Response
 from sqlalchemy import Engine, text
 
+from facefare.identification.calibration import Calibration
 from facefare.ledger import expire_holds
 from facefare.payments import merchants
 from facefare.payments.decision import Rules
@@ -27,18 +28,24 @@ def create_app(
     *,
     engine: Engine,
     guardians: Guardians,
+    calibration: Calibration,
+    fpir: float,
     receipt_key: Ed25519PrivateKey,
     notice: Notice,
     rules: Rules | None = None,
 ) -> FastAPI:
     """The wallet's API on a migrated database.
 
+    A search takes the loosest threshold of `calibration` that keeps the false-positive identification rate
+    at `fpir` for the gallery's current size; where there is none, a card is asked for.
     `receipt_key` signs consent receipts under `notice`; `rules` decide about payments.
     """
     services = Services(
         engine=engine,
         guardians=guardians,
         changes=Changes(engine, guardians),
+        calibration=calibration,
+        fpir=fpir,
         receipt_key=receipt_key,
         notice=notice,
         rules=rules or Rules(),

@@ -10,14 +10,16 @@ import structlog
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from facefare.guardian.errors import MessageError, RefusalCode, Refused
+from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import SearchPayload, SearchRequest
+from facefare.identification.errors import RequestRefused
 from facefare.mpc.answers import Answer
 from facefare.payments import attempts
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Reason
 from facefare.payments.merchants import Terminal
 from facefare.wallet import faces
+from facefare.wallet.faces import Gallery
 from facefare.web.api.errors import InvalidSearch, SearchRefused
 from facefare.web.api.problems import DOCUMENTED
 from facefare.web.api.services import Services, WithServices
@@ -72,20 +74,21 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
     begun = await asyncio.to_thread(_begin, services, terminal, asked, fields.gallery)
     if isinstance(begun, Reply):
         return AttemptOut(**vars(begun))
-    intent_id, version = begun
+    intent_id, gallery = begun
     answer: Answer | None = None
-    refused: Refused | None = None
+    refused: RequestRefused | None = None
     try:
+        threshold = services.calibration.threshold(max(gallery.live, 1), services.fpir)
         async with asyncio.timeout(SEARCH_TIMEOUT):
-            answer = await services.guardians.search(search, version)
+            answer = await services.guardians.search(search, gallery.version, threshold)
     except Exception as error:  # fail closed: whatever went wrong, nobody is charged
-        code = error.code.value if isinstance(error, Refused) else type(error).__name__
-        _log.warning("no_identification", payment_intent=intent_id, terminal=terminal.id, cause=code)
-        if isinstance(error, Refused) and error.code in _AT_FAULT:
+        cause = error.reason if isinstance(error, RequestRefused) else type(error).__name__
+        _log.warning("no_identification", payment_intent=intent_id, terminal=terminal.id, cause=cause)
+        if isinstance(error, RequestRefused) and error.reason in _AT_FAULT:
             refused = error
     reply = await asyncio.to_thread(_conclude, services, intent_id, fields.gallery, answer)
     if refused is not None:
-        raise SearchRefused(f"The guardians refused the search: {refused.detail}")
+        raise SearchRefused(f"The guardians refused the search: {refused}")
     _log.info("attempt", payment_intent=intent_id, terminal=terminal.id, outcome=reply.outcome.value)
     return AttemptOut(**vars(reply))
 
@@ -101,11 +104,11 @@ def _opened(search: str, terminal: Terminal) -> tuple[SearchRequest, SearchPaylo
     return request, fields
 
 
-def _begin(services: Services, terminal: Terminal, asked: Asked, gallery_id: str) -> Reply | tuple[str, int]:
+def _begin(services: Services, terminal: Terminal, asked: Asked, gallery_id: str) -> Reply | tuple[str, Gallery]:
     with services.engine.begin() as connection:
-        version = faces.version_of(connection, gallery_id)
+        gallery = faces.gallery(connection, gallery_id)
         begun = attempts.begin(connection, terminal, asked)
-        return begun if isinstance(begun, Reply) else (begun, version)
+        return begun if isinstance(begun, Reply) else (begun, gallery)
 
 
 def _conclude(services: Services, intent_id: str, gallery_id: str, answer: Answer | None) -> Reply:

@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection, Engine
 
 from facefare.guardian.messages import SearchRequest
+from facefare.identification.calibration import Calibration
 from facefare.mpc.answers import Answer
 from facefare.payments.decision import Rules
 from facefare.wallet import payers
@@ -22,8 +23,8 @@ from facefare.wallet.payers import Payer
 class Guardians(GalleryKeepers, Protocol):
     """All three guardians, as the wallet reaches them; any failure is an exception."""
 
-    async def search(self, request: SearchRequest, version: int) -> Answer:
-        """None, one or several of the gallery's live rows match."""
+    async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:
+        """None, one or several of the gallery's live rows match; raises IdentificationError."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +34,8 @@ class Services:
     engine: Engine
     guardians: Guardians
     changes: Changes
+    calibration: Calibration
+    fpir: float
     receipt_key: Ed25519PrivateKey
     notice: Notice
     rules: Rules

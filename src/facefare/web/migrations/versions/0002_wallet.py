@@ -35,7 +35,8 @@ def upgrade() -> None:
       id text CONSTRAINT pk_gallery PRIMARY KEY,
       kind text NOT NULL CONSTRAINT gallery_kind_known CHECK (kind IN ('live', 'demo')),
       version bigint NOT NULL,
-      next_row integer NOT NULL
+      next_row integer NOT NULL,
+      live integer NOT NULL
     );
     CREATE TABLE face (
       id text CONSTRAINT pk_face PRIMARY KEY,

@@ -1,0 +1,204 @@
+"""`facefare wallet …` and `facefare ledger …`: run the service, register who may use it, check the books."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine
+
+from facefare.guardian.errors import MessageError
+from facefare.guardian.messages import GuardianIdentity
+from facefare.identification.calibration import Calibration
+from facefare.identification.errors import IdentificationError
+from facefare.identification.relay import Guardians
+from facefare.ledger import verify
+from facefare.ledger.database import embedded_postgres, make_engine
+from facefare.ledger.errors import LedgerError
+from facefare.payments import merchants
+from facefare.payments.decision import Rules
+from facefare.payments.errors import PaymentsError
+from facefare.payments.merchants import Terminal
+from facefare.settings import Settings
+from facefare.wallet import faces, stations
+from facefare.wallet.consents import Notice
+from facefare.wallet.errors import WalletError
+from facefare.web.api import create_app
+from facefare.web.migrations import upgrade
+
+app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)
+ledger = typer.Typer(help="The books.", no_args_is_help=True)
+
+_Key = Annotated[str, typer.Option(help="Raw Ed25519 public key, 64 hex digits.")]
+
+
+@app.command()
+def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Migrate the database and serve the API until SIGINT or SIGTERM."""
+    settings = Settings()
+    _log_as_json()
+    with _plain_errors(), _database(settings) as engine:
+        upgrade(engine)
+        guardians = Guardians(
+            [GuardianIdentity.from_json(path.read_text()) for path in settings.guardians],
+            certificate=settings.relay_dir / "relay.pem",
+            key=settings.relay_dir / "relay-key.pem",
+        )
+        uvicorn.run(
+            create_app(
+                engine=engine,
+                guardians=guardians,
+                calibration=Calibration.from_file(settings.calibration)
+                if settings.calibration
+                else Calibration.default(),
+                fpir=settings.fpir,
+                receipt_key=_receipt_key(settings.data_dir / "wallet" / "receipt-key.pem"),
+                notice=Notice(
+                    version=settings.notice_version,
+                    language="en",
+                    url=settings.notice_url,
+                    operator=settings.operator,
+                    contact=settings.operator_contact,
+                    retention_days=settings.retention_days,
+                ),
+                rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
+            ),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,  # a path with an id in it is personal data
+        )
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest shape."""
+    with _plain_errors(), _database(Settings()) as engine:
+        upgrade(engine)
+
+
+@app.command()
+def register_merchant(name: str) -> None:
+    """Let someone be paid; prints the new id (mer_…)."""
+    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+        typer.echo(merchants.register_merchant(connection, name))
+
+
+@app.command()
+def register_terminal(
+    terminal: Annotated[str, typer.Argument(help="trm_…, as at the guardians.")],
+    merchant: Annotated[str, typer.Option(help="mer_…")],
+    place: Annotated[str, typer.Option(help="As the receipt shows it.")],
+    key: _Key,
+) -> None:
+    """Let a gate or till take payments for a merchant."""
+    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+        merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key)))
+
+
+@app.command()
+def revoke_terminal(terminal: str) -> None:
+    """Refuse a gate or till, at once."""
+    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+        merchants.revoke_terminal(connection, terminal)
+
+
+@app.command()
+def register_station(station: Annotated[str, typer.Argument(help="stn_…, as at the guardians.")], key: _Key) -> None:
+    """Let an enrolment station bring faces."""
+    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+        stations.register(connection, station, _raw_key(key))
+
+
+@app.command()
+def open_gallery(
+    gallery: Annotated[str, typer.Argument(help="gal_…, as at the guardians, still empty there.")],
+    kind: Annotated[str, typer.Option(help="live or demo.")],
+) -> None:
+    """Use a gallery that the guardians have made."""
+    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+        faces.open_gallery(connection, gallery, kind=kind)
+
+
+@ledger.command("verify")
+def verify_ledger(json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
+    """Check every money invariant on the live books; exit code 1 if one is broken."""
+    with _plain_errors(), _database(Settings()) as engine:
+        findings = verify(engine)
+    for finding in findings:
+        typer.echo(f"BROKEN: {finding.invariant}: {', '.join(finding.broken_by)}")
+    if json_file:
+        json_file.write_text(json.dumps([vars(finding) for finding in findings]))
+    if findings:
+        raise typer.Exit(1)
+    typer.echo("Every money invariant holds.")
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Engine]:
+    if settings.database_url:
+        engine = make_engine(settings.database_url)
+        yield engine
+        engine.dispose()
+        return
+    with embedded_postgres(settings.data_dir / "postgres") as url:
+        engine = make_engine(url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+def _receipt_key(path: Path) -> Ed25519PrivateKey:
+    """The operator's key for consent receipts, made at the first start."""
+    if path.exists():
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise WalletError(f"{path} is not an Ed25519 private key.")
+        return key
+    made = Ed25519PrivateKey.generate()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pem = made.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(pem)
+    return made
+
+
+def _raw_key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise WalletError("A public key is written as 64 hex digits.")
+    return key
+
+
+def _log_as_json() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Our own errors end a command with one sentence instead of a traceback."""
+    try:
+        yield
+    except (LedgerError, WalletError, PaymentsError, IdentificationError, MessageError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
