@@ -1,0 +1,79 @@
+"""A program that moves money until it is killed: `python writer.py URL SEED`.
+
+It says `begin ID` before each transfer and `done ID` after its commit, so a test that killed it knows which
+transfers must be there and which may be.
+"""
+
+import random
+import sys
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Engine
+
+from facefare.ledger import Account, Kind, Transfer, open_account, post
+from facefare.ledger.database import make_engine
+from facefare.ledger.errors import InsufficientFunds
+
+PAYERS = [f"acc_p{number}" for number in range(8)]
+SHOP = "acc_shop"
+
+
+def open_books(engine: Engine, funds: int) -> None:
+    with engine.begin() as connection:
+        open_account(connection, Account("acc_bank", "EUR", Kind.ASSET, None))
+        open_account(connection, Account(SHOP, "EUR", Kind.LIABILITY, None))
+        for payer in PAYERS:
+            open_account(connection, Account(payer, "EUR", Kind.LIABILITY, 0))
+            post(
+                connection,
+                [
+                    Transfer.now(
+                        f"fund_{payer}",
+                        debit="acc_bank",
+                        credit=payer,
+                        amount=funds,
+                        currency="EUR",
+                        reason="top_up",
+                    )
+                ],
+            )
+
+
+def one_payment(engine: Engine, id: str, chance: random.Random) -> bool:
+    """A random movement under this id: at once, between payers, or held and captured in part or voided."""
+    debit, credit = chance.choice(PAYERS), SHOP
+    if chance.random() < 0.3:
+        debit, credit = chance.sample(PAYERS, 2)
+    hold = Transfer.hold(
+        id,
+        debit=debit,
+        credit=credit,
+        amount=chance.randint(2, 400),
+        currency="EUR",
+        reason="test",
+        expires_at=datetime.now(UTC) + timedelta(minutes=5),
+    )
+    ending = chance.choice([hold.capture(f"{id}.c"), hold.capture(f"{id}.c", 1), hold.void(f"{id}.v")])
+    try:
+        with engine.begin() as connection:
+            post(connection, [hold])
+        with engine.begin() as connection:
+            post(connection, [ending])
+    except InsufficientFunds:
+        return False
+    return True
+
+
+def main() -> None:
+    engine, chance = make_engine(sys.argv[1], connections=1), random.Random(sys.argv[2])
+    number = 0
+    while True:
+        id = f"w{sys.argv[2]}_{number}"
+        print("begin", id, flush=True)
+        if one_payment(engine, id, chance):
+            print("done", id, flush=True)
+        number += 1
+
+
+if __name__ == "__main__":
+    main()
