@@ -6,6 +6,10 @@ one between the landmarks before and after the turn, and look at what it leaves 
 
 It does not see bent photos, masks, or a video of somebody turning the asked way. The random direction and the
 match of both views with one another raise the bar for these; the caller checks the match.
+
+Measured on rendered views only (two portraits, 60 turns of 15 to 22 degrees): live turns left 0.047 to 0.074,
+flat photos turned by 15 to 45 degrees at most 0.027, still ones at most 0.008. No APCER or BPCER of real attacks
+is claimed.
 """
 
 import secrets
