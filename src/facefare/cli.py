@@ -1,8 +1,28 @@
-"""The `facefare` command: one sub-command per room, each defined in the room's own `commands.py`."""
+"""The `facefare` command: one sub-command per room, each defined in the room's own `commands.py`.
+
+Packages that stand on top of this one add theirs through the entry-point group `facefare.commands`.
+"""
+
+from importlib.metadata import entry_points
 
 import typer
 
+from facefare.audit.commands import app as audit
+from facefare.biometrics.commands import app as models
+from facefare.guardian.commands import app as guardian
+from facefare.terminal.commands import app as gate
+from facefare.web.commands import app as wallet
+from facefare.web.commands import ledger
+
 main = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+main.add_typer(audit, name="audit")
+main.add_typer(gate, name="gate")
+main.add_typer(guardian, name="guardian")
+main.add_typer(ledger, name="ledger")
+main.add_typer(models, name="models")
+main.add_typer(wallet, name="wallet")
+for _command in entry_points(group="facefare.commands"):
+    main.command(_command.name)(_command.load())
 
 
 @main.callback()

@@ -1,0 +1,5 @@
+"""`python -m facefare`."""
+
+from facefare.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""From frames of a lane to one fused template: whose face, whether it wants to pay, which frames.
+
+Invariants:
+  - only the nearest face inside the lane is followed; others are neither embedded nor kept;
+  - nothing is embedded before the sign of will: the face is near, inside the lane and looks at the camera;
+  - frames are held in memory, a bounded number of them, and dropped when the attempt ends, when the face is
+    lost, or when another one takes its place.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.biometrics import FacePipeline, Observation, Template, fuse
+from facefare.biometrics.quality import GATE, Hint, QualityPolicy
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Where a person who wants to pay stands, and what a look at the camera is.
+
+    Attributes:
+        left, right: the lane in the frame, as parts of its width, 0..1.
+        min_inter_eye_distance: pixels; nearer than that is near enough.
+        max_yaw, max_pitch: degrees off the camera that still count as looking at it.
+        clearly_nearer: a second face whose eyes are less than this factor closer together stands too close by.
+    """
+
+    left: float = 0.2
+    right: float = 0.8
+    min_inter_eye_distance: float = 40.0
+    max_yaw: float = 14.0
+    max_pitch: float = 16.0
+    clearly_nearer: float = 1.25
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class _View:
+    frame: Frame
+    face: Observation
+
+
+class SomeoneElseTooClose(Exception):
+    """Two faces are in the lane side by side; neither is followed."""
+
+
+class Approach:
+    """One person's way to the camera; `offer` frames until it returns the probe's views."""
+
+    VIEWS = 3
+    _HELD = 8
+
+    def __init__(self, pipeline: FacePipeline, lane: Lane, quality: QualityPolicy = GATE) -> None:
+        self._pipeline = pipeline
+        self._lane = lane
+        self._quality = quality
+        self._views: list[_View] = []
+        self._last: Observation | None = None
+
+    def offer(self, frame: Frame) -> Hint | None:
+        """Look at one frame (H, W, 3) uint8 BGR.
+
+        Returns:
+            The one thing to change, or None.
+
+        Raises:
+            SomeoneElseTooClose: two faces in the lane, side by side.
+            BiometricsError: the frame is broken.
+        """
+        face = self._nearest(frame)
+        if self._last is not None and (face is None or _overlap(face.box, self._last.box) < 0.2):
+            self.forget()
+        self._last = face
+        if face is None:
+            return None
+        hint = self._quality.hint(face.pose, face.quality)
+        if hint is None:
+            self._views.append(_View(frame, face))
+            if len(self._views) > self._HELD:
+                self._views.remove(min(self._views, key=lambda view: view.face.quality.sharpness))
+        return hint
+
+    @property
+    def somebody_near(self) -> bool:
+        """Whether a face is being followed."""
+        return self._last is not None
+
+    @property
+    def wants_to_pay(self) -> bool:
+        """The sign of will: near, inside the lane, looking at the camera, in the frame offered last."""
+        face, lane = self._last, self._lane
+        return (
+            face is not None
+            and face.inter_eye_distance >= lane.min_inter_eye_distance
+            and abs(face.pose.yaw) <= lane.max_yaw
+            and abs(face.pose.pitch) <= lane.max_pitch
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a sign of will and there are views enough for a probe."""
+        return self.wants_to_pay and len(self._views) >= self.VIEWS
+
+    def probe(self) -> Template:
+        """Embed the most different of the views held, fuse them, and forget all frames.
+
+        Raises:
+            ModelOutputError: the embedder misbehaved.
+        """
+        chosen = _most_different(self._views, self.VIEWS)
+        try:
+            return fuse([self._pipeline.embed(view.frame, view.face) for view in chosen])
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop every frame and the face followed."""
+        self._views.clear()
+        self._last = None
+
+    def _nearest(self, frame: Frame) -> Observation | None:
+        width = frame.shape[1]
+        inside = [
+            face
+            for face in self._pipeline.observe_all(frame)
+            if self._lane.left <= (face.box[0] + face.box[2] / 2) / width <= self._lane.right
+        ]
+        inside.sort(key=lambda face: face.inter_eye_distance, reverse=True)
+        if not inside:
+            return None
+        nearest = inside[0]
+        for other in inside[1:]:
+            if other.inter_eye_distance * self._lane.clearly_nearer > nearest.inter_eye_distance:
+                self.forget()
+                raise SomeoneElseTooClose
+        return nearest
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes x, y, width, height."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / (a[2] * a[3] + b[2] * b[3] - common)
+
+
+def _most_different(views: list[_View], count: int) -> list[_View]:
+    """The sharpest view, then each time the one whose pose and size are farthest from all chosen ones."""
+    where = {
+        id(view): np.array(
+            [view.face.pose.yaw / 10, view.face.pose.pitch / 10, np.log(view.face.inter_eye_distance) * 4]
+        )
+        for view in views
+    }
+    chosen = [max(views, key=lambda view: view.face.quality.sharpness)]
+    while len(chosen) < count:
+        rest = [view for view in views if view not in chosen]
+        chosen.append(
+            max(rest, key=lambda view: min(float(np.linalg.norm(where[id(view)] - where[id(c)])) for c in chosen))
+        )
+    return chosen

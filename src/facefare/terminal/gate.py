@@ -1,0 +1,128 @@
+"""A gate: frames in, one attempt a person, the screen and the bar out.
+
+Invariants:
+  - it opens only on the wallet's word, never on a face it could not search;
+  - one person gets one attempt: after an answer the lane has to be empty before the next one begins;
+  - frames and templates live in memory until the attempt's answer, and no longer.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from facefare.biometrics import Template
+from facefare.biometrics.errors import BiometricsError
+from facefare.client import ApiError, AttemptReply
+from facefare.terminal.approach import Approach, Frame, SomeoneElseTooClose
+from facefare.terminal.screen import Screen, Shown, State
+
+ONE_AT_A_TIME = "one person at a time"
+UNREADABLE_FRAME = "the camera's picture can't be read"
+
+
+@dataclass(frozen=True)
+class Fare:
+    """What one passage costs: minor units, more than 0, of an ISO 4217 currency."""
+
+    amount: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        if self.amount <= 0:
+            raise ValueError("A fare is more than 0.")
+
+
+@dataclass
+class Attempt:
+    """What became of one person's attempt, and how long each stage took, in milliseconds.
+
+    `total` counts from the first frame that showed the sign of will to the wallet's answer on the screen.
+    """
+
+    outcome: str
+    reason: str | None
+    receipt: str | None = None
+    times: dict[str, float] = field(default_factory=dict)
+
+
+class Gate:
+    """One lane, one camera, one screen."""
+
+    def __init__(
+        self,
+        approach: Approach,
+        ask: Callable[[Template], AttemptReply],
+        screen: Screen,
+        fare: Fare,
+        done: Callable[[Attempt], None],
+    ) -> None:
+        """`ask` seals a template, has it searched and charged, and raises ApiError; `done` hears of each attempt."""
+        self._approach = approach
+        self._ask = ask
+        self._screen = screen
+        self._fare = fare
+        self._done = done
+        self._willing_since: float | None = None
+        self._answered = False
+        self._shown: Shown | None = None
+
+    def run(self, frames: Iterable[Frame]) -> None:
+        """Serve the lane until the frames end. Raises SourceError where the camera fails."""
+        self._show(State.IDLE)
+        for frame in frames:
+            arrived = time.perf_counter()
+            try:
+                hint = self._approach.offer(frame)
+            except SomeoneElseTooClose:
+                self._wait(ONE_AT_A_TIME)
+                continue
+            except BiometricsError:
+                self._wait(UNREADABLE_FRAME)
+                continue
+            if not self._approach.somebody_near:
+                self._willing_since = None
+                self._answered = False
+                self._show(State.IDLE)
+            elif not self._answered:
+                if self._approach.wants_to_pay and self._willing_since is None:
+                    self._willing_since = arrived
+                self._show(State.LOOK_HERE, hint=hint.value if hint else None)
+                if self._approach.ready:
+                    self._attempt()
+
+    def _attempt(self) -> None:
+        started = self._willing_since or time.perf_counter()
+        attempt = Attempt(State.USE_CARD.value, "identification_unavailable")
+        attempt.times["gather"] = (time.perf_counter() - started) * 1e3
+        self._show(State.WAIT)
+        try:
+            with _timed(attempt, "embed"):
+                probe = self._approach.probe()
+            with _timed(attempt, "identify_and_charge"):
+                reply = self._ask(probe)
+            attempt.outcome, attempt.reason, attempt.receipt = reply.outcome, reply.reason, reply.receipt
+        except (ApiError, BiometricsError):
+            pass  # use your card
+        self._show(State(attempt.outcome), reason=attempt.reason)
+        attempt.times["total"] = (time.perf_counter() - started) * 1e3
+        self._willing_since = None
+        self._answered = True
+        self._done(attempt)
+
+    def _wait(self, hint: str) -> None:
+        self._willing_since = None
+        self._show(State.LOOK_HERE, hint=hint)
+
+    def _show(self, state: State, *, reason: str | None = None, hint: str | None = None) -> None:
+        shown = Shown(state, self._fare.amount, self._fare.currency, reason, hint)
+        if shown != self._shown:
+            self._shown = shown
+            self._screen.show(shown)
+
+
+@contextmanager
+def _timed(attempt: Attempt, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    attempt.times[stage] = (time.perf_counter() - started) * 1e3
