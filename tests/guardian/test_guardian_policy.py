@@ -1,0 +1,218 @@
+"""A guardian's own judgement, without any I/O."""
+
+import contextlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facefare.guardian.errors import RefusalCode, Refused
+from facefare.guardian.messages import EnrolPayload, SearchPayload, sha256
+from facefare.guardian.policy import Limits, Policy
+from facefare.guardian.registry import GalleryDefinition, Station, Terminal
+
+KEY = Ed25519PrivateKey.generate()
+PUBLIC = KEY.public_key().public_bytes_raw()
+LIVE = GalleryDefinition("gal_live", "live", "m", 128, 200, 8191, -4000, -100)
+DEMO = GalleryDefinition("gal_demo", "demo", "m", 128, 200, 8191, -4000, -100)
+TERMINAL = Terminal("trm_a", PUBLIC, ("gal_live",))
+NOW = 1_800_000_000_000
+SEALED = b"sealed share of guardian 1"
+HASHES = (sha256(b"0"), sha256(SEALED), sha256(b"2"))
+
+
+def ask(policy: Policy, query: int = 1, **changes: object) -> SearchPayload:
+    """A good search for guardian 1, with changes to the payload or to what surrounds it."""
+    fields = {
+        "v": 1,
+        "gallery": "gal_live",
+        "terminal": "trm_a",
+        "purpose": "payment",
+        "query_id": query.to_bytes(16, "big"),
+        "issued_at": NOW,
+        "sealed_sha256": HASHES,
+    }
+    around: dict = {
+        "sealed": SEALED,
+        "terminal": TERMINAL,
+        "gallery": LIVE,
+        "threshold": -2000,
+        "now": NOW,
+        "signature": None,
+    }
+    for name, value in changes.items():
+        if name.startswith("around_"):
+            around[name.removeprefix("around_")] = value
+        else:
+            fields[name] = value
+    payload = SearchPayload(**fields).to_bytes()  # type: ignore[arg-type]
+    return policy.search(
+        payload,
+        around["signature"] or KEY.sign(payload),
+        around["sealed"],
+        1,
+        around["terminal"],
+        around["gallery"],
+        around["threshold"],
+        around["now"],
+    )
+
+
+def refusal(policy: Policy, **changes: object) -> RefusalCode:
+    with pytest.raises(Refused) as refused:
+        ask(policy, **changes)
+    return refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"around_gallery": None}, RefusalCode.UNKNOWN_GALLERY),
+        ({"around_terminal": None}, RefusalCode.UNKNOWN_TERMINAL),
+        ({"around_terminal": Terminal("trm_a", PUBLIC, ("gal_demo",))}, RefusalCode.UNKNOWN_TERMINAL),
+        ({"around_signature": bytes(64)}, RefusalCode.BAD_SIGNATURE),
+        ({"around_terminal": Terminal("trm_a", bytes(32), ("gal_live",))}, RefusalCode.BAD_SIGNATURE),
+        ({"around_sealed": b"another"}, RefusalCode.SEALED_MISMATCH),
+        ({"sealed_sha256": (HASHES[1], HASHES[0], HASHES[2])}, RefusalCode.SEALED_MISMATCH),
+        ({"purpose": "attendance"}, RefusalCode.WRONG_PURPOSE),
+        ({"around_threshold": -4001}, RefusalCode.THRESHOLD_OUT_OF_RANGE),
+        ({"around_threshold": -99}, RefusalCode.THRESHOLD_OUT_OF_RANGE),
+        ({"issued_at": NOW - 30_001}, RefusalCode.STALE_REQUEST),
+        ({"issued_at": NOW + 5_001}, RefusalCode.STALE_REQUEST),
+    ],
+)
+def test_a_search_is_refused_for_the_first_reason_and_leaves_no_trace(changes, code) -> None:
+    policy = Policy(Limits(terminal_burst=1, overall_burst=1))
+    assert refusal(policy, **changes) == code
+    ask(policy)  # neither the id nor the only token was used up
+
+
+def test_a_query_id_is_accepted_once_and_a_restart_does_not_forget() -> None:
+    policy = Policy(Limits())
+    fields = ask(policy)
+    assert refusal(policy) == RefusalCode.REPLAYED
+    restarted = Policy(Limits(), dict(policy.seen))
+    assert refusal(restarted) == RefusalCode.REPLAYED
+    later = policy.search_seen_until(fields)
+    assert refusal(policy, around_now=later) == RefusalCode.STALE_REQUEST
+
+
+@given(st.integers(0, 60_000), st.integers(0, 60_000))
+def test_no_request_is_accepted_twice_whenever_it_is_sent_again(first: int, second: int) -> None:
+    policy = Policy(Limits())
+    accepted = 0
+    for moment in sorted((first, second)):
+        try:
+            ask(policy, around_now=NOW + moment)
+            accepted += 1
+        except Refused:
+            pass
+        for other in range(2, 5):  # others come in between and let old ids be forgotten
+            with contextlib.suppress(Refused):
+                ask(policy, query=other + moment * 10, issued_at=NOW + moment, around_now=NOW + moment)
+    assert accepted <= 1
+
+
+def test_ids_are_forgotten_once_their_requests_are_stale() -> None:
+    policy = Policy(Limits(terminal_rate=1000, terminal_burst=1000, overall_rate=1000, overall_burst=1000))
+    for n in range(200):
+        ask(policy, query=n, issued_at=NOW + 1000 * n, around_now=NOW + 1000 * n)
+    assert len(policy.seen) <= 37
+
+
+def test_a_terminal_and_all_together_are_limited_by_rate() -> None:
+    limits = Limits(terminal_rate=1, terminal_burst=3, overall_rate=1, overall_burst=5)
+    policy = Policy(limits)
+    other = {"around_terminal": Terminal("trm_b", PUBLIC, ("gal_live",)), "terminal": "trm_b"}
+    for n in range(3):
+        ask(policy, query=n)
+    assert refusal(policy, query=10) == RefusalCode.RATE_LIMITED
+    for n in range(3, 5):
+        ask(policy, query=n, **other)
+    assert refusal(policy, query=11, **other) == RefusalCode.RATE_LIMITED
+    ask(policy, query=10, around_now=NOW + 1000)  # a refusal for the rate does not use the id up
+
+
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=60))
+def test_never_more_than_burst_and_rate_allow(gaps: list[int]) -> None:
+    limits = Limits(terminal_rate=2, terminal_burst=4, overall_rate=100, overall_burst=100)
+    policy = Policy(limits)
+    now, accepted = NOW, []
+    for n, gap in enumerate(gaps):
+        now += gap
+        try:
+            ask(policy, query=n, issued_at=now, around_now=now)
+            accepted.append(now)
+        except Refused:
+            continue
+    for start in range(len(accepted)):
+        for end in range(start, len(accepted)):
+            assert end - start + 1 <= 4 + (accepted[end] - accepted[start]) * 2 / 1000 + 1e-6
+
+
+def test_a_clock_that_jumps_back_gives_no_tokens() -> None:
+    policy = Policy(Limits(terminal_rate=1, terminal_burst=1, overall_rate=100, overall_burst=100))
+    ask(policy, query=1)
+    assert refusal(policy, query=2, issued_at=NOW - 9000, around_now=NOW - 9000) == RefusalCode.RATE_LIMITED
+    assert refusal(policy, query=3, around_now=NOW) == RefusalCode.RATE_LIMITED
+
+
+def test_what_was_asked_before_a_restart_still_counts() -> None:
+    policy = Policy(Limits(terminal_rate=1, terminal_burst=3, overall_rate=100, overall_burst=100))
+    for n in range(3):
+        policy.replay("trm_a", NOW - 100 + n)
+    assert refusal(policy) == RefusalCode.RATE_LIMITED
+    assert policy.memory_ms >= 3000
+
+
+def enrol(
+    policy: Policy, station: Station | None, into: GalleryDefinition | None, now: int = NOW, **changes: object
+) -> EnrolPayload:
+    fields = {
+        "v": 1,
+        "gallery": "gal_live",
+        "station": "stn_a",
+        "consent_sha256": bytes(32),
+        "enrolment_id": bytes(16),
+        "issued_at": NOW,
+        "sealed_sha256": HASHES,
+        **changes,
+    }
+    payload = EnrolPayload(**fields).to_bytes()  # type: ignore[arg-type]
+    return policy.enrolment(payload, KEY.sign(payload), SEALED, 1, station, into, now)
+
+
+def test_a_demo_station_enrols_into_demo_galleries_only() -> None:
+    station = Station("stn_a", PUBLIC, ("gal_live", "gal_demo"), demo_only=True)
+    enrol(Policy(Limits()), station, DEMO, gallery="gal_demo")
+    with pytest.raises(Refused) as refused:
+        enrol(Policy(Limits()), station, LIVE)
+    assert refused.value.code is RefusalCode.DEMO_KEY_ON_LIVE_GALLERY
+
+
+@pytest.mark.parametrize(
+    ("station", "gallery", "now", "code"),
+    [
+        (None, LIVE, NOW, RefusalCode.UNKNOWN_STATION),
+        (Station("stn_a", PUBLIC, (), demo_only=False), LIVE, NOW, RefusalCode.UNKNOWN_STATION),
+        (Station("stn_a", PUBLIC, ("gal_live",), demo_only=False), None, NOW, RefusalCode.UNKNOWN_GALLERY),
+        (Station("stn_a", bytes(32), ("gal_live",), demo_only=False), LIVE, NOW, RefusalCode.BAD_SIGNATURE),
+        (
+            Station("stn_a", PUBLIC, ("gal_live",), demo_only=False),
+            LIVE,
+            NOW + 25 * 3_600_000,
+            RefusalCode.STALE_REQUEST,
+        ),
+    ],
+)
+def test_an_enrolment_is_refused_for_its_reason(station, gallery, now, code) -> None:
+    with pytest.raises(Refused) as refused:
+        enrol(Policy(Limits()), station, gallery, now)
+    assert refused.value.code is code
+
+
+def test_an_enrolment_may_be_sent_again_until_it_is_confirmed() -> None:
+    station = Station("stn_a", PUBLIC, ("gal_live",), demo_only=False)
+    policy = Policy(Limits())
+    assert enrol(policy, station, LIVE) == enrol(policy, station, LIVE, NOW + 3_600_000)
