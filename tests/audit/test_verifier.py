@@ -303,6 +303,13 @@ def test_the_command_fails_on_a_fault_and_on_what_it_cannot_read(installation, t
     assert run("verify", tmp_path / "nothing").exit_code == 2
 
 
+def test_the_command_survives_a_witness_that_writes_an_absurd_time(installation):
+    installation.publish(now=2**62)
+    result = run("verify", installation.folder)
+    assert result.exit_code == 0
+    assert "co-signed 9999-12-31" in result.output
+
+
 def test_the_command_checks_a_receipt(installation):
     installation.answer(1, 2)
     installation.publish()

@@ -148,6 +148,15 @@ def test_an_exit_that_comes_in_late_gives_the_difference_back(rider, city):
     assert render(late.lines[-1], "EUR").startswith("1.50 back")
 
 
+def test_a_journey_over_the_weeks_start_belongs_to_the_week_it_began_in(rider, city):
+    entry, leaving = rider.enter("A", 7 * 1440 - 250), rider.leave("B", 7 * 1440 - 220)  # 03:50 to 04:20 on Monday
+    at_exit = quote(leaving, [entry], city, charged=0, now=leaving.at)
+    assert (at_exit.week, at_exit.charge) == (MONDAY, 200)
+    start, end = city.history_window(MONDAY)
+    assert start < entry.at < leaving.at < end
+    assert price_week([entry, leaving], city, MONDAY + timedelta(days=7), now=LATER) == []
+
+
 def test_the_same_tap_sent_twice_costs_nothing_more(rider, flat):
     tap = rider.enter("A", 0, network="")
     assert quote(tap, [tap], flat, charged=100, now=LATER).charge == 0

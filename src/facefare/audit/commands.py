@@ -70,7 +70,7 @@ def verify_receipt(
 
 
 def _utc(seconds: int) -> str:
-    last = int(datetime.max.replace(tzinfo=UTC).timestamp())  # a witness can write any 63-bit time
+    last = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())  # a witness can write any 63-bit time
     return datetime.fromtimestamp(min(seconds, last), UTC).isoformat(timespec="seconds")
 
 
