@@ -5,8 +5,8 @@ Invariants:
 - guardian 0 announces; each guardian runs an operation only on a request that the relay handed to it too and
   that its own policy accepted, and only from the same gallery history (`head`) as the other two. If one
   refuses, all three skip that request, with the reason;
-- a change is committed only after all three have prepared it durably. After a crash the three compare what
-  they have: what any of them committed the others commit, what none committed all discard;
+- a change is committed only after all three have prepared it durably; what a crash leaves is settled when
+  the next session starts (`settlement`);
 - anything unexpected ends the session: waiting requests fail, a new session with fresh keys is made.
 """
 
@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
 
 import numpy as np
 import structlog
@@ -30,21 +29,20 @@ from facefare.guardian.errors import (
     GuardianError,
     GuardianUnreachable,
     LinkError,
-    MessageError,
     RefusalCode,
     Refused,
     StoreError,
 )
-from facefare.guardian.links import LEADER, LinkChannel, Links, Session
+from facefare.guardian.frames import MAX_BATCH, Announcement, Prepared, Refusal, Verdict, exchange, receive, send
+from facefare.guardian.links import LEADER, Links, Session
 from facefare.guardian.messages import GUARDIANS, Confirmation, GalleryStatus, Operation
 from facefare.guardian.registry import Registry
+from facefare.guardian.settlement import settle
 from facefare.guardian.store import Change, Committed, Gallery, ShareStore
-from facefare.guardian.wire import Check, Message, integer, list_of, maybe, nested, octets, text
 from facefare.mpc.admission import InputRule, Role
 from facefare.mpc.errors import MpcError
 from facefare.mpc.party import Party
 
-MAX_BATCH = 16
 _HEARTBEAT = 1.0  # seconds between the leader's announcements when there is nothing to do
 _PATIENCE = 10.0  # seconds one read may take
 _WARM_UP_PATIENCE = 180.0  # the first run compiles the kernels
@@ -52,106 +50,6 @@ _PAIRING_WAIT = 1.0  # seconds a follower waits for the relay to hand it an anno
 _RETRY_PAUSE = 0.2
 
 _log = structlog.get_logger()
-_Frame = TypeVar("_Frame", bound=Message)
-
-
-# --- what guardians say to each other between runs of the protocol ---
-
-
-@dataclass(frozen=True)
-class _Announcement(Message):
-    """The leader: what is next. No keys: a heartbeat."""
-
-    attempt: bytes
-    gallery: str
-    head: bytes
-    version: int
-    keys: tuple[bytes, ...]
-
-    _FIELDS: ClassVar[dict[str, Check]] = {
-        "attempt": octets(16),
-        "gallery": text(r"[A-Za-z0-9_-]{0,44}"),
-        "head": octets(0, 32),
-        "version": integer(0, 2**53),
-        "keys": list_of(octets(32), 0, MAX_BATCH),
-    }
-    _LIMIT = 4096
-
-
-@dataclass(frozen=True)
-class _Refusal(Message):
-    code: str
-    detail: str
-
-    _FIELDS: ClassVar[dict[str, Check]] = {"code": text("|".join(RefusalCode)), "detail": text(r".{0,300}")}
-    _LIMIT = 1024
-
-
-@dataclass(frozen=True)
-class _Verdict(Message):
-    """Each guardian: None or why not, for each announced request."""
-
-    refusals: tuple[_Refusal | None, ...]
-
-    _FIELDS: ClassVar[dict[str, Check]] = {"refusals": list_of(maybe(nested(_Refusal)), 0, MAX_BATCH)}
-    _LIMIT = 16384
-
-
-@dataclass(frozen=True)
-class _Prepared(Message):
-    """Each guardian: the head that committing will give, or None if its disk refused."""
-
-    head: bytes | None
-
-    _FIELDS: ClassVar[dict[str, Check]] = {"head": maybe(octets(32))}
-    _LIMIT = 64
-
-
-@dataclass(frozen=True)
-class _GalleryState(Message):
-    gallery: str
-    version: int
-    head: bytes
-    prepared: bytes | None
-
-    _FIELDS: ClassVar[dict[str, Check]] = {
-        "gallery": text(r"[A-Za-z0-9_-]{1,44}"),
-        "version": integer(0, 2**53),
-        "head": octets(32),
-        "prepared": maybe(octets(32)),
-    }
-    _LIMIT = 1024
-
-
-@dataclass(frozen=True)
-class _States(Message):
-    """Each guardian, at a session's start: what it has of every gallery."""
-
-    galleries: tuple[_GalleryState, ...]
-
-    _FIELDS: ClassVar[dict[str, Check]] = {
-        "galleries": list_of(nested(_GalleryState), 0, 10_000),
-    }
-    _LIMIT = 4 << 20
-
-
-def _send(channel: LinkChannel, frame: Message) -> None:
-    body = frame.to_bytes()
-    channel.send(len(body).to_bytes(4, "big") + body)
-
-
-def _receive(channel: LinkChannel, kind: type[_Frame]) -> _Frame:
-    length = bytearray(4)
-    channel.receive_into(memoryview(length))
-    size = int.from_bytes(length, "big")
-    if size > kind._LIMIT:
-        raise LinkError(channel.peer, f"Guardian {channel.peer} is out of step.")
-    body = bytearray(size)
-    channel.receive_into(memoryview(body))
-    try:
-        return kind.from_bytes(bytes(body))
-    except MessageError:
-        raise LinkError(channel.peer, f"Guardian {channel.peer} is out of step.") from None
 
 
 # --- requests that wait ---
@@ -290,40 +188,15 @@ class Engine:
         """Keys, settling of half-done changes, and one empty run that compiles and tries everything."""
         session.set_patience(_WARM_UP_PATIENCE)
         party = Party(self.index, session.previous, session.following)
-        self._settle(session)
+        galleries = [self._store.load(definition) for definition in self._registry.galleries()]
+        settle(session, party, self.index, self._store, galleries)
+        self._refresh_status()
         nothing = np.zeros((1, 2), np.uint32)
         _, probe = party.admit(nothing, InputRule(2, 1, 1), Role.PROBE)
         rows, none_live = np.zeros((64, probe.shape[1]), np.uint16), np.zeros(1, np.uint64)
         party.search(rows, none_live, probe, np.array([-1], np.int32))
         session.set_patience(_PATIENCE)
         return party
-
-    def _settle(self, session: Session) -> None:
-        """Finish or discard what was prepared when the last session broke."""
-        galleries = [self._store.load(definition) for definition in self._registry.galleries()]
-        mine = _States(
-            galleries=tuple(_GalleryState(g.definition.id, g.version, g.head, g.prepared_head) for g in galleries),
-        )
-        theirs = {
-            (peer, state.gallery): state
-            for peer, states in self._exchange(session, mine).items()
-            for state in states.galleries
-        }
-        for gallery in galleries:
-            states = [
-                theirs[peer, gallery.definition.id]
-                for peer in session.channels
-                if (peer, gallery.definition.id) in theirs
-            ]
-            if gallery.prepared_head is None:
-                continue
-            if any(state.head == gallery.prepared_head for state in states):
-                self._store.commit(gallery)
-                _log.info("change_completed", guardian=self.index, gallery=gallery.definition.id)
-            else:
-                self._store.discard(gallery)
-                _log.info("change_discarded", guardian=self.index, gallery=gallery.definition.id)
-        self._refresh_status()
 
     def _step(self, session: Session, party: Party) -> None:
         """One announcement, and what it asks for."""
@@ -350,7 +223,7 @@ class Engine:
                 work.fail(GuardianUnreachable(peer, "The guardians lost each other; nothing was answered."))
             raise
 
-    def _announce(self, session: Session) -> _Announcement:
+    def _announce(self, session: Session) -> Announcement:
         with self._change:
             self._change.wait_for(lambda: self._waiting or self._stopping, _HEARTBEAT)
             batch: list[Work] = []
@@ -362,7 +235,7 @@ class Engine:
         if not batch and self._store.erasure_pending:
             self._store.truncate_log()
         gallery = self._gallery(batch[0].gallery) if batch else None
-        announcement = _Announcement(
+        announcement = Announcement(
             attempt=os.urandom(16),
             gallery=batch[0].gallery if batch else "",
             head=gallery.head if gallery else b"",
@@ -370,16 +243,16 @@ class Engine:
             keys=tuple(work.key for work in batch),
         )
         for channel in session.channels.values():
-            _send(channel, announcement)
+            send(channel, announcement)
         return announcement
 
-    def _listen(self, session: Session) -> _Announcement:
-        announcement = _receive(session.channels[LEADER], _Announcement)
+    def _listen(self, session: Session) -> Announcement:
+        announcement = receive(session.channels[LEADER], Announcement)
         if not announcement.keys and self._store.erasure_pending:
             self._store.truncate_log()
         return announcement
 
-    def _claim(self, announcement: _Announcement) -> list[Work | None]:
+    def _claim(self, announcement: Announcement) -> list[Work | None]:
         """Take the announced requests out of the queue, waiting a moment for the relay to bring them."""
         keys = announcement.keys
         with self._change:
@@ -390,7 +263,7 @@ class Engine:
         definition = self._registry.gallery(name) if name else None
         return None if definition is None else self._store.load(definition)
 
-    def _judge(self, work: Work | None, gallery: Gallery | None, announcement: _Announcement) -> Refused | None:
+    def _judge(self, work: Work | None, gallery: Gallery | None, announcement: Announcement) -> Refused | None:
         """Why this guardian does not take part, if it does not."""
         if work is None:
             return Refused(
@@ -423,10 +296,10 @@ class Engine:
 
     def _agree(self, session: Session, own: Sequence[Refused | None]) -> list[Refused | None]:
         """For each request the first refusal of any guardian, the same list at all three."""
-        verdict = _Verdict(
-            tuple(None if refused is None else _Refusal(refused.code.value, refused.detail) for refused in own)
+        verdict = Verdict(
+            tuple(None if refused is None else Refusal(refused.code.value, refused.detail) for refused in own)
         )
-        verdicts = {self.index: verdict, **self._exchange(session, verdict)}
+        verdicts = {self.index: verdict, **exchange(session, verdict)}
         agreed: list[Refused | None] = []
         for n in range(len(own)):
             agreed.append(None)
@@ -438,12 +311,6 @@ class Engine:
                     agreed[-1] = Refused(RefusalCode(said.code), said.detail, guardian)
                     break
         return agreed
-
-    def _exchange(self, session: Session, frame: _Frame) -> dict[int, _Frame]:
-        """Send a frame to both peers and get theirs."""
-        for channel in session.channels.values():
-            _send(channel, frame)
-        return {peer: _receive(channel, type(frame)) for peer, channel in session.channels.items()}
 
     def _search(self, party: Party, gallery: Gallery, works: list[Work]) -> None:
         shares = np.concatenate([work.shares for work in works if work.shares is not None])
@@ -496,7 +363,7 @@ class Engine:
         except StoreError as error:
             _log.error("change_refused", guardian=self.index, kind=type(error).__name__)
             head = None
-        heads = {peer: frame.head for peer, frame in self._exchange(session, _Prepared(head)).items()}
+        heads = {peer: frame.head for peer, frame in exchange(session, Prepared(head)).items()}
         if head is None or None in heads.values():
             if head is not None:
                 self._store.discard(gallery)

@@ -218,6 +218,15 @@ class ShareStore:
         """The last committed change of this kind to this row."""
         return self._committed("operation = ? AND row = ?", gallery, (operation.value, row))
 
+    def history(self, gallery: Gallery, after: int) -> list[Change]:
+        """The committed changes after version `after`, in order."""
+        rows = self._database.execute(
+            "SELECT operation, row, count, digest, attempt FROM sequence "
+            "WHERE gallery = ? AND version > ? ORDER BY version",
+            (gallery.definition.id, after),
+        )
+        return [Change(Operation(row[0]), *row[1:]) for row in rows]
+
     def prepare(self, gallery: Gallery, change: Change, shares: NDArray[np.uint16] | None = None) -> bytes:
         """Make a change durable but not visible; the head that committing it will give.
 
@@ -230,7 +239,7 @@ class ShareStore:
             StoreFull, StoreError: nothing was written.
         """
         version = gallery.version + 1
-        head = _next_head(gallery.head, version, change)
+        head = head_after(gallery.head, version, change)
         blob = b"" if shares is None else np.ascontiguousarray(shares, np.uint16).tobytes()
         with self._transaction():
             self._database.execute(
@@ -345,7 +354,8 @@ def _columns(change: Change) -> tuple[str, int, int, bytes, bytes]:
     return change.operation.value, change.row, change.count, change.digest, change.attempt
 
 
-def _next_head(head: bytes, version: int, change: Change) -> bytes:
+def head_after(head: bytes, version: int, change: Change) -> bytes:
+    """The head of a history that goes on with this change, which makes `version`."""
     return sha256(head + cbor2.dumps([version, *_columns(change)]))
 
 

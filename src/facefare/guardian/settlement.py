@@ -1,0 +1,145 @@
+"""What guardians do when a session starts, before they answer anything: agree on every gallery's history.
+
+Job: finish what a crash left half done, and bring a guardian that is behind (its disk was restored from a
+backup) up to the other two.
+Invariants:
+- a change that any guardian committed was prepared by all, so whoever has it prepared commits it too; what
+  none committed all discard;
+- a guardian catches up only if its own history is the beginning of the others', which it checks by the hash
+  chain; its missing shares come from the other two masked by their common key (`Party.recover`), so that
+  nobody, it included, sees two shares of a row;
+- whoever is left with another history than the others is refused at the next request (`GALLERIES_DIFFER`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from facefare.guardian.frames import (
+    MAX_HISTORY,
+    Entry,
+    GalleryState,
+    History,
+    HistoryFits,
+    States,
+    exchange,
+    receive,
+    send,
+)
+from facefare.guardian.links import Session
+from facefare.guardian.messages import GUARDIANS, Operation
+from facefare.guardian.store import Change, Gallery, ShareStore, head_after
+from facefare.mpc.party import Party
+
+_log = structlog.get_logger()
+
+
+def settle(session: Session, party: Party, index: int, store: ShareStore, galleries: Sequence[Gallery]) -> None:
+    """Run at all three at a session's start; raises what links and store raise."""
+    for gallery, states in _compare(session, galleries):
+        if gallery.prepared_head is None:
+            continue
+        if any(state.head == gallery.prepared_head for state in states.values()):
+            store.commit(gallery)
+            _log.info("change_completed", guardian=index, gallery=gallery.definition.id)
+        else:
+            store.discard(gallery)
+            _log.info("change_discarded", guardian=index, gallery=gallery.definition.id)
+    for gallery, states in _compare(session, galleries):
+        everyone = {index: _state(gallery), **states}
+        behind = _who_is_behind(everyone)
+        if behind is not None:
+            _catch_up(session, party, index, store, gallery, behind, everyone)
+
+
+def _compare(session: Session, galleries: Sequence[Gallery]) -> list[tuple[Gallery, dict[int, GalleryState]]]:
+    """For each gallery that this guardian has, in one order at all three, the other two's states."""
+    answers = exchange(session, States(tuple(_state(gallery) for gallery in galleries)))
+    return [
+        (
+            gallery,
+            {
+                peer: state
+                for peer, states in answers.items()
+                for state in states.galleries
+                if state.gallery == gallery.definition.id
+            },
+        )
+        for gallery in sorted(galleries, key=lambda gallery: gallery.definition.id)
+    ]
+
+
+def _state(gallery: Gallery) -> GalleryState:
+    return GalleryState(gallery.definition.id, gallery.version, gallery.head, gallery.prepared_head)
+
+
+def _who_is_behind(states: dict[int, GalleryState]) -> int | None:
+    """The one guardian with fewer changes than the other two, who agree; None if it is not like that."""
+    if len(states) != GUARDIANS:
+        return None
+    for one in range(GUARDIANS):
+        first, second = (states[(one + step) % GUARDIANS] for step in (1, 2))
+        missing = first.version - states[one].version
+        if first.head == second.head and 0 < missing <= MAX_HISTORY:
+            return one
+    return None
+
+
+def _catch_up(
+    session: Session,
+    party: Party,
+    index: int,
+    store: ShareStore,
+    gallery: Gallery,
+    behind: int,
+    states: dict[int, GalleryState],
+) -> None:
+    """One guardian gets the changes it lacks from the next one, and their shares from both."""
+    helper = (behind + 1) % GUARDIANS
+    if index == behind:
+        entries = receive(session.channels[helper], History).entries
+        changes = [Change(Operation(e.operation), e.row, e.count, e.digest, e.attempt) for e in entries]
+        fits = HistoryFits(_leads_to(gallery, changes, states[helper].head))
+        for channel in session.channels.values():
+            send(channel, fits)
+    else:
+        changes = store.history(gallery, states[behind].version)
+        if index == helper:
+            entries = tuple(Entry(c.operation.value, c.row, c.count, c.digest, c.attempt) for c in changes)
+            send(session.channels[behind], History(entries))
+        fits = receive(session.channels[behind], HistoryFits)
+    if not fits.fits:
+        _log.error("history_differs", guardian=behind, gallery=gallery.definition.id)
+        return
+    rows = _enrolled(changes)
+    if index != behind:
+        party.recover(gallery.shares[rows], behind)
+        return
+    shares = party.recover(np.zeros((len(rows), gallery.columns), np.uint16), behind)
+    start = 0
+    for change in changes:
+        part = None
+        if change.operation is Operation.ENROL and shares is not None:
+            part = shares[start : start + change.count]
+            start += change.count
+        store.prepare(gallery, change, part)
+        store.commit(gallery)
+    _log.info("caught_up", guardian=index, gallery=gallery.definition.id, changes=len(changes))
+
+
+def _enrolled(changes: Sequence[Change]) -> NDArray[np.int64]:
+    """Rows of all enrolments, in order."""
+    blocks = [np.arange(c.row, c.row + c.count) for c in changes if c.operation is Operation.ENROL]
+    return np.concatenate([np.zeros(0, np.int64), *blocks])
+
+
+def _leads_to(gallery: Gallery, changes: Sequence[Change], target: bytes) -> bool:
+    """Whether these changes, on top of what this guardian has, give the others' head."""
+    head = gallery.head
+    for number, change in enumerate(changes):
+        head = head_after(head, gallery.version + number + 1, change)
+    return head == target
