@@ -63,6 +63,7 @@ def make_engine(url: str, *, connections: int = 10) -> Engine:
         pool_size=connections,
         max_overflow=connections,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error's text names no payer and no amount
         isolation_level="READ COMMITTED",
         connect_args={"options": "-c timezone=UTC", "application_name": f"facefare-{os.getpid()}"},
     )

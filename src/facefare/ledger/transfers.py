@@ -183,8 +183,8 @@ def _raise_ours(error: DBAPIError) -> NoReturn:
                 raise InsufficientFunds("There is not enough money in the account.") from error
             case "23505", "hold_ends_once":
                 raise HoldEnded("The hold was captured, voided or expired before.") from error
-            case "23503", ("fk_ledger_transfer_debit_account_currency" | "fk_ledger_transfer_credit_account_currency"):
+            case "FF003", _:
                 raise UnknownAccount("One of the accounts does not exist in this currency.") from error
-            case (("23514" | "23503" | "FF001"), _):
+            case (("23514" | "FF001"), _):
                 raise InvalidTransfer(original.diag.message_primary or "The ledger refused it.") from error
     raise error

@@ -163,16 +163,21 @@ class Changes:
     async def alter(self, payer_id: str, operation: Operation) -> list[Face]:
         """Pause, resume or delete the payer's faces in all galleries; returns them as they are now.
 
-        Raises NotEnrolled where no face is in a state that allows it, GalleryBusy, ChangeUnconfirmed.
+        Asked again after ChangeUnconfirmed, it finishes what it began. Raises NotEnrolled where no face is
+        in a state that allows it, GalleryBusy, ChangeUnconfirmed.
         """
-        faces = await asyncio.to_thread(self._alterable, payer_id, operation)
         altered = []
-        for face in faces:
+        for face in await asyncio.to_thread(self._faces_of, payer_id):
             async with self._turn(face.gallery_id):
-                await self._finish_pending(face.gallery_id)
-                change = await asyncio.to_thread(self._begin, face, operation)
-                await self._carry(change, None)
+                change = await self._finish_pending(face.gallery_id)
+                if change is None or (change.face_id, change.operation) != (face.id, operation):
+                    change = await asyncio.to_thread(self._begin, face, operation)
+                    if change is None:
+                        continue
+                    await self._carry(change, None)
                 altered.append(await asyncio.to_thread(self._face_of, change))
+        if not altered:
+            raise NotEnrolled(f"There is no face to {operation.value}.")
         return [face for face in altered if face is not None]
 
     async def finish_all_pending(self) -> None:
@@ -184,11 +189,13 @@ class Changes:
     def _turn(self, gallery_id: str) -> asyncio.Lock:
         return self._turns.setdefault(gallery_id, asyncio.Lock())
 
-    async def _finish_pending(self, gallery_id: str) -> None:
-        """Carry again what a crash or an absent guardian left pending."""
+    async def _finish_pending(self, gallery_id: str) -> Change | None:
+        """Carry again what a crash or an absent guardian left pending; the change, if there was one."""
         pending = await asyncio.to_thread(self._pending, gallery_id)
-        if pending is not None:
-            await self._carry(*pending)
+        if pending is None:
+            return None
+        await self._carry(*pending)
+        return pending[0]
 
     async def _carry(self, change: Change, request: EnrolRequest | None) -> None:
         try:
@@ -247,20 +254,19 @@ class Changes:
                 sealed_request=request.to_bytes(),
             )
 
-    def _begin(self, face: Face, operation: Operation) -> Change:
+    def _begin(self, face: Face, operation: Operation) -> Change | None:
+        """The change, pending; None where the face's state does not allow it."""
+        columns = tables.face.c
         with self._engine.begin() as connection:
             locked = _locked_gallery(connection, face.gallery_id)
-            return _pend(
-                connection,
-                Change(new_id("chg"), locked.id, operation, face.row, locked.version, face.id),
-            )
+            state = connection.execute(select(columns.state).where(columns.id == face.id)).scalar_one()
+            if state not in _FROM[operation]:
+                return None
+            return _pend(connection, Change(new_id("chg"), locked.id, operation, face.row, locked.version, face.id))
 
-    def _alterable(self, payer_id: str, operation: Operation) -> list[Face]:
+    def _faces_of(self, payer_id: str) -> list[Face]:
         with self._engine.connect() as connection:
-            faces = [face for face in of_payer(connection, payer_id) if face.state in _FROM[operation]]
-        if not faces:
-            raise NotEnrolled(f"There is no face to {operation.value}.")
-        return faces
+            return of_payer(connection, payer_id)
 
     def _pending(self, gallery_id: str) -> tuple[Change, EnrolRequest | None] | None:
         columns = tables.change.c

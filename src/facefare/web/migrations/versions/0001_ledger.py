@@ -19,11 +19,10 @@ def upgrade() -> None:
       debits_pending bigint NOT NULL DEFAULT 0,
       credits_pending bigint NOT NULL DEFAULT 0,
       created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-      CONSTRAINT uq_ledger_account_id_currency UNIQUE (id, currency),
       CONSTRAINT floor_kept
         CHECK (floor IS NULL OR credits_posted - debits_posted - debits_pending >= floor),
       CONSTRAINT pending_never_negative CHECK (debits_pending >= 0 AND credits_pending >= 0)
-    );
+    ) WITH (fillfactor = 50);  -- room for new balances beside the old ones (heap-only updates)
     COMMENT ON COLUMN ledger_account.floor IS 'lowest available credit balance; none: no limit';
 
     CREATE TABLE ledger_transfer (
@@ -35,8 +34,8 @@ def upgrade() -> None:
       credit_account text NOT NULL,
       currency text NOT NULL,
       amount bigint NOT NULL CONSTRAINT amount_positive CHECK (amount > 0),
-      hold_id text CONSTRAINT fk_ledger_transfer_hold_id REFERENCES ledger_transfer (id),
-      reverses_id text CONSTRAINT fk_ledger_transfer_reverses_id REFERENCES ledger_transfer (id),
+      hold_id text,
+      reverses_id text,
       expires_at timestamptz,
       reason text NOT NULL,
       created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -45,43 +44,55 @@ def upgrade() -> None:
         CHECK ((kind IN ('capture', 'void', 'expiry')) = (hold_id IS NOT NULL)),
       CONSTRAINT only_posted_transfers_reverse CHECK (reverses_id IS NULL OR kind = 'posted'),
       CONSTRAINT only_holds_expire CHECK ((kind = 'hold') = (expires_at IS NOT NULL)),
-      CONSTRAINT holds_last_a_month_at_most CHECK (expires_at <= created_at + interval '31 days'),
-      CONSTRAINT fk_ledger_transfer_debit_account_currency
-        FOREIGN KEY (debit_account, currency) REFERENCES ledger_account (id, currency),
-      CONSTRAINT fk_ledger_transfer_credit_account_currency
-        FOREIGN KEY (credit_account, currency) REFERENCES ledger_account (id, currency)
+      CONSTRAINT holds_last_a_month_at_most CHECK (expires_at <= created_at + interval '31 days')
     );
     CREATE UNIQUE INDEX hold_ends_once ON ledger_transfer (hold_id) WHERE hold_id IS NOT NULL;
     CREATE INDEX transfer_reverses ON ledger_transfer (reverses_id) WHERE reverses_id IS NOT NULL;
     CREATE INDEX transfer_holds ON ledger_transfer (expires_at) WHERE kind = 'hold';
     """)
-    # Locks are FOR NO KEY UPDATE: the foreign keys of concurrent inserts hold KEY SHARE on the same
-    # accounts, and FOR UPDATE would wait for them in a ring.
+    # The trigger checks what foreign keys would (accounts, holds, refunded transfers exist), once for a batch
+    # instead of four times for each row, which is half of the ledger's speed. It is as strong: rows of
+    # both tables can't be deleted or renamed. Locks are FOR NO KEY UPDATE, since foreign keys of other tables
+    # hold KEY SHARE on these rows and FOR UPDATE would wait for them.
     op.execute("""
-    CREATE FUNCTION ledger_apply() RETURNS trigger LANGUAGE plpgsql AS $$
-    DECLARE broken text;
+    CREATE FUNCTION ledger_apply() RETURNS trigger LANGUAGE plpgsql
+      -- Every lookup is by primary key. A plan made while the tables were small must not scan them later.
+      SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    AS $$
+    DECLARE
+      broken text;
+      counted record;
+      one record;
+      known boolean := true;
+      sides bigint;
+      updated bigint;
     BEGIN
-      SELECT f.id INTO broken FROM fresh f JOIN ledger_transfer h ON h.id = f.hold_id
-      WHERE f.hold_id IS NOT NULL AND (h.kind <> 'hold' OR f.amount > h.amount
-        OR (f.debit_account, f.credit_account, f.currency)
-          <> (h.debit_account, h.credit_account, h.currency)
-        OR (f.kind <> 'capture' AND f.amount <> h.amount)
-        OR (f.kind = 'capture' AND h.expires_at <= clock_timestamp())
-        OR (f.kind = 'expiry' AND h.expires_at > clock_timestamp()))
-      LIMIT 1;
-      IF FOUND THEN
-        RAISE EXCEPTION 'Transfer % does not fit its hold, or comes too late or too early.', broken
-          USING ERRCODE = 'FF001';
+      SELECT count(*) AS rows, count(hold_id) AS endings, count(reverses_id) AS refunds
+        INTO counted FROM fresh;
+
+      IF counted.endings > 0 THEN
+        SELECT f.id INTO broken FROM fresh f LEFT JOIN ledger_transfer h ON h.id = f.hold_id
+        WHERE f.hold_id IS NOT NULL AND (h.id IS NULL OR h.kind <> 'hold' OR f.amount > h.amount
+          OR (f.debit_account, f.credit_account, f.currency)
+            <> (h.debit_account, h.credit_account, h.currency)
+          OR (f.kind <> 'capture' AND f.amount <> h.amount)
+          OR (f.kind = 'capture' AND h.expires_at <= clock_timestamp())
+          OR (f.kind = 'expiry' AND h.expires_at > clock_timestamp()))
+        LIMIT 1;
+        IF FOUND THEN
+          RAISE EXCEPTION 'Transfer % does not fit its hold, or comes too late or too early.', broken
+            USING ERRCODE = 'FF001';
+        END IF;
       END IF;
 
-      IF EXISTS (SELECT 1 FROM fresh WHERE reverses_id IS NOT NULL) THEN
+      IF counted.refunds > 0 THEN
         PERFORM 1 FROM ledger_transfer WHERE id IN (SELECT reverses_id FROM fresh)
           ORDER BY id FOR NO KEY UPDATE;
-        SELECT f.id INTO broken FROM fresh f JOIN ledger_transfer o ON o.id = f.reverses_id
-        WHERE o.kind NOT IN ('posted', 'capture')
+        SELECT f.id INTO broken FROM fresh f LEFT JOIN ledger_transfer o ON o.id = f.reverses_id
+        WHERE f.reverses_id IS NOT NULL AND (o.id IS NULL OR o.kind NOT IN ('posted', 'capture')
           OR (f.debit_account, f.credit_account, f.currency)
             <> (o.credit_account, o.debit_account, o.currency)
-          OR o.amount < (SELECT sum(r.amount) FROM ledger_transfer r WHERE r.reverses_id = o.id)
+          OR o.amount < (SELECT sum(r.amount) FROM ledger_transfer r WHERE r.reverses_id = o.id))
         LIMIT 1;
         IF FOUND THEN
           RAISE EXCEPTION 'Transfer % would give back more than was taken, or to another account.', broken
@@ -89,30 +100,56 @@ def upgrade() -> None:
         END IF;
       END IF;
 
+      -- The commonest case by far, one movement at once, without the joins and sums below.
+      IF counted.rows = 1 AND counted.endings = 0 THEN
+        SELECT debit_account AS debit, credit_account AS credit, currency,
+          CASE kind WHEN 'posted' THEN amount ELSE 0 END AS posted,
+          CASE kind WHEN 'hold' THEN amount ELSE 0 END AS pending INTO one FROM fresh;
+        IF one.debit < one.credit THEN
+          UPDATE ledger_account SET debits_posted = debits_posted + one.posted,
+            debits_pending = debits_pending + one.pending WHERE id = one.debit AND currency = one.currency;
+          known := FOUND;
+        END IF;
+        UPDATE ledger_account SET credits_posted = credits_posted + one.posted,
+          credits_pending = credits_pending + one.pending WHERE id = one.credit AND currency = one.currency;
+        known := known AND FOUND;
+        IF one.debit > one.credit THEN
+          UPDATE ledger_account SET debits_posted = debits_posted + one.posted,
+            debits_pending = debits_pending + one.pending WHERE id = one.debit AND currency = one.currency;
+          known := known AND FOUND;
+        END IF;
+        IF NOT known THEN
+          RAISE EXCEPTION 'One of the accounts does not exist in this currency.' USING ERRCODE = 'FF003';
+        END IF;
+        RETURN NULL;
+      END IF;
+
       PERFORM 1 FROM ledger_account
         WHERE id IN (SELECT debit_account FROM fresh UNION SELECT credit_account FROM fresh)
         ORDER BY id FOR NO KEY UPDATE;
-      UPDATE ledger_account a SET
-        debits_posted = a.debits_posted + d.debits_posted,
-        credits_posted = a.credits_posted + d.credits_posted,
-        debits_pending = a.debits_pending + d.debits_pending,
-        credits_pending = a.credits_pending + d.credits_pending
-      FROM (
-        SELECT account,
-          sum(posted) FILTER (WHERE debit) AS dpo, sum(posted) FILTER (WHERE NOT debit) AS cpo,
-          sum(pending) FILTER (WHERE debit) AS dpe, sum(pending) FILTER (WHERE NOT debit) AS cpe
+      WITH d AS MATERIALIZED (
+        SELECT account, currency,
+          sum(debit * posted) AS debits_posted, sum((1 - debit) * posted) AS credits_posted,
+          sum(debit * pending) AS debits_pending, sum((1 - debit) * pending) AS credits_pending
         FROM (
-          SELECT unnest(ARRAY[f.debit_account, f.credit_account]) AS account,
-            unnest(ARRAY[true, false]) AS debit,
+          SELECT CASE debit WHEN 1 THEN f.debit_account ELSE f.credit_account END AS account, f.currency, debit,
             CASE WHEN f.kind IN ('posted', 'capture') THEN f.amount ELSE 0 END AS posted,
-            CASE f.kind WHEN 'hold' THEN f.amount WHEN 'posted' THEN 0 ELSE -h.amount END AS pending
-          FROM fresh f LEFT JOIN ledger_transfer h ON h.id = f.hold_id
-        ) AS sides GROUP BY account
-      ) AS sums, LATERAL (
-        SELECT coalesce(dpo, 0) AS debits_posted, coalesce(cpo, 0) AS credits_posted,
-          coalesce(dpe, 0) AS debits_pending, coalesce(cpe, 0) AS credits_pending
-      ) AS d
-      WHERE a.id = sums.account;
+            CASE f.kind WHEN 'hold' THEN f.amount WHEN 'posted' THEN 0
+              ELSE -(SELECT h.amount FROM ledger_transfer h WHERE h.id = f.hold_id) END AS pending
+          FROM fresh f, (VALUES (1), (0)) AS side (debit)
+        ) AS sides GROUP BY account, currency
+      ), u AS (
+        UPDATE ledger_account a SET
+          debits_posted = a.debits_posted + d.debits_posted,
+          credits_posted = a.credits_posted + d.credits_posted,
+          debits_pending = a.debits_pending + d.debits_pending,
+          credits_pending = a.credits_pending + d.credits_pending
+        FROM d WHERE a.id = d.account AND a.currency = d.currency RETURNING 1
+      )
+      SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO sides, updated;
+      IF updated <> sides THEN
+        RAISE EXCEPTION 'One of the accounts does not exist in this currency.' USING ERRCODE = 'FF003';
+      END IF;
       RETURN NULL;
     END $$;
     CREATE TRIGGER ledger_transfer_applied AFTER INSERT ON ledger_transfer
