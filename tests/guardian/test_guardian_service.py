@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import sqlite3
+import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -20,10 +22,12 @@ from three_guardians import (
     D,
     Trio,
     synthetic_templates,
+    three_guardians,
 )
 
 from facefare.guardian.ceremony import Folder, create_relay
 from facefare.guardian.messages import EnrolRequest, RowCall, SearchRequest, Status
+from facefare.guardian.policy import Limits
 from facefare.guardian.registry import Registry, Terminal
 from facefare.guardian.request_log import RequestLog
 from facefare.identification.errors import (
@@ -295,7 +299,7 @@ def test_only_a_registered_relay_may_call(trio: Trio) -> None:
 
 def test_a_guardians_own_certificate_reads_status_and_metrics_and_changes_nothing(trio: Trio) -> None:
     folder = Folder(trio.folder(0))
-    context = httpx.create_ssl_context(verify=str(folder.certificate))
+    context = ssl.create_default_context(cafile=folder.certificate)
     context.load_cert_chain(folder.certificate, folder.tls_key)
     url = f"https://127.0.0.1:{folder.identity.http_port}"
     with httpx.Client(verify=context) as client:
@@ -315,7 +319,7 @@ def test_garbage_is_answered_with_a_problem_and_the_service_goes_on(trio: Trio) 
 
     async def scene(guardians: Guardians) -> None:
         identity = trio.identities[0]
-        context = httpx.create_ssl_context(verify=str(Folder(trio.folder(0)).certificate))
+        context = ssl.create_default_context(cafile=Folder(trio.folder(0)).certificate)
         context.load_cert_chain(relay / "relay.pem", relay / "relay-key.pem")
         async with httpx.AsyncClient(verify=context) as client:
             for body in (b"", b"\xff", bytes(100_000), b"\xa1\x61a\x01"):
@@ -368,6 +372,27 @@ def test_ten_thousand_strangers_are_enrolled_and_searched(trio: Trio) -> None:
         assert await trio.search(guardians, stranger) == NoMatch()
 
     run(trio, scene)
+
+
+def test_a_terminal_that_asks_too_often_is_refused_also_across_a_restart(tmp_path: Path) -> None:
+    limits = Limits(terminal_rate=0.01, terminal_burst=2)
+    with three_guardians(tmp_path, limits) as trio:
+
+        async def scene(guardians: Guardians) -> None:
+            (face,) = synthetic_templates(1, seed=44)
+            for _ in range(2):
+                assert await trio.search(guardians, face) == NoMatch()
+            for attempt in range(2):
+                with pytest.raises(RequestRefused) as refused:
+                    await trio.search(guardians, face)
+                assert refused.value.reason == "rate-limited"
+                if attempt == 0:
+                    for index in range(3):
+                        trio.stop(index)
+                        trio.start(index)
+                    await trio.ready()
+
+        run(trio, scene)
 
 
 def test_every_failure_is_an_error_of_this_room() -> None:

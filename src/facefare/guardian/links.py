@@ -5,7 +5,7 @@ peer comes back.
 Invariants:
 - TLS 1.3 only, both sides authenticated by pinned certificates, whose name says which guardian it is;
 - each pair has two connections, one for each direction: a TLS connection of Python's `ssl` may not be read
-  by one thread while another writes it. A connection is written by its sender thread only, or read only;
+  by one thread while another writes it. A connection is only read, or only written, under one lock;
 - a session has a random id chosen by guardian 0 and fresh connections; nothing of an older session can be
   read in a newer one.
 """
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
+import select
 import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +32,9 @@ _SESSION_ID_BYTES = 16
 _DIAL_TIMEOUT = 2.0
 _MEET_TIMEOUT = 5.0  # for the others to dial back
 _MAX_WELCOMES = 16  # handshakes at a time, so that a port scanner costs little
+_AT_ONCE = 1 << 14  # one TLS record
+_TURN = 1 << 18  # bytes the sender's thread writes before it lets another message be queued
+_SEND_POLL = 1.0
 LEADER = 0
 
 _log = structlog.get_logger()
@@ -64,16 +68,23 @@ class LinkChannel:
         self.peer = peer
         self._outgoing = outgoing
         self._incoming = incoming
-        self._queue: queue.SimpleQueue[bytes | memoryview | None] = queue.SimpleQueue()
+        self._outgoing.setblocking(False)
+        self._backlog: deque[memoryview] = deque()
+        self._change = threading.Condition()  # held while the outgoing connection is written
         self._closed = False
-        self._sender = threading.Thread(target=self._pump, name=f"to guardian {peer}", daemon=True)
-        self._sender.start()
+        threading.Thread(target=self._pump, name=f"to guardian {peer}", daemon=True).start()
 
     def send(self, data: bytes | memoryview) -> None:
-        """Queue the bytes; raises `LinkClosed`."""
-        if self._closed:
-            raise self._broken()
-        self._queue.put(data)
+        """Queue the bytes; raises `LinkClosed`. A short message leaves at once, which spares a thread switch."""
+        rest = memoryview(data).cast("B")
+        with self._change:
+            if self._closed:
+                raise self._broken()
+            if not self._backlog and len(rest) <= _AT_ONCE:
+                rest = self._write(rest)
+            if rest:
+                self._backlog.append(rest)
+                self._change.notify()
 
     def receive_into(self, buffer: memoryview) -> None:
         """Fill the buffer; raises `LinkClosed`, also when the peer is silent for too long."""
@@ -96,18 +107,43 @@ class LinkChannel:
 
     def close(self) -> None:
         """Give both connections up; a blocked reader gets `LinkClosed`."""
-        self._closed = True
-        self._queue.put(None)
+        with self._change:
+            self._closed = True
+            self._change.notify()
         for connection in (self._incoming, self._outgoing):
             close_now(connection)
 
-    def _pump(self) -> None:
+    def _write(self, rest: memoryview) -> memoryview:
+        """Write what the connection takes without waiting; what is left. Holds the lock."""
         try:
-            while (data := self._queue.get()) is not None:
-                self._outgoing.sendall(data)
+            while rest:
+                rest = rest[self._outgoing.send(rest[:_AT_ONCE]) :]
+        except ssl.SSLWantWriteError:
+            pass
         except (OSError, ValueError):
             self._closed = True
             close_now(self._incoming)  # wakes a reader: without sending there is no protocol
+            raise self._broken() from None
+        return rest
+
+    def _pump(self) -> None:
+        """The sender's thread: writes the backlog as fast as the connection takes it."""
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._backlog or self._closed)
+                if self._closed:
+                    return
+                try:
+                    rest = self._write(self._backlog[0][:_TURN])
+                except LinkClosed:
+                    return
+                done = min(_TURN, len(self._backlog[0])) - len(rest)
+                self._backlog[0] = self._backlog[0][done:]
+                if not self._backlog[0]:
+                    self._backlog.popleft()
+            if rest:
+                with contextlib.suppress(OSError, ValueError):
+                    select.select([], [self._outgoing], [], _SEND_POLL)
 
     def _broken(self) -> LinkClosed:
         return LinkClosed(self.peer, f"The link to guardian {self.peer} broke.")
@@ -181,7 +217,7 @@ class Links:
                 incoming[peer] = self._await(peer, session_id)
         except LinkError:
             with self._change:
-                if self._arrived.get(LEADER, (b"",))[0] == session_id:
+                if session_id and self._arrived.get(LEADER, (b"",))[0] == session_id:
                     incoming[LEADER] = self._arrived.pop(LEADER)[1]  # that attempt is over
             for connection in [*outgoing.values(), *incoming.values()]:
                 close_now(connection)
@@ -201,7 +237,6 @@ class Links:
             connection.sendall(session_id)
         except OSError as error:
             raise LinkError(peer, f"Guardian {peer} can't be reached: {type(error).__name__}.") from error
-        connection.settimeout(_MEET_TIMEOUT * 2)
         return connection
 
     def _await_leader(self) -> bytes:
@@ -238,28 +273,27 @@ class Links:
             threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
 
     def _welcome(self, plain: socket.socket) -> None:
+        """Find out who calls, and for which session; keep the connection for `connect` to find."""
+        connection = plain
         try:
             plain.settimeout(_DIAL_TIMEOUT)
-            connection = self._server.wrap_socket(plain, server_side=True)
-            peer = self._pinned.get(connection.getpeercert(binary_form=True) or b"")
+            connection = tls = self._server.wrap_socket(plain, server_side=True)
+            peer = self._pinned[tls.getpeercert(binary_form=True) or b""]
             session_id = b""
             while len(session_id) < _SESSION_ID_BYTES:
-                part = connection.recv(_SESSION_ID_BYTES - len(session_id))
+                part = tls.recv(_SESSION_ID_BYTES - len(session_id))
                 if not part:
-                    raise ssl.SSLError("closed before its greeting")
+                    raise ConnectionResetError
                 session_id += part
-        except OSError as error:
-            close_now(plain)
+        except (OSError, KeyError) as error:
+            close_now(connection)
             _log.info("link_refused", reason=type(error).__name__)
             return
         finally:
             self._welcomes.release()
-        if peer is None:
-            close_now(connection)
-            return
         with self._change:
             older = self._arrived.get(peer)
-            self._arrived[peer] = (session_id, connection)
+            self._arrived[peer] = (session_id, tls)
             self._change.notify_all()
         if older is not None:
             close_now(older[1])

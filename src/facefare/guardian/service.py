@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -379,10 +380,13 @@ def serve(path: Path) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=2,
         ssl_context_factory=lambda _config, _default: context,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal again once it is done; without this nothing below would run
+        signal.signal(number, lambda _number, _frame: None)
     guardian.engine.start()
     _log.info("guardian_started", guardian=guardian.index)
     try:
