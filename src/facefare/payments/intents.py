@@ -1,20 +1,36 @@
-"""What has become of payments, for the payer who made them."""
+"""What has become of payments: read by their payer, ended by the merchant who took them.
 
+Captures, voids and refunds are posted under ids made from the intent's own, so the same request is carried
+out once.
+"""
+
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select, update
 
-from facefare.payments import tables
+from facefare.ledger import Transfer, post
+from facefare.ledger.currency import check_amount
+from facefare.ledger.errors import InvalidAmount
+from facefare.ledger.tables import transfer as ledger_transfer
+from facefare.payments import receipts, tables
+from facefare.payments.errors import UnknownIntent, WrongState
+from facefare.payments.merchants import Terminal
+from facefare.wallet import payers
+from facefare.wallet.payers import Payer
 
 
 @dataclass(frozen=True)
 class Intent:
-    """A payment or an attempt at one; `amount` in minor units, `reason` where no money moved."""
+    """A payment or an attempt at one; amounts in minor units, `reason` where no money moved."""
 
     id: str
     state: str
     amount: int
+    captured: int
+    tip: int
+    refunded: int
     currency: str
     place: str
     reason: str | None
@@ -27,7 +43,143 @@ def of_payer(connection: Connection, payer_id: str, *, limit: int, before: str |
     query = select(tables.intent).where(columns.payer_id == payer_id).order_by(columns.id.desc()).limit(limit)
     if before is not None:
         query = query.where(columns.id < before)
-    return [
-        Intent(row.id, row.state, row.amount, row.currency, row.place, row.reason, row.created_at)
-        for row in connection.execute(query)
-    ]
+    return [_intent(row) for row in connection.execute(query)]
+
+
+def capture(connection: Connection, terminal: Terminal, intent_id: str, amount: int, tip: int = 0) -> Intent:
+    """Take `amount` (tip included) of what is on hold; the rest is free again.
+
+    Raises UnknownIntent, WrongState, InvalidAmount where it is more than the hold or less than the tip.
+    """
+    row, payer = _of_merchant(connection, terminal, intent_id)
+    if row.state == "succeeded" and (row.captured, row.tip) == (amount, tip):
+        return _intent(row)
+    if row.state != "requires_capture":
+        raise WrongState("This payment holds no money to capture.")
+    check_amount(amount)
+    if amount > row.amount or not 0 <= tip < amount:
+        raise InvalidAmount("A capture is at most what is on hold, and more than the tip in it.")
+    ending = _hold(connection, row).capture(f"{row.id}.capture", amount)
+    post(connection, [ending])
+    receipts.write(
+        connection,
+        payer,
+        kind="payment",
+        amount=amount,
+        transfer_id=ending.id,
+        intent_id=row.id,
+        place=row.place,
+    )
+    return _changed(connection, row.id, state="succeeded", captured=amount, tip=tip)
+
+
+def void(connection: Connection, terminal: Terminal, intent_id: str) -> Intent:
+    """Let go of what is on hold, or of a confirmation that is awaited; raises UnknownIntent, WrongState."""
+    row, _ = _of_merchant(connection, terminal, intent_id)
+    if row.state == "canceled":
+        return _intent(row)
+    if row.state not in ("requires_capture", "requires_confirmation"):
+        raise WrongState("This payment was decided already; refund it instead.")
+    if row.state == "requires_capture":
+        post(connection, [_hold(connection, row).void(f"{row.id}.void")])
+    return _changed(connection, row.id, state="canceled")
+
+
+def refund(
+    connection: Connection, terminal: Terminal, intent_id: str, amount: int | None, *, idempotency_key: str
+) -> Intent:
+    """Give back `amount`, or all that is left, once for each key.
+
+    Raises UnknownIntent, WrongState, InvalidAmount, TransferConflict for the same key with another amount.
+    """
+    row, payer = _of_merchant(connection, terminal, intent_id)
+    return give_back(connection, row, payer, amount, key=idempotency_key)
+
+
+def give_back(
+    connection: Connection, row: Row[tuple[object, ...]], payer: Payer, amount: int | None, *, key: str
+) -> Intent:
+    """Refund of an intent whose row and payer the caller has locked; see `refund`."""
+    if row.captured == 0:
+        raise WrongState("This payment took no money that could be given back.")
+    id = f"{row.id}.refund.{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    columns = ledger_transfer.c
+    done = connection.execute(select(columns.amount).where(columns.id == id)).scalar_one_or_none()
+    given = check_amount(amount if amount is not None else done or row.captured - row.refunded or 1)
+    if done is None and given > row.captured - row.refunded:
+        raise InvalidAmount("That is more than is left of this payment.")
+    hold = _hold(connection, row)
+    back = Transfer.now(
+        id,
+        debit=hold.credit_account,
+        credit=hold.debit_account,
+        amount=given,
+        currency=row.currency,
+        reason="refund",
+        reverses_id=f"{row.id}.capture",
+    )
+    if back.id not in post(connection, [back]):
+        return _intent(row)
+    receipts.write(
+        connection,
+        payer,
+        kind="refund",
+        amount=given,
+        transfer_id=back.id,
+        intent_id=row.id,
+        place=row.place,
+    )
+    return _changed(connection, row.id, refunded=row.refunded + given)
+
+
+def locked(connection: Connection, intent_id: str) -> Row[tuple[object, ...]]:
+    """The intent's row, locked until the transaction ends; raises UnknownIntent."""
+    row = connection.execute(
+        select(tables.intent).where(tables.intent.c.id == intent_id).with_for_update(key_share=True)
+    ).one_or_none()
+    if row is None:
+        raise UnknownIntent(f"There is no payment {intent_id}.")
+    return row
+
+
+def _of_merchant(connection: Connection, terminal: Terminal, intent_id: str) -> tuple[Row[tuple[object, ...]], Payer]:
+    row = locked(connection, intent_id)
+    if row.merchant_id != terminal.merchant_id or row.payer_id is None:
+        raise UnknownIntent(f"There is no payment {intent_id}.")
+    return row, payers.locked(connection, row.payer_id)
+
+
+def _hold(connection: Connection, intent: Row[tuple[object, ...]]) -> Transfer:
+    row = connection.execute(select(ledger_transfer).where(ledger_transfer.c.id == f"{intent.id}.hold")).one()
+    return Transfer.hold(
+        row.id,
+        debit=row.debit_account,
+        credit=row.credit_account,
+        amount=row.amount,
+        currency=row.currency,
+        reason=row.reason,
+        expires_at=row.expires_at,
+    )
+
+
+def _changed(connection: Connection, intent_id: str, **values: object) -> Intent:
+    return _intent(
+        connection.execute(
+            update(tables.intent).where(tables.intent.c.id == intent_id).values(**values).returning(tables.intent)
+        ).one()
+    )
+
+
+def _intent(row: Row[tuple[object, ...]]) -> Intent:
+    return Intent(
+        row.id,
+        row.state,
+        row.amount,
+        row.captured,
+        row.tip,
+        row.refunded,
+        row.currency,
+        row.place,
+        row.reason,
+        row.created_at,
+    )

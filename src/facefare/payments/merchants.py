@@ -14,12 +14,16 @@ from facefare.payments.errors import TerminalExists, UnknownMerchant, UnknownTer
 
 @dataclass(frozen=True)
 class Terminal:
-    """A gate or till: where it stands, whom it takes money for, its raw Ed25519 key (32 bytes)."""
+    """Where it stands, whom it takes money for, its raw Ed25519 key (32 bytes).
+
+    `kind`: gate (unattended transport) or till.
+    """
 
     id: str
     merchant_id: str
     place: str
     public_key: bytes
+    kind: str = "gate"
 
 
 def register_merchant(connection: Connection, name: str) -> str:
@@ -60,7 +64,7 @@ def terminal(connection: Connection, terminal_id: str) -> Terminal:
     ).one_or_none()
     if row is None:
         raise UnknownTerminal("This terminal is not registered, or was revoked.")
-    return Terminal(row.id, row.merchant_id, row.place, row.public_key)
+    return Terminal(row.id, row.merchant_id, row.place, row.public_key, row.kind)
 
 
 def take_nonce(connection: Connection, terminal_id: str, nonce: str) -> bool:

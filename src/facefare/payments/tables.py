@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -35,8 +36,10 @@ terminal = Table(
     Column("id", Text, primary_key=True),
     Column("merchant_id", Text, ForeignKey("merchant.id"), nullable=False),
     Column("place", Text, nullable=False),
+    Column("kind", Text, nullable=False),
     Column("public_key", LargeBinary, nullable=False),
     _at(),
+    CheckConstraint("kind IN ('gate', 'till')", name="terminal_kind_known"),
     Column("revoked_at", DateTime(timezone=True)),
 )
 
@@ -56,10 +59,17 @@ intent = Table(
     Column("merchant_id", Text, ForeignKey("merchant.id"), nullable=False),
     Column("terminal_id", Text, ForeignKey("terminal.id"), nullable=False),
     Column("place", Text, nullable=False),
+    Column("at_gate", Boolean, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
+    Column("capture_later", Boolean, nullable=False),
+    Column("captured", BigInteger, nullable=False, server_default=text("0")),
+    Column("tip", BigInteger, nullable=False, server_default=text("0")),
+    Column("refunded", BigInteger, nullable=False, server_default=text("0")),
     Column("state", Text, nullable=False),
+    Column("outcome", Text),
     Column("reason", Text),
+    Column("second_factor", Text),
     Column("payer_id", Text, ForeignKey("payer.id")),
     Column("query_id", LargeBinary, nullable=False, unique=True),
     Column("request_sha256", LargeBinary, nullable=False),
@@ -68,10 +78,17 @@ intent = Table(
     Column("decided_at", DateTime(timezone=True)),
     CheckConstraint("amount > 0", name="intent_amount_positive"),
     CheckConstraint(
+        "0 <= tip AND tip <= captured AND captured <= amount AND 0 <= refunded AND refunded <= captured",
+        name="intent_amounts_in_order",
+    ),
+    CheckConstraint(
         "state IN ('requires_identification', 'processing', 'requires_capture', 'succeeded', 'refused', 'canceled')",
         name="intent_state_known",
     ),
-    CheckConstraint("(state IN ('succeeded', 'requires_capture')) <= (payer_id IS NOT NULL)", name="paid_by_somebody"),
+    CheckConstraint(
+        "(state IN ('succeeded', 'requires_capture', 'requires_confirmation')) <= (payer_id IS NOT NULL)",
+        name="paid_by_somebody",
+    ),
     Index("intent_of_payer", "payer_id", "id", postgresql_where=text("payer_id IS NOT NULL")),
 )
 
@@ -90,4 +107,15 @@ receipt = Table(
     _at("at"),
     CheckConstraint("kind IN ('payment', 'refund', 'top_up')", name="receipt_kind_known"),
     Index("receipt_of_payer", "payer_id", "id"),
+)
+
+dispute = Table(
+    "dispute",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("intent_id", Text, ForeignKey("payment_intent.id"), nullable=False, unique=True),
+    Column("payer_id", Text, ForeignKey("payer.id"), nullable=False),
+    Column("state", Text, nullable=False),
+    _at(),
+    CheckConstraint("state IN ('refunded', 'under_review', 'declined')", name="dispute_state_known"),
 )

@@ -1,6 +1,7 @@
 """Payers, their consents and their faces' rows: who may be charged, and on what permission.
 
-Jobs, one module each: `payers` (an account, its token and its money), `consents` (signed receipts),
+Jobs, one module each: `payers` (an account, its token and its money), `pins`
+(a second factor), `consents` (signed receipts),
 `stations` (who may enrol), `faces` (which row of which gallery is whose, and the changes that the three
 guardians must confirm), `access` (what was done with a face, for its owner to read).
 

@@ -3,6 +3,7 @@
 WalletError
 ├── NotAuthenticated     no such token
 ├── UnknownPayer
+├── InvalidPin           too short, too long or too simple
 ├── UnknownConsent       the enrolment names no consent that is in force
 ├── UnknownStation
 ├── UnknownGallery
@@ -24,6 +25,10 @@ class NotAuthenticated(WalletError):
 
 class UnknownPayer(WalletError):
     """No such payer."""
+
+
+class InvalidPin(WalletError):
+    """The PIN is too short, too long or too simple."""
 
 
 class UnknownConsent(WalletError):

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from facefare.ledger import Account, Kind, open_account
 from facefare.ledger.currency import check_currency
@@ -15,11 +15,15 @@ from facefare.wallet.errors import NotAuthenticated, UnknownPayer
 
 @dataclass(frozen=True)
 class Payer:
-    """A person who may pay: no name, no address, only what payment needs."""
+    """A person who may pay: no name, no address, only what payment needs.
+
+    `daily_limit`: the most to be charged in a day (UTC), in minor units, as the payer set it.
+    """
 
     id: str
     currency: str
     account_id: str
+    daily_limit: int | None = None
 
 
 def register(connection: Connection, currency: str) -> tuple[Payer, str]:
@@ -57,10 +61,15 @@ def locked(connection: Connection, payer_id: str) -> Payer:
     return _payer(row)
 
 
+def set_daily_limit(connection: Connection, payer_id: str, limit: int | None) -> None:
+    """Charge no more than `limit` minor units a day; None: no limit."""
+    connection.execute(update(tables.payer).where(tables.payer.c.id == payer_id).values(daily_limit=limit))
+
+
 def _hashed(token: str) -> bytes:
     # The token has 256 random bits, so a plain hash can't be guessed back.
     return hashlib.sha256(token.encode()).digest()
 
 
 def _payer(row: Row[tuple[object, ...]]) -> Payer:
-    return Payer(id=row.id, currency=row.currency, account_id=row.account_id)
+    return Payer(id=row.id, currency=row.currency, account_id=row.account_id, daily_limit=row.daily_limit)

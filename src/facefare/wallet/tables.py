@@ -30,7 +30,17 @@ payer = Table(
     Column("token_sha256", LargeBinary, nullable=False, unique=True),
     Column("currency", Text, nullable=False),
     Column("account_id", Text, ForeignKey("ledger_account.id"), nullable=False),
+    Column("daily_limit", BigInteger),
     _at(),
+    CheckConstraint("daily_limit >= 0", name="daily_limit_not_negative"),
+)
+
+pin = Table(
+    "payer_pin",
+    metadata,
+    Column("payer_id", Text, ForeignKey("payer.id"), primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("wrong_tries", Integer, nullable=False),
 )
 
 consent = Table(

@@ -98,10 +98,11 @@ def register_terminal(
     merchant: Annotated[str, typer.Option(help="mer_…")],
     place: Annotated[str, typer.Option(help="As the receipt shows it.")],
     key: _Key,
+    kind: Annotated[str, typer.Option(help="gate (unattended transport) or till.")] = "gate",
 ) -> None:
     """Let a gate or till take payments for a merchant."""
     with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
-        merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key)))
+        merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key), kind))
 
 
 @app.command()

@@ -24,6 +24,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     ledger.InvalidTransfer: (409, "invalid-transfer"),
     ledger.DatabaseUnavailable: (503, "database-unavailable"),
     wallet.NotAuthenticated: (401, "not-authenticated"),
+    wallet.InvalidPin: (422, "invalid-pin"),
     wallet.UnknownPayer: (404, "unknown-payer"),
     wallet.UnknownConsent: (409, "consent-missing"),
     wallet.UnknownStation: (403, "unknown-station"),

@@ -1,9 +1,7 @@
-"""Alembic's entry: runs on the connection that `upgrade` hands over."""
+"""Alembic's entry: runs on the connection that `upgrade` hands over. Migrations are written by hand."""
 
 from alembic import context
 
-from facefare.ledger.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.configure(connection=context.config.attributes["connection"])
 with context.begin_transaction():
     context.run_migrations()

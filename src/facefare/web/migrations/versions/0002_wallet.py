@@ -13,7 +13,14 @@ def upgrade() -> None:
       token_sha256 bytea NOT NULL CONSTRAINT uq_payer_token_sha256 UNIQUE,
       currency text NOT NULL,
       account_id text NOT NULL CONSTRAINT fk_payer_account_id REFERENCES ledger_account (id),
+      daily_limit bigint CONSTRAINT daily_limit_not_negative CHECK (daily_limit >= 0),
       created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE TABLE payer_pin (
+      payer_id text CONSTRAINT pk_payer_pin PRIMARY KEY
+        CONSTRAINT fk_payer_pin_payer_id REFERENCES payer (id),
+      hash text NOT NULL,
+      wrong_tries integer NOT NULL
     );
     CREATE TABLE consent (
       id text CONSTRAINT pk_consent PRIMARY KEY,

@@ -17,6 +17,7 @@ def upgrade() -> None:
       id text CONSTRAINT pk_terminal PRIMARY KEY,
       merchant_id text NOT NULL CONSTRAINT fk_terminal_merchant_id REFERENCES merchant (id),
       place text NOT NULL,
+      kind text NOT NULL CONSTRAINT terminal_kind_known CHECK (kind IN ('gate', 'till')),
       public_key bytea NOT NULL,
       created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
       revoked_at timestamptz
@@ -33,19 +34,28 @@ def upgrade() -> None:
       merchant_id text NOT NULL CONSTRAINT fk_payment_intent_merchant_id REFERENCES merchant (id),
       terminal_id text NOT NULL CONSTRAINT fk_payment_intent_terminal_id REFERENCES terminal (id),
       place text NOT NULL,
+      at_gate boolean NOT NULL,
       amount bigint NOT NULL CONSTRAINT intent_amount_positive CHECK (amount > 0),
       currency text NOT NULL,
+      capture_later boolean NOT NULL,
+      captured bigint NOT NULL DEFAULT 0,
+      tip bigint NOT NULL DEFAULT 0,
+      refunded bigint NOT NULL DEFAULT 0,
       state text NOT NULL CONSTRAINT intent_state_known CHECK (state IN
-        ('requires_identification', 'processing', 'requires_capture', 'succeeded', 'refused', 'canceled')),
+        ('processing', 'requires_confirmation', 'requires_capture', 'succeeded', 'refused', 'canceled')),
+      outcome text,
       reason text,
+      second_factor text,
       payer_id text CONSTRAINT fk_payment_intent_payer_id REFERENCES payer (id),
       query_id bytea NOT NULL CONSTRAINT uq_payment_intent_query_id UNIQUE,
       request_sha256 bytea NOT NULL,
       already_paid_by text CONSTRAINT fk_payment_intent_already_paid_by REFERENCES payment_intent (id),
       created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
       decided_at timestamptz,
+      CONSTRAINT intent_amounts_in_order CHECK
+        (0 <= tip AND tip <= captured AND captured <= amount AND 0 <= refunded AND refunded <= captured),
       CONSTRAINT paid_by_somebody
-        CHECK ((state IN ('succeeded', 'requires_capture')) <= (payer_id IS NOT NULL))
+        CHECK ((state IN ('succeeded', 'requires_capture', 'requires_confirmation')) <= (payer_id IS NOT NULL))
     );
     CREATE INDEX intent_of_payer ON payment_intent (payer_id, id) WHERE payer_id IS NOT NULL;
     CREATE TABLE receipt (
@@ -62,4 +72,13 @@ def upgrade() -> None:
       at timestamptz NOT NULL DEFAULT clock_timestamp()
     );
     CREATE INDEX receipt_of_payer ON receipt (payer_id, id);
+    CREATE TABLE dispute (
+      id text CONSTRAINT pk_dispute PRIMARY KEY,
+      intent_id text NOT NULL CONSTRAINT fk_dispute_intent_id REFERENCES payment_intent (id)
+        CONSTRAINT uq_dispute_intent_id UNIQUE,
+      payer_id text NOT NULL CONSTRAINT fk_dispute_payer_id REFERENCES payer (id),
+      state text NOT NULL
+        CONSTRAINT dispute_state_known CHECK (state IN ('refunded', 'under_review', 'declined')),
+      created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
     """)
