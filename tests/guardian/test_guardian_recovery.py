@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import shutil
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def test_killed_in_the_middle_of_changes_the_three_agree_again_and_nothing_is_ha
         row, version = trio.rows[DEMO], trio.version[DEMO]
         attempt = asyncio.create_task(guardians.enrol(request, row, version))
         await asyncio.sleep(chance.uniform(0.02, 0.25))
-        trio.stop(index, signal.SIGKILL)
+        trio.stop(index)
         with contextlib.suppress(IdentificationError):
             await attempt
         trio.start(index)
@@ -124,7 +123,7 @@ def test_killed_in_the_middle_of_changes_the_three_agree_again_and_nothing_is_ha
         assert await trio.search(guardians, people[450]) == Match(row + 450)
         deletion = asyncio.create_task(guardians.delete(DEMO, row, trio.version[DEMO]))
         await asyncio.sleep(chance.uniform(0.0, 0.03))
-        trio.stop(index, signal.SIGKILL)
+        trio.stop(index)
         with contextlib.suppress(IdentificationError):
             await deletion
         trio.start(index)

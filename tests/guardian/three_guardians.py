@@ -88,12 +88,14 @@ class Trio:
         )
         log.close()
 
-    def stop(self, index: int, how: signal.Signals = signal.SIGTERM) -> None:
-        process = self.processes[index]
-        if process is not None:
+    def stop(self, *indices: int, how: signal.Signals = signal.SIGKILL) -> None:
+        stopping = [process for index in indices if (process := self.processes[index]) is not None]
+        for process in stopping:
             process.send_signal(how)
+        for process in stopping:
             process.wait(timeout=30)
-        self.processes[index] = None
+        for index in indices:
+            self.processes[index] = None
 
     def log(self, index: int) -> str:
         return (self.base / f"guardian-{index}.log").read_text()
@@ -193,9 +195,8 @@ def three_guardians(
         asyncio.run(trio.ready())
         yield trio
     finally:
-        for index in range(3):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                trio.stop(index)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            trio.stop(0, 1, 2, how=signal.SIGTERM)
         for process in trio.processes:
             if process is not None:
                 process.kill()

@@ -106,6 +106,7 @@ class Engine:
         self._registry = registry
         self._signing_key = signing_key
         self._waiting: dict[bytes, Work] = {}
+        self._running: list[Work] = []
         self._change = threading.Condition()
         self._missing: int | None = (index + 1) % GUARDIANS
         self._stopping = False
@@ -181,8 +182,9 @@ class Engine:
             waiting, self._waiting = self._waiting, {}
         if had_session and not self._stopping:
             _log.warning("session_lost", guardian=self.index, peer=peer, kind=type(error).__name__)
-        for work in waiting.values():
+        for work in [*self._running, *waiting.values()]:
             work.fail(GuardianUnreachable(peer))
+        self._running = []
 
     def _begin(self, session: Session) -> Party:
         """Keys, settling of half-done changes, and one empty run that compiles and tries everything."""
@@ -203,25 +205,19 @@ class Engine:
         announcement = self._announce(session) if self.index == LEADER else self._listen(session)
         works = self._claim(announcement)
         gallery = self._gallery(announcement.gallery)
-        own = [self._judge(work, gallery, announcement) for work in works]
-        refusals = self._agree(session, own)
+        refusals = self._agree(session, [self._judge(work, gallery, announcement) for work in works])
         chosen: list[Work] = []
         for work, refusal in zip(works, refusals, strict=True):
             if refusal is not None and work is not None:
                 work.fail(refusal)
             elif refusal is None and work is not None:
                 chosen.append(work)
-        try:
-            if chosen and gallery is not None:
-                if chosen[0].operation is None:
-                    self._search(party, gallery, chosen)
-                else:
-                    self._apply(session, party, gallery, chosen[0], announcement.attempt)
-        except BaseException:
-            peer = (self.index + 1) % GUARDIANS
-            for work in chosen:
-                work.fail(GuardianUnreachable(peer, "The guardians lost each other; nothing was answered."))
-            raise
+        if chosen and gallery is not None:
+            if chosen[0].operation is None:
+                self._search(party, gallery, chosen)
+            else:
+                self._apply(session, party, gallery, chosen[0], announcement.attempt)
+        self._running = []
 
     def _announce(self, session: Session) -> Announcement:
         with self._change:
@@ -257,7 +253,9 @@ class Engine:
         keys = announcement.keys
         with self._change:
             self._change.wait_for(lambda: all(key in self._waiting for key in keys), _PAIRING_WAIT)
-            return [self._waiting.pop(key, None) for key in keys]
+            works = [self._waiting.pop(key, None) for key in keys]
+        self._running = [work for work in works if work is not None]
+        return works
 
     def _gallery(self, name: str) -> Gallery | None:
         definition = self._registry.gallery(name) if name else None

@@ -61,7 +61,9 @@ class GuardianUnreachable(GuardianError):
     """The named guardian does not answer, so no operation is possible; retry later with a new request."""
 
     def __init__(self, guardian: int, detail: str | None = None) -> None:
-        super().__init__(detail or f"Guardian {guardian} is unreachable; nothing was answered or changed.")
+        super().__init__(
+            detail or f"Guardian {guardian} is unreachable; nothing was answered. A change may be sent again."
+        )
         self.guardian = guardian
 
 
