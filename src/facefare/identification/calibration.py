@@ -28,6 +28,14 @@ class Threshold:
     threshold: int
 
 
+@dataclass(frozen=True)
+class Verification:
+    """Comparing with one reference only (1:1), a stranger is taken for its owner at the false match rate `fmr`."""
+
+    fmr: float
+    threshold: int
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Of one embedder.
@@ -38,6 +46,7 @@ class Calibration:
         scale: integers a unit of length.
         min_squared_norm, max_squared_norm: the input rule for quantised templates.
         thresholds: in any order; negative squared distances.
+        verification: for comparisons with one reference; none where it was not measured.
         placeholder: true while the centre was not measured with the embedder: for tests only.
     """
 
@@ -47,6 +56,7 @@ class Calibration:
     min_squared_norm: int
     max_squared_norm: int
     thresholds: tuple[Threshold, ...]
+    verification: Verification | None = None
     placeholder: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +69,9 @@ class Calibration:
         for row in self.thresholds:
             if row.payers < 1 or not 0 < row.fpir < 1 or not -32_767 <= row.threshold <= -1:
                 raise CalibrationError("A threshold has payers >= 1, FPIR in (0, 1), and is in -32,767..-1.")
+        one = self.verification
+        if one is not None and not (0 < one.fmr < 1 and -32_767 <= one.threshold <= -1):
+            raise CalibrationError("A 1:1 threshold has an FMR in (0, 1), and is in -32,767..-1.")
 
     @property
     def dimensions(self) -> int:
@@ -76,6 +89,13 @@ class Calibration:
             raise CalibrationError(f"No threshold was measured for {payers} payers at FPIR {fpir:g}.")
         return max(fitting, key=abs)
 
+    @property
+    def verification_threshold(self) -> int:
+        """Of comparisons with one reference; raises CalibrationError where it was not measured."""
+        if self.verification is None:
+            raise CalibrationError("No threshold was measured for comparing with one reference.")
+        return self.verification.threshold
+
     @classmethod
     def from_json(cls, document: str) -> Calibration:
         """From the text of a calibration file; raises `CalibrationError`."""
@@ -88,6 +108,7 @@ class Calibration:
                 min_squared_norm=int(body["min_squared_norm"]),
                 max_squared_norm=int(body["max_squared_norm"]),
                 thresholds=tuple(Threshold(**row) for row in body["thresholds"]),
+                verification=Verification(**body["verification"]) if "verification" in body else None,
                 placeholder=bool(body.get("placeholder", False)),
             )
         except (ValueError, KeyError, TypeError) as error:
