@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import resource
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from three_guardians import DEMO, LIVE, STATION, Trio, gallery, synthetic_templa
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.messages import Operation
 from facefare.guardian.store import Change, ShareStore
-from facefare.identification.errors import GalleriesDiffer, IdentificationError
+from facefare.identification.errors import GalleriesDiffer, IdentificationError, StorageFull
 from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Match, NoMatch
 
@@ -132,5 +133,35 @@ def test_killed_in_the_middle_of_changes_the_three_agree_again_and_nothing_is_ha
         assert len(await heads(guardians)) == 1
         assert await trio.search(guardians, people[0]) == NoMatch()
         assert await trio.search(guardians, people[1]) == Match(row + 1)
+
+    run(trio, scene)
+
+
+def test_a_guardian_whose_disk_is_full_refuses_and_nothing_changes(trio: Trio) -> None:
+    process = trio.processes[1]
+    assert process is not None
+
+    async def scene(guardians: Guardians) -> None:
+        person, other = synthetic_templates(2, seed=90)
+        row = (await trio.enrol(guardians, person))[0].fields.row
+        before = await heads(guardians)
+        limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            for change in (
+                guardians.delete(DEMO, row, trio.version[DEMO]),
+                guardians.enrol(trio.enrol_request(other), row + 1, trio.version[DEMO]),
+                trio.search(guardians, person),
+            ):
+                with pytest.raises(StorageFull) as refused:
+                    await change
+                assert refused.value.guardian == 1
+        finally:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+        assert await heads(guardians) == before
+        assert await trio.search(guardians, person) == Match(row)
+        trio.follow(await guardians.delete(DEMO, row, trio.version[DEMO]))
+        assert await trio.search(guardians, person) == NoMatch()
+        assert len(await heads(guardians)) == 1
 
     run(trio, scene)

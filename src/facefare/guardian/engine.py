@@ -336,10 +336,11 @@ class Engine:
                     work.fail(_not_well_formed())
                     return
             change = Change(work.operation, work.row, count, work.digest, attempt)
-            committed = self._commit(session, gallery, change, shares)
-        if committed is None:
-            work.fail(Refused(RefusalCode.STORAGE_FULL, "A guardian's disk refused the change; nothing changed."))
-            return
+            try:
+                committed = self._commit(session, gallery, change, shares)
+            except Refused as refused:
+                work.fail(refused)
+                return
         confirmation = Confirmation.sign(
             self._signing_key,
             gallery=gallery.definition.id,
@@ -354,20 +355,23 @@ class Engine:
 
     def _commit(
         self, session: Session, gallery: Gallery, change: Change, shares: NDArray[np.uint16] | None
-    ) -> Committed | None:
-        """Prepare at all three, then commit; None if a guardian could not prepare."""
+    ) -> Committed:
+        """Prepare at all three, then commit; raises `Refused` at all three if one could not prepare."""
         try:
             head: bytes | None = self._store.prepare(gallery, change, shares)
         except StoreError as error:
             _log.error("change_refused", guardian=self.index, kind=type(error).__name__)
             head = None
-        heads = {peer: frame.head for peer, frame in exchange(session, Prepared(head)).items()}
-        if head is None or None in heads.values():
+        others = exchange(session, Prepared(head))
+        heads = {self.index: head} | {peer: frame.head for peer, frame in others.items()}
+        unable = [guardian for guardian in range(GUARDIANS) if heads[guardian] is None]
+        if unable:
             if head is not None:
                 self._store.discard(gallery)
-            return None
-        for peer, other in heads.items():
-            if other != head:
+            detail = f"The disk of guardian {unable[0]} refused the change; nothing was changed."
+            raise Refused(RefusalCode.STORAGE_FULL, detail, unable[0])
+        for peer, frame in others.items():
+            if frame.head != head:
                 raise LinkError(peer, f"Guardian {peer} is out of step.")
         committed = self._store.commit(gallery)
         self._refresh_status()
