@@ -119,12 +119,23 @@ def conclude(connection: Connection, intent_id: str, gallery_id: str, answer: An
         case Match(row):
             face = faces.active_at(connection, gallery_id, row)
             if face is not None:
-                payer = payers.locked(connection, face.payer_id)
-                reply = _decide(connection, intent, payer, rules, second_factor=None)
-                access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value)
-                return reply
+                return charge(connection, intent_id, face.payer_id, rules, second_factor=None)
             decision = Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED)
     return _close(connection, intent, None, decision)
+
+
+def charge(connection: Connection, intent_id: str, payer_id: str, rules: Rules, *, second_factor: str | None) -> Reply:
+    """Decide about the payer who was identified, by the guardians or by a device of theirs, and say so.
+
+    Raises UnknownIntent, UnknownPayer.
+    """
+    intent = intents.locked(connection, intent_id)
+    if intent.state != "processing":
+        return _told(connection, intent)
+    payer = payers.locked(connection, payer_id)
+    reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
+    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value)
+    return reply
 
 
 def confirm_by_pin(connection: Connection, terminal: Terminal, intent_id: str, pin: str, rules: Rules) -> Reply:
