@@ -108,6 +108,22 @@ class AttemptReply:
 
 
 @dataclass(frozen=True)
+class Payment:
+    """A payment as its merchant sees it; amounts in minor units, `created_at` as ISO 8601."""
+
+    id: str
+    state: str
+    amount: int
+    captured: int
+    tip: int
+    refunded: int
+    currency: str
+    place: str
+    reason: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
 class Face:
     """A payer's face in one gallery: pending, active, paused or deleted, and who confirmed the last change."""
 
@@ -125,6 +141,7 @@ class Account:
     currency: str
     available: int
     on_hold: int
+    daily_limit: int | None
     faces: tuple[Face, ...]
 
 
@@ -139,7 +156,7 @@ class _Client:
         except httpx.TransportError as error:
             raise Unreachable(error) from error
         if response.is_success:
-            return response.json()
+            return response.json() if response.content else None
         try:
             problem = response.json()
             code, detail = problem["type"].rpartition(":")[2], problem["detail"]
@@ -154,13 +171,43 @@ class TerminalClient(_Client):
     def __init__(self, http: httpx.Client, terminal_id: str, key: Ed25519PrivateKey) -> None:
         super().__init__(http, TerminalAuth(terminal_id, key))
 
-    def attempt(self, *, amount: int, currency: str, search: bytes) -> AttemptReply:
+    def attempt(self, *, amount: int, currency: str, search: bytes, capture_later: bool = False) -> AttemptReply:
         """Ask for `amount` minor units from whoever the sealed search (SearchRequest bytes) finds.
 
         The same search sent again is the same payment and gets the same reply.
         """
-        body = {"amount": amount, "currency": currency, "search": base64.b64encode(search).decode()}
+        body = {
+            "amount": amount,
+            "currency": currency,
+            "search": base64.b64encode(search).decode(),
+            "capture_later": capture_later,
+        }
         return AttemptReply(**self._call("POST", "/v1/attempts", body))
+
+    def confirm(self, payment_intent: str, pin: str) -> AttemptReply:
+        """Send the PIN that was typed after `confirmation_required`."""
+        return AttemptReply(**self._call("POST", f"/v1/payment_intents/{payment_intent}/pin", {"pin": pin}))
+
+    def capture(self, payment_intent: str, amount: int, tip: int = 0) -> Payment:
+        """Take `amount`, tip included, of what is on hold; the rest is free again."""
+        return Payment(
+            **self._call("POST", f"/v1/payment_intents/{payment_intent}/capture", {"amount": amount, "tip": tip})
+        )
+
+    def void(self, payment_intent: str) -> Payment:
+        """Let go of what is on hold."""
+        return Payment(**self._call("POST", f"/v1/payment_intents/{payment_intent}/void"))
+
+    def refund(self, payment_intent: str, idempotency_key: str, amount: int | None = None) -> Payment:
+        """Give back `amount`, or all that is left, once for the key."""
+        return Payment(
+            **self._call(
+                "POST",
+                f"/v1/payment_intents/{payment_intent}/refunds",
+                {"amount": amount},
+                {"Idempotency-Key": idempotency_key},
+            )
+        )
 
 
 class StationClient(_Client):
@@ -205,6 +252,23 @@ class PayerClient(_Client):
         """One receipt."""
         reply: dict[str, Any] = self._call("GET", f"/v1/payers/me/receipts/{receipt_id}")
         return reply
+
+    def confirm(self, payment_intent: str) -> AttemptReply:
+        """Give the second factor for a payment that waits for it."""
+        return AttemptReply(**self._call("POST", f"/v1/payers/me/payments/{payment_intent}/confirm"))
+
+    def dispute(self, payment_intent: str) -> str:
+        """Say "this wasn't me"; the dispute's state (refunded, under_review). The face is paused."""
+        state: str = self._call("POST", f"/v1/payers/me/payments/{payment_intent}/dispute")["state"]
+        return state
+
+    def set_pin(self, pin: str) -> None:
+        """Set or replace the PIN."""
+        self._call("PUT", "/v1/payers/me/pin", {"pin": pin})
+
+    def set_daily_limit(self, limit: int | None) -> None:
+        """Be charged no more than `limit` minor units a day; None: no limit."""
+        self._call("PUT", "/v1/payers/me/limits", {"daily_limit": limit})
 
     def payments(self) -> list[dict[str, Any]]:
         """The newest payments."""

@@ -7,6 +7,8 @@ WalletError
 ├── UnknownConsent       the enrolment names no consent that is in force
 ├── UnknownStation
 ├── UnknownGallery
+├── UnknownDevice
+├── DeviceExists         the device's key is registered already
 ├── InvalidEnrolment     the station's request is not well formed or not signed by its key
 ├── AlreadyEnrolled
 ├── NotEnrolled
@@ -41,6 +43,14 @@ class UnknownStation(WalletError):
 
 class UnknownGallery(WalletError):
     """No such gallery in this wallet."""
+
+
+class UnknownDevice(WalletError):
+    """No such device of the one who asks."""
+
+
+class DeviceExists(WalletError):
+    """The device's key is registered already."""
 
 
 class InvalidEnrolment(WalletError):

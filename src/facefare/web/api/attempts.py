@@ -1,20 +1,21 @@
-"""Payments by face, asked for by terminals."""
+"""Payments by face, asked for by terminals, and what a till does with them afterwards."""
 
 import asyncio
 import base64
 import binascii
 import hashlib
+from datetime import datetime
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Header, Path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import SearchPayload, SearchRequest
 from facefare.identification.errors import RequestRefused
 from facefare.mpc.answers import Answer
-from facefare.payments import attempts
+from facefare.payments import attempts, intents
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Reason
 from facefare.payments.merchants import Terminal
@@ -22,7 +23,7 @@ from facefare.wallet import faces
 from facefare.wallet.faces import Gallery
 from facefare.web.api.errors import InvalidSearch, SearchRefused
 from facefare.web.api.problems import DOCUMENTED
-from facefare.web.api.services import Services, WithServices
+from facefare.web.api.services import Services, Transaction, WithServices
 from facefare.web.api.signatures import SignedTerminal
 
 router = APIRouter(prefix="/v1", tags=["terminal"], responses=DOCUMENTED)
@@ -52,11 +53,17 @@ class Attempt(BaseModel):
 
     amount: Annotated[int, Field(strict=True, description="Minor units of the currency; more than 0.")]
     currency: Annotated[str, Field(max_length=16, description="ISO 4217 code.", examples=["EUR"])]
+    capture_later: Annotated[
+        bool, Field(strict=True, description="Hold only; capture, with a tip or in part, later.")
+    ] = False
     search: Annotated[str, Field(max_length=32768, description="Base64 of the sealed, signed search.")]
 
 
 class AttemptOut(BaseModel):
-    """What the terminal does: open on `accepted` and `already_paid` only."""
+    """What the terminal does: open on `accepted` and `already_paid` only.
+
+    On `confirmation_required` it asks for the PIN, or asks again while the payer confirms in the app.
+    """
 
     outcome: Outcome
     reason: Reason | None
@@ -70,7 +77,9 @@ class AttemptOut(BaseModel):
 async def attempt(body: Attempt, terminal: SignedTerminal, services: WithServices) -> AttemptOut:
     """Charge whoever the search finds. The same search sent again is the same payment."""
     search, fields = _opened(body.search, terminal)
-    asked = Asked(body.amount, body.currency, fields.query_id, hashlib.sha256(search.payload).digest())
+    asked = Asked(
+        body.amount, body.currency, fields.query_id, hashlib.sha256(search.payload).digest(), body.capture_later
+    )
     begun = await asyncio.to_thread(_begin, services, terminal, asked, fields.gallery)
     if isinstance(begun, Reply):
         return AttemptOut(**vars(begun))
@@ -91,6 +100,83 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
         raise SearchRefused(f"The guardians refused the search: {refused}")
     _log.info("attempt", payment_intent=intent_id, terminal=terminal.id, outcome=reply.outcome.value)
     return AttemptOut(**vars(reply))
+
+
+class Pin(BaseModel):
+    """The second factor of the one payer who was recognised."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    pin: Annotated[SecretStr, Field(min_length=1, max_length=8)]
+
+
+class Capture(BaseModel):
+    """How much of the hold is taken, tip included; the rest is free again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[int, Field(strict=True)]
+    tip: Annotated[int, Field(strict=True, description="The part of the amount that is a tip.")] = 0
+
+
+class Refund(BaseModel):
+    """How much is given back; without an amount, all that is left."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[int | None, Field(strict=True)] = None
+
+
+class IntentOut(BaseModel):
+    """A payment as its merchant sees it: nothing that names the payer. Amounts in minor units."""
+
+    id: str
+    state: str
+    amount: int
+    captured: int
+    tip: int
+    refunded: int
+    currency: str
+    place: str
+    reason: str | None
+    created_at: datetime
+
+
+IntentId = Annotated[str, Path(pattern=r"^pi_[0-9a-z]{26}$")]
+
+
+@router.post("/payment_intents/{intent_id}/pin")
+def confirm(
+    intent_id: IntentId, body: Pin, terminal: SignedTerminal, services: WithServices, connection: Transaction
+) -> AttemptOut:
+    """Confirm with the PIN, where exactly one payer was recognised."""
+    reply = attempts.confirm_by_pin(connection, terminal, intent_id, body.pin.get_secret_value(), services.rules)
+    return AttemptOut(**vars(reply))
+
+
+@router.post("/payment_intents/{intent_id}/capture")
+def capture(intent_id: IntentId, body: Capture, terminal: SignedTerminal, connection: Transaction) -> IntentOut:
+    """Take all or part of what is on hold."""
+    return IntentOut(**vars(intents.capture(connection, terminal, intent_id, body.amount, body.tip)))
+
+
+@router.post("/payment_intents/{intent_id}/void")
+def void(intent_id: IntentId, terminal: SignedTerminal, connection: Transaction) -> IntentOut:
+    """Let go of what is on hold, or stop waiting for a confirmation."""
+    return IntentOut(**vars(intents.void(connection, terminal, intent_id)))
+
+
+@router.post("/payment_intents/{intent_id}/refunds")
+def refund(
+    intent_id: IntentId,
+    body: Refund,
+    terminal: SignedTerminal,
+    connection: Transaction,
+    idempotency_key: Annotated[str, Header(min_length=1, max_length=255)],
+) -> IntentOut:
+    """Give back all or part of a payment to this merchant, once for each Idempotency-Key."""
+    given = intents.refund(connection, terminal, intent_id, body.amount, idempotency_key=idempotency_key)
+    return IntentOut(**vars(given))
 
 
 def _opened(search: str, terminal: Terminal) -> tuple[SearchRequest, SearchPayload]:

@@ -2,17 +2,22 @@
 
 import asyncio
 import base64
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import APIRouter, Header, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from facefare.guardian.messages import Operation
 from facefare.ledger import balance_of
-from facefare.payments import intents, receipts, top_ups
-from facefare.wallet import access, consents, faces, payers
+from facefare.ledger.currency import MAX_AMOUNT
+from facefare.payments import attempts, intents, receipts, top_ups
+from facefare.payments.disputes import Dispute, open_dispute
+from facefare.wallet import access, consents, faces, payers, pins
+from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled
 from facefare.wallet.payers import Payer
+from facefare.web.api.attempts import AttemptOut, IntentId
 from facefare.web.api.enrolments import FaceOut, shown
 from facefare.web.api.errors import NoticeUnknown
 from facefare.web.api.problems import DOCUMENTED
@@ -56,6 +61,7 @@ class PayerOut(BaseModel):
     currency: str
     available: int
     on_hold: int
+    daily_limit: int | None
     faces: list[FaceOut]
 
 
@@ -102,6 +108,9 @@ class PaymentOut(BaseModel):
     id: str
     state: str
     amount: int
+    captured: int
+    tip: int
+    refunded: int
     currency: str
     place: str
     reason: str | None
@@ -116,6 +125,31 @@ class AccessOut(BaseModel):
     by: str
     purpose: str
     outcome: str
+
+
+class NewPin(BaseModel):
+    """4 to 8 digits that are not all the same."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    pin: Annotated[SecretStr, Field(max_length=8)]
+
+
+class Limits(BaseModel):
+    """The most to be charged in a day (UTC), in minor units; null for no limit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    daily_limit: Annotated[int | None, Field(strict=True, ge=0, le=MAX_AMOUNT)]
+
+
+class DisputeOut(BaseModel):
+    """What became of "this wasn't me": refunded, under_review or declined."""
+
+    id: str
+    payment_intent: str
+    state: str
+    created_at: datetime
 
 
 class FacesOut(BaseModel):
@@ -141,6 +175,7 @@ def me(payer: SignedIn, services: WithServices, connection: Transaction) -> Paye
         currency=payer.currency,
         available=balance.available,
         on_hold=balance.on_hold,
+        daily_limit=payer.daily_limit,
         faces=shown(services, faces.of_payer(connection, payer.id)),
     )
 
@@ -199,6 +234,33 @@ def payment_list(
     return Page(data=[PaymentOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
 
 
+@router.post("/me/payments/{intent_id}/confirm")
+def confirm(intent_id: IntentId, payer: SignedIn, services: WithServices, connection: Transaction) -> AttemptOut:
+    """Give the second factor for a payment that waits for it."""
+    return AttemptOut(**vars(attempts.confirm_in_app(connection, payer, intent_id, services.rules)))
+
+
+@router.post("/me/payments/{intent_id}/dispute", status_code=201)
+async def dispute(intent_id: IntentId, payer: SignedIn, services: WithServices) -> DisputeOut:
+    """Say "this wasn't me": the money is back at once up to a limit, and the face is paused."""
+    opened = await asyncio.to_thread(_dispute, services, payer, intent_id)
+    with suppress(NotEnrolled, ChangeUnconfirmed, GalleryBusy):  # a pause left pending is carried again
+        await services.changes.alter(payer.id, Operation.PAUSE)
+    return DisputeOut(**vars(opened))
+
+
+@router.put("/me/pin", status_code=204)
+def set_pin(body: NewPin, payer: SignedIn, connection: Transaction) -> None:
+    """Set or replace the PIN; a locked one is unlocked."""
+    pins.set_pin(connection, payer.id, body.pin.get_secret_value())
+
+
+@router.put("/me/limits", status_code=204)
+def set_limits(body: Limits, payer: SignedIn, connection: Transaction) -> None:
+    """Set the payer's own limits."""
+    payers.set_daily_limit(connection, payer.id, body.daily_limit)
+
+
 @router.get("/me/access_log")
 def access_list(
     payer: SignedIn, connection: Transaction, limit: Limit = 20, starting_after: StartingAfter = None
@@ -240,6 +302,11 @@ def _with_confirmations(services: Services, altered: list[faces.Face]) -> FacesO
             for confirmation in faces.confirmations_of(connection, face.id)[-3:]
         ]
     return FacesOut(faces=shown(services, altered), confirmations=confirmations)
+
+
+def _dispute(services: Services, payer: Payer, intent_id: str) -> Dispute:
+    with services.engine.begin() as connection:
+        return open_dispute(connection, payer, intent_id, services.rules)
 
 
 def _withdraw(services: Services, payer: Payer) -> None:

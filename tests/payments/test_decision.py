@@ -1,0 +1,67 @@
+"""The decision, over everything that can be the case."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facefare.payments.decision import Decision, FaceAlone, Outcome, Paid, Reason, Rules, Situation, decide
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+RULES = Rules()
+amounts = st.integers(1, 30_000)
+situations = st.builds(
+    Situation,
+    now=st.just(NOW),
+    at_gate=st.booleans(),
+    holds_currency=st.sampled_from(["EUR", "CHF"]),
+    available=st.integers(0, 30_000),
+    last_paid=st.none()
+    | st.builds(Paid, at=st.integers(0, 300).map(lambda ago: NOW - timedelta(seconds=ago)), amount=amounts),
+    spent_today=st.integers(0, 30_000),
+    daily_limit=st.none() | st.integers(0, 30_000),
+    alone_total=st.integers(0, 20_000),
+    alone_in_a_row=st.integers(0, 7),
+    confirmed=st.booleans(),
+)
+
+
+@given(amounts, st.sampled_from(["EUR", "CHF"]), situations)
+def test_an_accepted_payment_is_affordable_within_limits_and_strong_enough(
+    amount: int, currency: str, situation: Situation
+) -> None:
+    decision = decide(amount, currency, situation, RULES)
+    assert (decision.reason is None) == (decision.outcome is Outcome.ACCEPTED)
+    if decision.outcome is not Outcome.ACCEPTED:
+        return
+    assert amount <= situation.available
+    assert currency == situation.holds_currency
+    assert situation.daily_limit is None or situation.spent_today + amount <= situation.daily_limit
+    if not (situation.at_gate or situation.confirmed):
+        limits = FaceAlone()
+        assert currency == "EUR"
+        assert amount <= limits.single
+        assert situation.alone_total + amount <= limits.total
+        assert situation.alone_in_a_row < limits.in_a_row
+
+
+@given(amounts, situations, st.integers(0, 59))
+def test_a_gate_never_charges_twice_within_a_minute(amount: int, situation: Situation, ago: int) -> None:
+    again = Situation(**{**vars(situation), "at_gate": True, "last_paid": Paid(NOW - timedelta(seconds=ago), amount)})
+    assert decide(amount, "EUR", again, RULES) == Decision(Outcome.ALREADY_PAID, Reason.PAID_MOMENTS_AGO)
+
+
+@given(amounts, situations)
+def test_a_second_factor_never_turns_a_yes_into_a_no(amount: int, situation: Situation) -> None:
+    without = decide(amount, "EUR", Situation(**{**vars(situation), "confirmed": False}), RULES)
+    with_factor = decide(amount, "EUR", Situation(**{**vars(situation), "confirmed": True}), RULES)
+    assert with_factor.outcome is not Outcome.CONFIRMATION_REQUIRED
+    if without.outcome is not Outcome.CONFIRMATION_REQUIRED:
+        assert with_factor == without
+    else:
+        assert with_factor.outcome is Outcome.ACCEPTED
+
+
+def test_a_currency_without_limits_always_takes_a_second_factor_at_a_till() -> None:
+    situation = Situation(NOW, False, "CHF", 1000, None, 0, None, 0, 0, confirmed=False)
+    assert decide(1, "CHF", situation, RULES).reason is Reason.SECOND_FACTOR

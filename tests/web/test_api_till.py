@@ -1,0 +1,233 @@
+"""A till's payments over HTTP: second factor, capture with a tip, void, refund, dispute, limits."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from facefare.client import ApiError
+from facefare.ledger import verify
+
+
+def pay(world: Any, amount: int, label: str = "ada", **more: Any) -> Any:
+    search = world.requests.search(label, terminal="trm_till").to_bytes()
+    return world.till.attempt(amount=amount, currency="EUR", search=search, **more)
+
+
+def refused(call: Any, *arguments: Any, **more: Any) -> str:
+    with pytest.raises(ApiError) as caught:
+        call(*arguments, **more)
+    assert 400 <= caught.value.status < 500
+    return caught.value.code
+
+
+# --- second factor ---
+
+
+def test_more_than_fifty_takes_the_pin(world: Any) -> None:
+    ada = world.payer("ada", funds=20_000)
+    ada.set_pin("2580")
+    assert pay(world, 50_00).outcome == "accepted"
+    asked = pay(world, 50_01)
+    assert (asked.outcome, asked.reason, asked.opens) == ("confirmation_required", "second_factor", False)
+    assert ada.account().available == 15_000
+    wrong = world.till.confirm(asked.payment_intent, "2581")
+    assert (wrong.outcome, wrong.reason) == ("confirmation_required", "pin_wrong")
+    assert world.till.confirm(asked.payment_intent, "2580").outcome == "accepted"
+    assert ada.account().available == 9_999
+    assert refused(world.till.confirm, asked.payment_intent, "2580") == "wrong-state"
+
+
+def test_three_wrong_pins_lock_it_until_a_new_one_is_set(world: Any) -> None:
+    ada = world.payer("ada", funds=20_000)
+    ada.set_pin("2580")
+    asked = pay(world, 60_00)
+    outcomes = [world.till.confirm(asked.payment_intent, pin) for pin in ("1111", "2222", "3333")]
+    assert [reply.reason for reply in outcomes] == ["pin_wrong", "pin_wrong", "pin_locked"]
+    assert outcomes[-1].outcome == "refused"
+    again = pay(world, 61_00)
+    assert world.till.confirm(again.payment_intent, "2580").reason == "pin_locked"
+    assert ada.account().available == 20_000
+    ada.set_pin("1357")
+    third = pay(world, 62_00)
+    assert world.till.confirm(third.payment_intent, "1357").outcome == "accepted"
+
+
+def test_a_payer_without_a_pin_confirms_in_the_app(world: Any) -> None:
+    ada, ben = world.payer("ada", funds=20_000), world.payer("ben", funds=20_000)
+    search = world.requests.search("ada", terminal="trm_till").to_bytes()
+    asked = world.till.attempt(amount=60_00, currency="EUR", search=search)
+    assert refused(ben.confirm, asked.payment_intent) == "unknown-payment"
+    assert ada.confirm(asked.payment_intent).outcome == "accepted"
+    assert world.till.attempt(amount=60_00, currency="EUR", search=search).outcome == "accepted"
+    assert ada.account().available == 14_000
+
+
+def test_a_pin_never_chooses_among_several(world: Any) -> None:
+    for payer in (world.payer("twin", funds=20_000), world.payer("twin", funds=20_000)):
+        payer.set_pin("2580")
+    reply = pay(world, 60_00, "twin")
+    assert reply.outcome == "use_card"
+    assert refused(world.till.confirm, reply.payment_intent, "2580") == "wrong-state"
+
+
+def test_the_sixth_payment_in_a_row_takes_a_second_factor_and_starts_the_count_anew(world: Any) -> None:
+    ada = world.payer("ada", funds=20_000)
+    for amount in range(1, 6):
+        assert pay(world, amount).outcome == "accepted"
+    sixth = pay(world, 6)
+    assert sixth.outcome == "confirmation_required"
+    assert ada.confirm(sixth.payment_intent).outcome == "accepted"
+    assert pay(world, 7).outcome == "accepted"
+
+
+def test_a_hundred_and_fifty_in_total_takes_a_second_factor(world: Any) -> None:
+    world.payer("ada", funds=20_000)
+    for amount in (50_00, 49_99, 49_98):
+        assert pay(world, amount).outcome == "accepted"
+    assert pay(world, 4).outcome == "confirmation_required"
+    assert pay(world, 3).outcome == "accepted"
+
+
+def test_gates_are_exempt_from_the_second_factor(world: Any) -> None:
+    world.payer("ada", funds=20_000)
+    assert world.look("ada", amount=60_00).outcome == "accepted"
+
+
+def test_a_till_cannot_confirm_another_terminals_payment(world: Any) -> None:
+    world.payer("ada", funds=20_000).set_pin("2580")
+    asked = pay(world, 60_00)
+    assert refused(world.gate.confirm, asked.payment_intent, "2580") == "unknown-payment"
+
+
+@pytest.mark.parametrize("pin", ["", "123", "123456789", "1111", "12a4", "１２３４"])
+def test_a_pin_that_is_no_pin_is_refused_and_not_quoted(world: Any, pin: str) -> None:
+    ada = world.payer()
+    with pytest.raises(ApiError) as caught:
+        ada.set_pin(pin)
+    assert caught.value.status == 422
+    assert not pin or pin not in caught.value.detail
+
+
+def test_no_pin_is_kept_in_the_clear(world: Any) -> None:
+    world.payer().set_pin("2580")
+    with world.engine.connect() as connection:
+        kept = connection.execute(text("SELECT hash FROM payer_pin")).scalar_one()
+    assert kept.startswith("$argon2id$")
+    assert "2580" not in kept.split("$")[-1]
+
+
+# --- passback at a till ---
+
+
+def test_a_till_takes_the_same_amount_once_a_minute_but_another_at_once(world: Any) -> None:
+    ada = world.payer("ada")
+    assert [pay(world, 300).outcome, pay(world, 300).outcome, pay(world, 250).outcome] == [
+        "accepted",
+        "already_paid",
+        "accepted",
+    ]
+    assert ada.account().available == 450
+
+
+# --- capture, void, refund ---
+
+
+def test_a_held_bill_is_captured_with_a_tip_and_the_rest_is_free(world: Any) -> None:
+    ada = world.payer("ada")
+    held = pay(world, 600, capture_later=True)
+    assert (held.outcome, held.receipt) == ("accepted", None)
+    assert (ada.account().available, ada.account().on_hold) == (400, 600)
+    for _ in range(2):
+        payment = world.till.capture(held.payment_intent, 550, tip=50)
+        assert (payment.state, payment.captured, payment.tip) == ("succeeded", 550, 50)
+    assert (ada.account().available, ada.account().on_hold) == (450, 0)
+    assert refused(world.till.capture, held.payment_intent, 551) == "wrong-state"
+    assert verify(world.engine) == []
+
+
+def test_a_capture_of_more_than_the_hold_is_refused(world: Any) -> None:
+    world.payer("ada")
+    held = pay(world, 600, capture_later=True)
+    for amount, tip in ((601, 0), (0, 0), (-1, 0), (500, 500), (500, -1)):
+        assert refused(world.till.capture, held.payment_intent, amount, tip=tip) == "invalid-amount"
+
+
+def test_a_void_frees_the_hold_and_what_was_paid_is_not_voided(world: Any) -> None:
+    ada = world.payer("ada")
+    held = pay(world, 600, capture_later=True)
+    assert world.till.void(held.payment_intent).state == "canceled"
+    assert world.till.void(held.payment_intent).state == "canceled"
+    assert ada.account().available == 1000
+    paid = pay(world, 300)
+    assert refused(world.till.void, paid.payment_intent) == "wrong-state"
+    assert refused(world.till.capture, held.payment_intent, 600) == "wrong-state"
+
+
+def test_refunds_in_parts_and_in_full_once_for_each_key(world: Any) -> None:
+    ada = world.payer("ada")
+    paid = pay(world, 600)
+    for _ in range(2):
+        assert world.till.refund(paid.payment_intent, "a", 200).refunded == 200
+    assert ada.account().available == 600
+    assert refused(world.till.refund, paid.payment_intent, "a", 201) == "idempotency-conflict"
+    assert refused(world.till.refund, paid.payment_intent, "b", 401) == "invalid-amount"
+    assert world.till.refund(paid.payment_intent, "c").refunded == 600
+    assert world.till.refund(paid.payment_intent, "c").refunded == 600
+    assert ada.account().available == 1000
+    assert refused(world.till.refund, paid.payment_intent, "d", 1) == "invalid-amount"
+    assert [receipt["kind"] for receipt in ada._call("GET", "/v1/payers/me/receipts")["data"]] == [
+        "refund",
+        "refund",
+        "payment",
+        "top_up",
+    ]
+    assert verify(world.engine) == []
+
+
+def test_a_strangers_attempt_cannot_be_captured_voided_or_refunded(world: Any) -> None:
+    reply = pay(world, 600, "stranger")
+    assert refused(world.till.capture, reply.payment_intent, 600) == "unknown-payment"
+    assert refused(world.till.void, reply.payment_intent) == "unknown-payment"
+    assert refused(world.till.refund, reply.payment_intent, "k") == "unknown-payment"
+
+
+# --- limits and disputes ---
+
+
+def test_the_payers_daily_limit_holds_and_a_refund_makes_room(world: Any) -> None:
+    ada = world.payer("ada")
+    ada.set_daily_limit(500)
+    paid = pay(world, 400)
+    assert pay(world, 101).reason == "daily_limit"
+    assert pay(world, 100, capture_later=True).outcome == "accepted"
+    assert pay(world, 1).reason == "daily_limit"
+    world.till.refund(paid.payment_intent, "k", 1)
+    assert pay(world, 1).outcome == "accepted"
+    ada.set_daily_limit(None)
+    assert pay(world, 2).outcome == "accepted"
+
+
+def test_this_was_not_me_gives_the_money_back_and_pauses_the_face(world: Any) -> None:
+    ada, ben = world.payer("ada"), world.payer("ben")
+    paid = world.look("ada")
+    assert refused(ben.dispute, paid.payment_intent) == "unknown-payment"
+    assert [ada.dispute(paid.payment_intent), ada.dispute(paid.payment_intent)] == ["refunded", "refunded"]
+    account = ada.account()
+    assert (account.available, account.faces[0].state) == (1000, "paused")
+    assert world.look("ada").outcome == "use_card"
+    assert ben.account().faces[0].state == "active"
+    assert verify(world.engine) == []
+
+
+def test_a_large_dispute_is_looked_at_first_but_the_face_is_paused_at_once(world: Any) -> None:
+    ada = world.payer("ada", funds=20_000)
+    paid = world.look("ada", amount=60_00)
+    assert ada.dispute(paid.payment_intent) == "under_review"
+    assert ada.account().available == 14_000
+    assert ada.account().faces[0].state == "paused"
+
+
+def test_what_took_no_money_cannot_be_disputed(world: Any) -> None:
+    ada = world.payer("ada", funds=0)
+    assert refused(ada.dispute, world.look("ada").payment_intent) == "wrong-state"
