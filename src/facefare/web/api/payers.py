@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from facefare.guardian.messages import Operation
@@ -35,6 +35,7 @@ class Page(BaseModel, Generic[Item]):
     has_more: bool
 
 
+ReceiptId = Annotated[str, Path(pattern=r"^rcp_[0-9a-z]{26}$")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
 
@@ -211,7 +212,7 @@ def top_up(
 
 
 @router.get("/me/receipts/{receipt_id}")
-def receipt(receipt_id: str, payer: SignedIn, connection: Transaction) -> ReceiptOut:
+def receipt(receipt_id: ReceiptId, payer: SignedIn, connection: Transaction) -> ReceiptOut:
     """One receipt."""
     return ReceiptOut(**vars(receipts.read(connection, payer.id, receipt_id)))
 

@@ -1,0 +1,79 @@
+"""The API does what its description says, for anything that a stranger may send."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from facefare.client import TerminalAuth
+
+CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+
+
+def operations(world: Any) -> list[Any]:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", world.app)
+    return [result.ok() for result in schema.get_all_operations()]
+
+
+@pytest.mark.parametrize("role", ["stranger", "payer", "terminal"])
+def test_no_role_can_cause_a_server_error_or_an_undescribed_answer(world: Any, role: str) -> None:
+    payer = world.payer("ada")
+    token = payer._auth._token
+    auth = TerminalAuth("trm_gate", world.requests.terminal_key)
+    for operation in operations(world):
+        if operation.path == "/v1/payers/me/face" and role == "payer":
+            continue  # changes go to guardians; what can be sent there has no parts
+
+        def send(case: Any) -> None:
+            request = world.http.build_request(**case.as_transport_kwargs(base_url=str(world.http.base_url)))
+            if role == "payer":
+                request.headers["Authorization"] = f"Bearer {token}"
+            if role == "terminal":
+                request.read()
+                request = next(auth.auth_flow(request))
+            response = world.http.send(request)
+            case.validate_response(response, checks=CHECKS)
+
+        fuzz = settings(
+            max_examples=8,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        )
+        fuzz(given(case=operation.as_strategy())(send))()
+
+
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/v1/consent_keys"),
+    ("POST", "/v1/payers"),  # anyone may open an account
+    ("POST", "/v1/enrolments"),  # what counts is the station's signature inside
+}
+
+
+def test_every_other_route_is_closed_to_strangers_and_to_the_other_role(world: Any) -> None:
+    ada = world.payer("ada")
+    bearer = {"Authorization": f"Bearer {ada._auth._token}"}
+    closed = 0
+    for operation in operations(world):
+        method, path = operation.method.upper(), operation.path
+        if (method, path) in OPEN:
+            continue
+        concrete = path.replace("{intent_id}", "pi_" + "0" * 26).replace("{receipt_id}", "rcp_" + "0" * 26)
+        assert world.http.request(method, concrete, json={}).status_code == 401
+        signed = world.http.request(method, concrete, json={}, auth=world.gate._auth)
+        with_token = world.http.request(method, concrete, json={}, headers=bearer)
+        other = signed if path.startswith("/v1/payers/me") else with_token
+        assert other.status_code == 401
+        closed += 1
+    assert closed >= 20
