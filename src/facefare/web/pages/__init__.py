@@ -1,0 +1,13 @@
+"""The pages that people touch: the payer's app, and the screens of gates and tills.
+
+Server-rendered pages, small modules of our own JavaScript, no request to any other host. The routes call the
+same functions of wallet and payments as the API does; a page shows one payer's own things to that payer only.
+
+Jobs, one module each: `mounting` (puts it all into the wallet's app), `guard` (policy of every response),
+`sign_in` (routes of passkeys and sessions), `passkeys`, `sessions`, `limits`, `payer` (routes of the payer's
+app), `rendering` (templates), `words` and `languages`, `kiosk` (the screen of a terminal), `commands`.
+"""
+
+from facefare.web.pages.mounting import mount_pages
+
+__all__ = ["mount_pages"]

@@ -1,0 +1,47 @@
+"""`facefare web …`: the screen of a terminal, as a page."""
+
+import json
+import sys
+import threading
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from facefare.terminal.screen import Shown, State
+from facefare.web.pages.kiosk import KioskScreen
+from facefare.web.pages.languages import NAMES, language
+
+app = typer.Typer(help="The pages.", no_args_is_help=True)
+
+
+@app.callback()
+def _web() -> None:
+    """The pages."""
+
+
+@app.command()
+def screen(
+    host: str = "127.0.0.1",
+    port: int = 8090,
+    tag: Annotated[str, typer.Option("--language", help=f"One of {', '.join(NAMES)}.")] = "en",
+) -> None:
+    """Show the states that a terminal prints: `facefare gate serve … | facefare web screen`."""
+    shows = KioskScreen(language(tag))
+    threading.Thread(target=_follow, args=(shows,), daemon=True).start()
+    uvicorn.run(shows.app(), host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+
+
+def _follow(shows: KioskScreen) -> None:
+    """Show each screen event on standard input; at its end the terminal is gone."""
+    last = Shown(State.OUT_OF_SERVICE, 0, "EUR")
+    for line in sys.stdin:
+        try:
+            event = json.loads(line)
+            if event.pop("event") != "screen":
+                continue
+            last = Shown(**{**event, "state": State(event["state"])})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            last = Shown(State.OUT_OF_SERVICE, last.amount, last.currency)
+        shows.show(last)
+    shows.show(Shown(State.OUT_OF_SERVICE, last.amount, last.currency))

@@ -1,0 +1,107 @@
+"""The screen of a gate or a till: a page in a browser in kiosk mode, to which the terminal pushes its states.
+
+Invariants:
+  - each state differs from every other by its symbol and its words, not by colour alone;
+  - no name, no picture, no score, and no reason large enough for the queue to read;
+  - a page that has lost its terminal says so: it never goes on showing the last state.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp
+
+from facefare.terminal.screen import Shown, State
+from facefare.web.pages import static_files, words
+from facefare.web.pages.guard import Guard
+from facefare.web.pages.languages import Language
+from facefare.web.pages.rendering import PREFIX, Rendering
+
+_TITLES = {
+    State.IDLE: "Pay by face or card",
+    State.LOOK_HERE: "Look at the camera",
+    State.WAIT: "One moment",
+    State.ACCEPTED: "Please go ahead",
+    State.ALREADY_PAID: "Please go ahead",
+    State.USE_CARD: "Please use your card",
+    State.REFUSED: "Not paid. Please use your card",
+    State.OUT_OF_SERVICE: "Out of service. Please use your card",
+}
+_STILL_HERE = 5.0
+"""Seconds between signs of life to the page."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Listener:
+    loop: asyncio.AbstractEventLoop
+    states: asyncio.Queue[Shown]
+
+
+class KioskScreen:
+    """A terminal's `Screen`; `show` may be called from any thread, and returns at once."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._shown: Shown | None = None
+        self._listeners: set[_Listener] = set()
+        self._lock = threading.Lock()
+
+    def show(self, shown: Shown) -> None:
+        """Show it on every page that is open, and on those that open later."""
+        with self._lock:
+            self._shown = shown
+            for listener in self._listeners:
+                listener.loop.call_soon_threadsafe(listener.states.put_nowait, shown)
+
+    def app(self) -> ASGIApp:
+        """The page at `/` and its stream of states at `/events`."""
+        app = FastAPI(title="facefare screen", docs_url=None, redoc_url=None, openapi_url=None)
+        app.mount(f"{PREFIX}/static", static_files.app())
+
+        @app.get("/")
+        async def page() -> Response:
+            lost = {"title": self._language(_TITLES[State.OUT_OF_SERVICE])}
+            return Rendering(self._language, "/").page("kiosk.html", states=State, lost=lost)
+
+        @app.get("/events")
+        async def events() -> Response:
+            return StreamingResponse(self._events(), media_type="text/event-stream")
+
+        return Guard(app, origin="", refuse=lambda _: Response(status_code=405))
+
+    async def _events(self) -> AsyncIterator[str]:
+        listener = _Listener(asyncio.get_running_loop(), asyncio.Queue())
+        with self._lock:
+            self._listeners.add(listener)
+            if self._shown is not None:
+                listener.states.put_nowait(self._shown)
+        try:
+            while True:
+                try:
+                    shown = await asyncio.wait_for(listener.states.get(), _STILL_HERE)
+                    yield f"data: {json.dumps(self._in_words(shown))}\n\n"
+                except TimeoutError:
+                    yield ": still here\n\n"
+        finally:
+            with self._lock:
+                self._listeners.discard(listener)
+
+    def _in_words(self, shown: Shown) -> dict[str, str]:
+        say = self._language
+        detail = ""
+        if shown.hint:
+            detail = say(words.HINTS.get(shown.hint, shown.hint))
+        elif shown.reason and shown.state is not State.ACCEPTED:
+            detail = say(words.REASONS.get(shown.reason, "Your app says why"))
+        priced = shown.state not in (State.OUT_OF_SERVICE, State.ALREADY_PAID)
+        return {
+            "state": shown.state.value,
+            "title": say(_TITLES[shown.state]),
+            "detail": detail,
+            "amount": words.money(shown.amount, shown.currency) if priced else "",
+        }

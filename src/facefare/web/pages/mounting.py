@@ -1,0 +1,93 @@
+"""Puts the pages into the wallet's app, under /app, with error pages of their own."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from facefare.ledger.errors import LedgerError
+from facefare.payments.errors import PaymentsError
+from facefare.wallet.errors import WalletError
+from facefare.web.api.problems import PROBLEMS
+from facefare.web.api.services import Services
+from facefare.web.pages import payer, rendering, sign_in, static_files
+from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError, PasskeyRefused, TooManyTries
+from facefare.web.pages.guard import Guard
+from facefare.web.pages.limits import Tries
+from facefare.web.pages.passkeys import RelyingParty
+from facefare.web.pages.rendering import PREFIX
+from facefare.web.pages.visitor import SignInFirst, Site
+
+_STATUS: dict[type[PageError], int] = {
+    ForeignOrigin: 403,
+    BodyTooLarge: 413,
+    TooManyTries: 429,
+    PasskeyRefused: 400,
+}
+
+
+def mount_pages(app: FastAPI, *, origin: str, currency: str) -> None:
+    """Serve the pages beside the API of `create_app`, and lead `/` to them.
+
+    Args:
+        app: what `create_app` made.
+        origin: as browsers see this site, such as "https://pay.example": passkeys are bound to its host.
+        currency: ISO 4217, of the accounts that are opened here.
+    """
+    services: Services = app.state.services
+    pages = FastAPI(title="facefare pages", docs_url=None, redoc_url=None, openapi_url=None)
+    pages.state.services = services
+    pages.state.site = Site(
+        RelyingParty(origin, services.notice.operator), currency, Tries(services.engine, services.receipt_key)
+    )
+    pages.include_router(sign_in.router)
+    pages.include_router(payer.router)
+    pages.mount("/static", static_files.app())
+    for kind in (PageError, LedgerError, WalletError, PaymentsError, HTTPException, RequestValidationError, Exception):
+        pages.add_exception_handler(kind, _explained)
+    pages.add_exception_handler(SignInFirst, _to_sign_in)
+    app.mount(PREFIX, Guard(pages, origin=origin, refuse=_refusal))
+
+    @app.get("/", include_in_schema=False)
+    async def front_door() -> Response:
+        return RedirectResponse(f"{PREFIX}/")
+
+
+async def _to_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    return RedirectResponse(f"{PREFIX}/sign-in", status_code=303)
+
+
+async def _explained(request: Request, error: Exception) -> Response:
+    status, sentence = _told(error)
+    return _answer(request, status, sentence)
+
+
+def _refusal(error: PageError) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await _answer(Request(scope), *_told(error))(scope, receive, send)
+
+    return answer
+
+
+def _answer(request: Request, status: int, sentence: str) -> Response:
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"problem": rendering.of(request).language(sentence)}, status_code=status)
+    return rendering.of(request).page("problem.html", status=status, sentence=sentence)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The status and the sentence for the visitor."""
+    if isinstance(error, PageError):
+        return _STATUS[type(error)], str(error)
+    for kind in type(error).__mro__:
+        if kind in PROBLEMS:
+            return PROBLEMS[kind][0], str(error)
+    if isinstance(error, RequestValidationError):
+        return 422, "Something in the form is missing or not as expected. Please go back and try again."
+    if isinstance(error, HTTPException):
+        found = error.status_code != HTTPStatus.NOT_FOUND
+        return error.status_code, "This can't be done here." if found else "There is no such page."
+    return 500, "Something went wrong here. Nothing was charged by this request."

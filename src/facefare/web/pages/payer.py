@@ -1,0 +1,232 @@
+"""Routes of the payer's app: one payer's own money, face and data, for that payer only."""
+
+import asyncio
+import io
+import secrets
+from typing import Annotated
+
+import segno
+from fastapi import APIRouter, Form, Query
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from facefare.guardian.messages import Confirmation, Operation
+from facefare.ledger import balance_of
+from facefare.payments import intents, receipts, top_ups
+from facefare.wallet import access, consents, faces
+from facefare.wallet.errors import UnknownConsent
+from facefare.wallet.faces import Face
+from facefare.wallet.payers import Payer
+from facefare.web.api.services import Services, WithServices
+from facefare.web.pages.rendering import PREFIX
+from facefare.web.pages.visitor import Shown, SignedIn, Visitor
+
+router = APIRouter()
+
+_PAGE = 20
+_LARGEST_TOP_UP = 20_000
+_StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
+
+
+@router.get("/")
+def home(payer: Visitor, services: WithServices, shown: Shown) -> Response:
+    """The balance, the face, the last payments; for a visitor, what this is."""
+    if payer is None:
+        return shown.page("welcome.html", operator=services.notice.operator)
+    with services.engine.connect() as connection:
+        return shown.page(
+            "home.html",
+            payer=payer,
+            balance=balance_of(connection, payer.account_id),
+            faces=faces.of_payer(connection, payer.id),
+            receipts=receipts.of_payer(connection, payer.id, limit=5),
+            operator=services.notice.operator,
+        )
+
+
+@router.get("/receipts")
+def receipt_list(
+    payer: SignedIn, services: WithServices, shown: Shown, starting_after: _StartingAfter = None
+) -> Response:
+    """Receipts, newest first."""
+    with services.engine.connect() as connection:
+        found = receipts.of_payer(connection, payer.id, limit=_PAGE + 1, before=starting_after)
+    older = found[_PAGE - 1].id if len(found) > _PAGE else None
+    return shown.page("receipts.html", receipts=found[:_PAGE], older=older)
+
+
+@router.get("/receipts/{receipt_id}")
+def receipt(receipt_id: str, payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """One receipt."""
+    with services.engine.connect() as connection:
+        found = receipts.read(connection, payer.id, receipt_id)
+    return shown.page("receipt.html", receipt=found, contact=services.notice.contact)
+
+
+@router.get("/access")
+def access_log(
+    payer: SignedIn, services: WithServices, shown: Shown, starting_after: _StartingAfter = None
+) -> Response:
+    """Every use of the face, and the attempts that moved no money."""
+    with services.engine.connect() as connection:
+        found = access.of_payer(connection, payer.id, limit=_PAGE + 1, before=starting_after)
+        refused = [
+            intent for intent in intents.of_payer(connection, payer.id, limit=_PAGE) if intent.state != "succeeded"
+        ]
+    older = found[_PAGE - 1].id if len(found) > _PAGE else None
+    return shown.page("access.html", entries=found[:_PAGE], older=older, refused=refused)
+
+
+@router.get("/top-up")
+def top_up_page(payer: SignedIn, shown: Shown) -> Response:
+    """Choose an amount; the form's key makes sure that it is credited once."""
+    return shown.page("top_up.html", payer=payer, key=secrets.token_urlsafe(16))
+
+
+@router.post("/top-up")
+def top_up(
+    payer: SignedIn,
+    services: WithServices,
+    amount: Annotated[int, Form(ge=1, le=_LARGEST_TOP_UP)],
+    key: Annotated[str, Form(min_length=16, max_length=64)],
+) -> Response:
+    """Add test money."""
+    with services.engine.begin() as connection:
+        receipt_id = top_ups.from_test_funds(connection, payer, amount, idempotency_key=key)
+    return RedirectResponse(f"{PREFIX}/receipts/{receipt_id}", status_code=303)
+
+
+# --- the face ---
+
+
+@router.get("/face")
+def face_page(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """What is kept of the face and where, and the switches."""
+    return _face(services, payer, shown, done=None)
+
+
+@router.post("/face/pause")
+async def pause(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """Stop all payments by face until resumed."""
+    await services.changes.alter(payer.id, Operation.PAUSE)
+    return await asyncio.to_thread(_face, services, payer, shown, done="Paused. Nobody can charge you by face now.")
+
+
+@router.post("/face/resume")
+async def resume(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """Pay by face again."""
+    await services.changes.alter(payer.id, Operation.RESUME)
+    return await asyncio.to_thread(_face, services, payer, shown, done="On again. You can pay by looking.")
+
+
+@router.get("/face/delete")
+def delete_page(payer: SignedIn, shown: Shown) -> Response:  # noqa: ARG001 - only for who is signed in
+    """What deleting does, before it is done."""
+    return shown.page("delete_face.html")
+
+
+@router.post("/face/delete")
+async def delete(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """Withdraw consent, erase the face at all three guardians, and show their confirmations."""
+    await asyncio.to_thread(_withdraw, services, payer)
+    deleted = await services.changes.alter(payer.id, Operation.DELETE)
+    return await asyncio.to_thread(_deleted, services, shown, deleted)
+
+
+@router.get("/consent")
+def consent_page(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """The two ways to pay by face, side by side, and 'no'."""
+    with services.engine.connect() as connection:
+        given = consents.of_payer(connection, payer.id)
+    return shown.page("consent.html", notice=services.notice, given=given)
+
+
+@router.post("/consent")
+def consent(
+    payer: SignedIn, services: WithServices, shown: Shown, notice_version: Annotated[str, Form(max_length=64)]
+) -> Response:
+    """Agree to the notice that was shown; its receipt is for the station, and for the payer to keep."""
+    if notice_version != services.notice.version:
+        return RedirectResponse(f"{PREFIX}/consent", status_code=303)
+    with services.engine.begin() as connection:
+        given = consents.of_payer(connection, payer.id) or [
+            consents.give(connection, payer.id, services.notice, services.receipt_key)
+        ]
+    return shown.page("consented.html", consent=given[-1], notice=services.notice)
+
+
+@router.get("/consent/code.svg")
+def consent_code(payer: SignedIn, services: WithServices) -> Response:
+    """The hash of the consent's receipt as a QR code: it tells a station which consent it enrols for."""
+    with services.engine.connect() as connection:
+        given = consents.of_payer(connection, payer.id)
+    if not given:
+        raise UnknownConsent("There is no consent in force.")
+    code = segno.make(given[-1].receipt_sha256.hex().upper(), error="m")
+    picture = io.BytesIO()
+    code.save(picture, kind="svg", border=4, scale=6, dark="#000", light="#fff", svgclass=None, lineclass=None)
+    return Response(picture.getvalue(), media_type="image/svg+xml")
+
+
+@router.post("/consent/withdraw")
+def withdraw(payer: SignedIn, services: WithServices) -> Response:
+    """Take consent back where no face is enrolled; deleting a face withdraws it as well."""
+    _withdraw(services, payer)
+    return RedirectResponse(f"{PREFIX}/", status_code=303)
+
+
+@router.get("/export")
+def export(payer: SignedIn, services: WithServices) -> Response:
+    """Everything that the wallet has about this payer, as JSON."""
+    with services.engine.connect() as connection:
+        balance = balance_of(connection, payer.account_id)
+        mine = faces.of_payer(connection, payer.id)
+        everything = {
+            "payer": payer.id,
+            "currency": payer.currency,
+            "balance": {"available": balance.available, "on_hold": balance.on_hold},
+            "consents": [given.receipt for given in consents.of_payer(connection, payer.id)],
+            "faces": [
+                {
+                    "id": face.id,
+                    "gallery": face.gallery_id,
+                    "state": face.state,
+                    "confirmations": [
+                        confirmation.to_bytes().hex() for confirmation in faces.confirmations_of(connection, face.id)
+                    ],
+                }
+                for face in mine
+            ],
+            "receipts": [_plain(item) for item in receipts.of_payer(connection, payer.id, limit=100_000)],
+            "payments": [_plain(item) for item in intents.of_payer(connection, payer.id, limit=100_000)],
+            "access_log": [_plain(item) for item in access.of_payer(connection, payer.id, limit=100_000)],
+        }
+    return JSONResponse(everything, headers={"Content-Disposition": 'attachment; filename="my-data.json"'})
+
+
+def _plain(item: object) -> dict[str, object]:
+    return {name: str(value) if name in ("at", "created_at") else value for name, value in vars(item).items()}
+
+
+def _face(services: Services, payer: Payer, shown: Shown, *, done: str | None) -> Response:
+    with services.engine.connect() as connection:
+        mine = [
+            (face, _last(faces.confirmations_of(connection, face.id))) for face in faces.of_payer(connection, payer.id)
+        ]
+        agreed = bool(consents.of_payer(connection, payer.id))
+    return shown.page("face.html", faces=mine, agreed=agreed, done=done, operator=services.notice.operator)
+
+
+def _deleted(services: Services, shown: Shown, deleted: list[Face]) -> Response:
+    with services.engine.connect() as connection:
+        proofs = [(face, _last(faces.confirmations_of(connection, face.id))) for face in deleted]
+    return shown.page("face_deleted.html", proofs=proofs)
+
+
+def _last(confirmations: list[Confirmation]) -> list[Confirmation]:
+    """Those of the last change, one of each guardian."""
+    return confirmations[-3:]
+
+
+def _withdraw(services: Services, payer: Payer) -> None:
+    with services.engine.begin() as connection:
+        consents.withdraw(connection, payer.id)

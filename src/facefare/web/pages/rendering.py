@@ -1,0 +1,79 @@
+"""Templates: autoescaped, in the visitor's language, with the files of `static/` named by their content."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from facefare.web.pages import words
+from facefare.web.pages.languages import NAMES, Language, language, preferred
+
+PREFIX = "/app"
+LANGUAGE_COOKIE = "language"
+
+_environment = Environment(
+    loader=PackageLoader("facefare.web.pages"),
+    autoescape=select_autoescape(),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Renders pages for one visitor."""
+
+    language: Language
+    path: str
+
+    def page(self, template: str, *, status: int = 200, **facts: object) -> HTMLResponse:
+        """The template as a response; `facts` are its variables."""
+        return HTMLResponse(self.text(template, **facts), status_code=status)
+
+    def text(self, template: str, **facts: object) -> str:
+        """The template as text."""
+        return _environment.get_template(template).render(
+            _=self.language,
+            language=self.language,
+            languages=NAMES,
+            path=self.path,
+            prefix=PREFIX,
+            static=static,
+            money=_money,
+            moment=_moment,
+            words=words,
+            **facts,
+        )
+
+
+def of(request: Request) -> Rendering:
+    """In the language that the visitor chose, else in the browser's."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE) or preferred(request.headers.get("accept-language", ""))
+    return Rendering(language(chosen), request.url.path)
+
+
+@cache
+def static(name: str) -> str:
+    """The URL of a file in `static/`, with the start of its hash: it may be cached for ever."""
+    data = (resources.files(__package__) / "static" / name).read_bytes()
+    return f"{PREFIX}/static/{name}?v={hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def _money(amount: int, currency: str) -> Markup:
+    """Money reads left to right in every script."""
+    return Markup('<bdi class="money" dir="ltr">{}</bdi>').format(words.money(amount, currency))
+
+
+def _moment(at: datetime) -> Markup:
+    """A time that a module of ours rewrites in the visitor's own zone."""
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M} UTC"
+    )

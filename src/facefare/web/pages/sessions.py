@@ -1,0 +1,45 @@
+"""Who is signed in: a random cookie of which only the hash is kept, ended by signing out or after 30 days."""
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, delete, insert, select
+
+from facefare.wallet import tables as wallet
+from facefare.wallet.payers import Payer
+from facefare.web.pages import tables
+
+LASTS = timedelta(days=30)
+
+
+def begin(connection: Connection, payer_id: str) -> str:
+    """A new session's token, shown this once; sessions that have ended are forgotten."""
+    now = datetime.now(UTC)
+    connection.execute(delete(tables.session).where(tables.session.c.expires_at < now))
+    token = secrets.token_urlsafe(32)
+    connection.execute(
+        insert(tables.session).values(token_sha256=hashed(token), payer_id=payer_id, expires_at=now + LASTS)
+    )
+    return token
+
+
+def payer_of(connection: Connection, token: str) -> Payer | None:
+    """Whose session this is; None where it is not known or has ended."""
+    columns = tables.session.c
+    row = connection.execute(
+        select(wallet.payer)
+        .join(tables.session, columns.payer_id == wallet.payer.c.id)
+        .where(columns.token_sha256 == hashed(token), columns.expires_at > datetime.now(UTC))
+    ).one_or_none()
+    return None if row is None else Payer(row.id, row.currency, row.account_id)
+
+
+def end(connection: Connection, token: str) -> None:
+    """Sign out."""
+    connection.execute(delete(tables.session).where(tables.session.c.token_sha256 == hashed(token)))
+
+
+def hashed(token: str) -> bytes:
+    """What is kept of a token; it has 256 random bits, so its plain hash can't be guessed back."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,150 @@
+"""Routes: sign up and in with a passkey, sign in with an account's token, sign out, choose the language."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Cookie, Form, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from facefare.wallet import payers
+from facefare.wallet.errors import NotAuthenticated
+from facefare.web.api.services import WithServices
+from facefare.web.pages import passkeys, sessions, visitor
+from facefare.web.pages.errors import PasskeyRefused
+from facefare.web.pages.languages import NAMES
+from facefare.web.pages.rendering import LANGUAGE_COOKIE, PREFIX
+from facefare.web.pages.visitor import SESSION_COOKIE, Shown, Visitor, WithSite
+
+router = APIRouter()
+
+_CEREMONY_COOKIE = "__Host-ceremony"
+_WINDOW = timedelta(minutes=10)
+_Ceremony = Annotated[str, Cookie(alias=_CEREMONY_COOKIE, max_length=64)]
+
+
+@router.get("/sign-in")
+def sign_in_page(shown: Shown) -> Response:
+    """Choose a passkey."""
+    return shown.page("sign_in.html", problem=None)
+
+
+@router.get("/sign-up")
+def sign_up_page(shown: Shown) -> Response:
+    """Make an account with a passkey."""
+    return shown.page("sign_up.html")
+
+
+@router.post("/passkeys/options")
+def ask_to_register(request: Request, services: WithServices, site: WithSite, payer: Visitor) -> Response:
+    """What the browser needs to make a passkey: for a new account, or one more for who is signed in."""
+    site.tries.count("register", visitor.address(request), most=20, within=_WINDOW)
+    with services.engine.begin() as connection:
+        begun = passkeys.ask_to_register(connection, site.party, payer.id if payer else None)
+    return _asked(begun)
+
+
+@router.post("/passkeys")
+async def register(
+    request: Request, services: WithServices, site: WithSite, payer: Visitor, token: _Ceremony
+) -> Response:
+    """Keep the new passkey and sign in."""
+    answer = await _answer(request)
+
+    def kept() -> Response:
+        with services.engine.begin() as connection:
+            ceremony = passkeys.take(connection, token)
+        with services.engine.begin() as connection:
+            payer_id = passkeys.register(
+                connection,
+                site.party,
+                ceremony,
+                answer,
+                payer_id=payer.id if payer else None,
+                currency=site.currency,
+            )
+        response = JSONResponse({"next": f"{PREFIX}/"}, status_code=201)
+        visitor.begin_session(services, payer_id, response)
+        return response
+
+    return await asyncio.to_thread(kept)
+
+
+@router.post("/sign-in/options")
+def ask_to_sign_in(request: Request, services: WithServices, site: WithSite) -> Response:
+    """What the browser needs to sign in."""
+    site.tries.count("sign in", visitor.address(request), most=40, within=_WINDOW)
+    with services.engine.begin() as connection:
+        return _asked(passkeys.ask_to_sign_in(connection, site.party))
+
+
+@router.post("/sign-in")
+async def sign_in(request: Request, services: WithServices, site: WithSite, token: _Ceremony) -> Response:
+    """Check the passkey's answer."""
+    answer = await _answer(request)
+
+    def checked() -> Response:
+        with services.engine.begin() as connection:
+            ceremony = passkeys.take(connection, token)
+        with services.engine.begin() as connection:
+            payer_id = passkeys.sign_in(connection, site.party, ceremony, answer)
+        response = JSONResponse({"next": f"{PREFIX}/"})
+        visitor.begin_session(services, payer_id, response)
+        return response
+
+    return await asyncio.to_thread(checked)
+
+
+@router.post("/sign-in/token")
+def sign_in_by_token(
+    request: Request, services: WithServices, site: WithSite, shown: Shown, token: Annotated[str, Form(max_length=128)]
+) -> Response:
+    """Sign in with the account's token, where a device has no passkeys."""
+    site.tries.count("token", visitor.address(request), most=20, within=_WINDOW)
+    try:
+        with services.engine.connect() as connection:
+            payer = payers.by_token(connection, token.strip())
+    except NotAuthenticated:
+        return shown.page("sign_in.html", status=401, problem="This token is not known. Please check it.")
+    response = RedirectResponse(f"{PREFIX}/", status_code=303)
+    visitor.begin_session(services, payer.id, response)
+    return response
+
+
+@router.post("/sign-out")
+def sign_out(services: WithServices, token: Annotated[str | None, Cookie(alias=SESSION_COOKIE)] = None) -> Response:
+    """End the session here and in the database."""
+    if token:
+        with services.engine.begin() as connection:
+            sessions.end(connection, token)
+    response = RedirectResponse(f"{PREFIX}/", status_code=303)
+    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    # What the app kept on this device goes too, the face reference excepted: that is the payer's to delete.
+    response.headers["Clear-Site-Data"] = '"cache"'
+    return response
+
+
+@router.post("/language")
+def choose_language(tag: Annotated[str, Form(max_length=8)], back: Annotated[str, Form(max_length=128)]) -> Response:
+    """Remember the language in this browser."""
+    here = back if back.startswith(f"{PREFIX}/") and "//" not in back and "\\" not in back else f"{PREFIX}/"
+    response = RedirectResponse(here, status_code=303)
+    if tag in NAMES:
+        visitor.keep(response, LANGUAGE_COOKIE, tag, 31_536_000)
+    return response
+
+
+def _asked(begun: passkeys.Begun) -> Response:
+    response = Response(begun.options, media_type="application/json")
+    visitor.keep(response, _CEREMONY_COOKIE, begun.token, int(passkeys.GOOD_FOR.total_seconds()))
+    return response
+
+
+async def _answer(request: Request) -> dict[str, Any]:
+    try:
+        answer = await request.json()
+    except ValueError as error:
+        raise PasskeyRefused("This is not a passkey's answer.") from error
+    if not isinstance(answer, dict):
+        raise PasskeyRefused("This is not a passkey's answer.")
+    return answer

@@ -1,0 +1,35 @@
+// Shows what the terminal says, as it says it. Without a terminal it says "out of service".
+
+const main = { title: document.getElementById("title"), amount: document.getElementById("amount"), detail: document.getElementById("detail") };
+const lost = { state: "out_of_service", title: document.body.dataset.lost, amount: "", detail: "" };
+
+function show(shown) {
+  document.body.dataset.state = shown.state;
+  for (const part of ["title", "amount", "detail"]) main[part].textContent = shown[part];
+}
+
+// Two rising tones for "go", one low tone for "something else is needed": heard without looking.
+const TONES = { accepted: [660, 990], already_paid: [660, 990], use_card: [330], refused: [330] };
+let audio = null;
+
+function sound(state) {
+  audio ??= new AudioContext();
+  (TONES[state] ?? []).forEach((frequency, position) => {
+    const start = audio.currentTime + position * 0.14;
+    const [tone, volume] = [audio.createOscillator(), audio.createGain()];
+    tone.frequency.value = frequency;
+    volume.gain.setValueAtTime(0.25, start);
+    volume.gain.exponentialRampToValueAtTime(0.001, start + 0.3);
+    tone.connect(volume).connect(audio.destination);
+    tone.start(start);
+    tone.stop(start + 0.3);
+  });
+}
+
+const events = new EventSource("/events");
+events.onmessage = (event) => {
+  const shown = JSON.parse(event.data);
+  show(shown);
+  sound(shown.state);
+};
+events.onerror = () => show(lost);

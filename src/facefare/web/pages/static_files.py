@@ -1,0 +1,22 @@
+"""Our own style, scripts and pictures; a URL that names its content's hash is kept by the browser for ever."""
+
+from pathlib import Path
+
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+FOLDER = Path(__file__).parent / "static"
+
+
+class _Files(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        named_by_hash = scope["query_string"].startswith(b"v=")
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if named_by_hash else "no-cache"
+        return response
+
+
+def app() -> StaticFiles:
+    """The ASGI app of the folder."""
+    return _Files(directory=FOLDER)

@@ -1,0 +1,57 @@
+"""From the wallet's codes to sentences for people, in their language.
+
+Money is written with the currency's code and the digits of ISO 4217; times in UTC stay readable without
+JavaScript, and the browser rewrites them in its own zone.
+"""
+
+from facefare.ledger.currency import MINOR_UNITS
+
+REASONS = {
+    "not_recognised": "We did not recognise you",
+    "several_match": "We could not tell for sure who you are",
+    "identification_unavailable": "Paying by face is not available right now",
+    "paid_moments_ago": "You have paid already",
+    "insufficient_funds": "Not enough money in the wallet",
+    "currency_not_held": "The wallet holds another currency",
+}
+"""Why a payment was not made, or not again; `_("…")` of each is in the catalogues."""
+
+HINTS = {
+    "come closer": "Come a little closer",
+    "look at the camera": "Look at the camera",
+    "hold still": "Hold still",
+    "more light from the front": "There is too little light on your face",
+    "less light": "There is too much light on your face",
+    "turn towards the light": "Turn towards the light",
+    "open your eyes": "Open your eyes",
+    "one person at a time": "One person at a time, please",
+    "the camera's picture can't be read": "The camera has a problem",
+}
+"""The one thing to change in front of a camera."""
+
+OUTCOMES = {
+    "accepted": "Paid",
+    "already_paid": "Already paid, not charged again",
+    "use_card": "Asked for a card",
+    "refused": "Refused",
+}
+
+KINDS = {"payment": "Payment", "refund": "Refund", "top_up": "Top-up"}
+
+FACE_STATES = {
+    "pending": "Waiting for the guardians",
+    "active": "On: you can pay by looking",
+    "paused": "Paused: nobody can charge you by face",
+    "deleted": "Deleted",
+}
+
+
+def money(amount: int, currency: str) -> str:
+    """280, EUR -> '2.80 €'; a no-break space keeps amount and currency together."""
+    digits = MINOR_UNITS.get(currency, 2)
+    sign, units = ("\N{MINUS SIGN}" if amount < 0 else ""), str(abs(amount)).rjust(digits + 1, "0")
+    number = f"{units[:-digits]}.{units[-digits:]}" if digits else units
+    return f"{sign}{number}\N{NO-BREAK SPACE}{_SIGNS.get(currency, currency)}"
+
+
+_SIGNS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}

@@ -1,0 +1,173 @@
+"""The real app on a real database, in real Chromium; only the guardians are fake."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import Engine
+
+from facefare.client import PayerClient, StationClient, TerminalClient
+from facefare.identification.calibration import Calibration, Threshold
+from facefare.payments import merchants
+from facefare.payments.merchants import Terminal
+from facefare.wallet import faces, stations
+from facefare.wallet.consents import Notice
+from facefare.web.api import create_app
+from facefare.web.pages import mount_pages
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
+KIOSK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+
+NOTICE = Notice("2026-11", "en", "https://operator.example/privacy", "Example Transit", "privacy@operator.example", 395)
+CALIBRATION = Calibration("labels", np.zeros(2, np.float32), 160.0, 1, 8191, (Threshold(1000, 0.001, -2000),))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.fail("The browser tests need Chromium: make browser")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The app on a free port; its URL has the host name that passkeys accept."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://localhost:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(5)
+
+
+@pytest.fixture
+def served() -> Any:
+    return serving
+
+
+@pytest.fixture
+def kiosk() -> dict[str, Any]:
+    return KIOSK
+
+
+class LateApp:
+    """An ASGI app that is made after its address is known."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await self.app(scope, receive, send)
+
+
+@dataclass
+class Site:
+    """The wallet with its pages, and the people and machines around it."""
+
+    url: str
+    engine: Engine
+    guardians: Any
+    requests: Any
+    http: httpx.Client
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def payer(self, label: str, funds: int = 1000) -> PayerClient:
+        """A payer with money and an enrolled face."""
+        payer, self.tokens[label] = PayerClient.register(self.http, "EUR")
+        if funds:
+            payer.top_up(funds, "first")
+        _, sha256 = payer.consent(NOTICE.version)
+        StationClient(self.http).enrol(self.requests.enrolment(label, sha256).to_bytes())
+        return payer
+
+    def look(self, label: str) -> Any:
+        """Someone looks at the gate's camera."""
+        gate = TerminalClient(self.http, "trm_gate", self.requests.terminal_key)
+        return gate.attempt(amount=280, currency="EUR", search=self.requests.search(label).to_bytes())
+
+    def sign_in(self, page: Page, label: str) -> None:
+        """Sign a payer in who came by the API."""
+        page.goto("/app/sign-in")
+        page.locator("summary").click()
+        page.locator("#token").fill(self.tokens[label])
+        page.get_by_role("button", name="Sign in with the token").click()
+        page.wait_for_url("**/app/")
+
+
+@pytest.fixture
+def site(engine: Engine, guardians: Any, requests: Any) -> Iterator[Site]:
+    with engine.begin() as connection:
+        merchant = merchants.register_merchant(connection, "Example Transit")
+        public = requests.terminal_key.public_key().public_bytes_raw()
+        merchants.register_terminal(connection, Terminal("trm_gate", merchant, "Central Station, gate 4", public))
+        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
+        faces.open_gallery(connection, "gal_town", kind="live")
+    late = LateApp()
+    with serving(late) as url:
+        app = create_app(
+            engine=engine,
+            guardians=guardians,
+            calibration=CALIBRATION,
+            fpir=0.001,
+            receipt_key=Ed25519PrivateKey.generate(),
+            notice=NOTICE,
+        )
+        mount_pages(app, origin=url, currency="EUR")
+        late.app = app
+        with httpx.Client(base_url=url) as http:
+            yield Site(url, engine, guardians, requests, http)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Any:
+    """`with visit(url) as page`: a new profile; whatever goes wrong in any of its pages fails the test."""
+
+    @contextmanager
+    def visited(url: str, **options: Any) -> Iterator[Page]:
+        faults: list[str] = []
+        context = browser.new_context(**{**PHONE, **options, "base_url": url})
+
+        def watch(page: Page) -> None:
+            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("request", lambda request: None if request.url.startswith(url) else faults.append(request.url))
+
+        context.on("page", watch)
+        yield context.new_page()
+        context.close()
+        assert faults == []
+
+    return visited
