@@ -15,7 +15,12 @@ from three_guardians import DEMO, LIVE, STATION, Trio, gallery, synthetic_templa
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.messages import Operation
 from facefare.guardian.store import Change, ShareStore
-from facefare.identification.errors import GalleriesDiffer, IdentificationError, StorageFull
+from facefare.identification.errors import (
+    GalleriesDiffer,
+    GuardianUnavailable,
+    IdentificationError,
+    StorageFull,
+)
 from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Match, NoMatch
 
@@ -133,6 +138,51 @@ def test_killed_in_the_middle_of_changes_the_three_agree_again_and_nothing_is_ha
         assert len(await heads(guardians)) == 1
         assert await trio.search(guardians, people[0]) == NoMatch()
         assert await trio.search(guardians, people[1]) == Match(row + 1)
+
+    run(trio, scene)
+
+
+_DIE = """
+import os
+from facefare.guardian.store import ShareStore
+{point} = ShareStore.{point}
+def die(*arguments):
+    if {early}:
+        os._exit(9)
+    {point}(*arguments)
+    os._exit(9)
+ShareStore.{point} = die
+"""
+
+
+@pytest.mark.parametrize(
+    ("index", "point", "early"),
+    [(0, "prepare", False), (2, "prepare", True), (1, "commit", True), (0, "commit", False), (2, "commit", False)],
+)
+def test_dying_at_the_worst_moment_of_a_change_leaves_it_done_at_all_three_or_at_none(
+    trio: Trio, index: int, point: str, early: bool
+) -> None:
+    async def scene(guardians: Guardians) -> None:
+        (person,) = synthetic_templates(1, seed=100 + index + 10 * early + 20 * (point == "commit"))
+        trio.stop(index)
+        trio.start(index, _DIE.format(point=point, early=early))
+        await trio.ready()
+        request, row, version = trio.enrol_request(person), trio.rows[DEMO], trio.version[DEMO]
+        with pytest.raises(GuardianUnavailable):
+            await guardians.enrol(request, row, version)
+        process = trio.processes[index]
+        assert process is not None
+        assert process.wait(timeout=10) == 9
+        trio.start(index)
+        await trio.ready()
+        (agreed,) = await heads(guardians)
+        if point == "prepare":
+            assert trio.version[DEMO] == version
+        trio.follow(await guardians.enrol(request, row, version))
+        assert trio.version[DEMO] == version + 1
+        assert await trio.search(guardians, person) == Match(row)
+        if (point, early) == ("commit", False):
+            assert agreed[0][0] == version + 1  # one had committed, so the others must have followed
 
     run(trio, scene)
 

@@ -73,13 +73,14 @@ class Trio:
     def folder(self, index: int) -> Path:
         return self.base / f"guardian-{index}"
 
-    def start(self, index: int) -> None:
+    def start(self, index: int, prelude: str = "") -> None:
+        """Start one guardian; `prelude` is code that runs in its process before it serves."""
         log = (self.base / f"guardian-{index}.log").open("ab")
         self.processes[index] = subprocess.Popen(
             [
                 sys.executable,
                 "-c",
-                "from facefare.guardian.commands import app; app()",
+                f"{prelude}\nfrom facefare.guardian.commands import app; app()",
                 "serve",
                 str(self.folder(index)),
             ],

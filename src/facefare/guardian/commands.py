@@ -94,9 +94,9 @@ def create_gallery(
     kind: Annotated[str, typer.Option(help="live or demo.")],
     model: Annotated[str, typer.Option(help="The embedder.")],
     dimensions: int = 128,
-    min_squared_norm: int = 1,
+    min_squared_norm: int = 1000,
     max_squared_norm: int = 8191,
-    min_threshold: int = -32_767,
+    min_threshold: int = -4000,
     max_threshold: int = -1,
 ) -> None:
     """Make a gallery; its definition must be the same at all three guardians."""
