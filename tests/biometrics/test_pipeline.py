@@ -215,6 +215,6 @@ def test_closed_eyes_are_seen(pipeline, collins):
     lids = seen.landmarks.copy()
     for upper, lower in [(160, 144), (159, 145), (158, 153)]:
         lids[upper] = lids[lower]
-    closed = measure(FaceMesh(lids, 1.0, frame[:192, :192]), seen.pose)
+    closed = measure(FaceMesh(lids, 1.0, frame[:192, :192], lids[:, :2]), seen.pose)
     assert closed.eyes_open == 0 < seen.quality.eyes_open
     assert GATE.min_eyes_open < seen.quality.eyes_open

@@ -21,6 +21,8 @@ RIGHT_EYE_LIDS: Final = ((160, 144), (159, 145), (158, 153))  # (upper, lower)
 LEFT_EYE_LIDS: Final = ((387, 373), (386, 374), (385, 380))
 NOSE_TIP: Final = 1
 NOSE_BASE: Final = 2
+RIGHT_CHEEK: Final = (50, 205)  # below the eye
+LEFT_CHEEK: Final = (280, 425)
 INNER_LIPS: Final = (13, 14)  # (upper, lower)
 FOREHEAD: Final = 10
 CHIN: Final = 152
@@ -35,12 +37,13 @@ class FaceMesh:
 
     z is relative to the head's middle, in the same scale as x. `presence` in 0..1 tells a face from
     something that only looked like one; `crop` (192, 192, 3) uint8 BGR is the upright face that the network
-    saw.
+    saw, and `in_crop` (468, 2) float32 where the landmarks lie in it.
     """
 
     points: NDArray[np.float32]
     presence: float
     crop: NDArray[np.uint8]
+    in_crop: NDArray[np.float32]
 
 
 class FaceMesher:
@@ -67,4 +70,4 @@ class FaceMesher:
         raw = outputs[3 * COUNT].reshape(COUNT, 3)
         points = np.column_stack([(raw[:, :2] - 0.5) @ turn.T + offset, raw[:, 2] * unit])
         presence = 1 / (1 + np.exp(-float(outputs[1][0])))
-        return FaceMesh(points.astype(np.float32), presence, np.asarray(crop, dtype=np.uint8))
+        return FaceMesh(points.astype(np.float32), presence, np.asarray(crop, dtype=np.uint8), raw[:, :2])

@@ -36,6 +36,8 @@ class Quality:
 
     inter_eye_distance: pixels between the eye centres, divided by cos(yaw).
     eyes_open: the smaller distance of the lids over the distance from the eyes' middle to the chin.
+    eyes_visible: luminance around the eye over that of the cheek below it, the darker side; dark glasses make
+        it small. (The standard's measure segments the face with a network; this one sees dark glasses only.)
     mouth_closed: the distance of the inner lips over the same; 0 is closed.
     sharpness: standard deviation of the Laplacian of Gaussian over that of the luminance, in the face area.
     luminance_mean, luminance_variance: of the face area, luminance in 0..1.
@@ -46,6 +48,7 @@ class Quality:
 
     inter_eye_distance: float
     eyes_open: float
+    eyes_visible: float
     mouth_closed: float
     sharpness: float
     luminance_mean: float
@@ -66,6 +69,7 @@ class Hint(Enum):
     LESS_LIGHT = "less light"
     EVEN_LIGHT = "turn towards the light"
     OPEN_YOUR_EYES = "open your eyes"
+    TAKE_OFF_GLASSES = "take off the sunglasses"
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class QualityPolicy:
     max_over_exposure: float = 0.3
     min_illumination_uniformity: float = 0.15
     min_eyes_open: float = 0.02
+    min_eyes_visible: float = 0.3
 
     def hint(self, pose: HeadPose, quality: Quality) -> Hint | None:
         """Return the first thing to change, the most helpful first, or None for a good view."""
@@ -93,6 +98,7 @@ class QualityPolicy:
             (dark, Hint.MORE_LIGHT),
             (quality.over_exposure > self.max_over_exposure, Hint.LESS_LIGHT),
             (quality.illumination_uniformity < self.min_illumination_uniformity, Hint.EVEN_LIGHT),
+            (quality.eyes_visible < self.min_eyes_visible, Hint.TAKE_OFF_GLASSES),
             (quality.sharpness < self.min_sharpness, Hint.HOLD_STILL),
             (quality.eyes_open < self.min_eyes_open, Hint.OPEN_YOUR_EYES),
         )
@@ -134,7 +140,8 @@ def measure(face: FaceMesh, pose: HeadPose) -> Quality:
     length = max(float(np.linalg.norm(points[mesh.CHIN, :2] - (left + right) / 2)), 1e-9)
     lids = [_gap(points, pairs) for pairs in (mesh.RIGHT_EYE_LIDS, mesh.LEFT_EYE_LIDS)]
     # The detector's box, in the middle two thirds of the crop, less its rim: hair, background, beard.
-    area = np.asarray(cv2.cvtColor(face.crop, cv2.COLOR_BGR2GRAY)[44:148, 48:144], dtype=np.uint8)
+    grey = np.asarray(cv2.cvtColor(face.crop, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+    area = np.ascontiguousarray(grey[44:148, 48:144])
     luminance = area.astype(np.float32) / 255
     histogram = np.bincount(area.reshape(-1), minlength=256) / area.size
     seen = histogram[histogram > 0]
@@ -144,6 +151,10 @@ def measure(face: FaceMesh, pose: HeadPose) -> Quality:
     return Quality(
         inter_eye_distance=distance / max(float(np.cos(np.radians(pose.yaw))), 0.1),
         eyes_open=min(lids) / length,
+        eyes_visible=min(
+            _eye_over_cheek(grey, face.in_crop, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_CHEEK),
+            _eye_over_cheek(grey, face.in_crop, mesh.LEFT_EYE_CORNERS, mesh.LEFT_CHEEK),
+        ),
         mouth_closed=_gap(points, (mesh.INNER_LIPS,)) / length,
         sharpness=float(laplacian.std()) / max(deviation, 1e-3),
         luminance_mean=float(luminance.mean()),
@@ -158,6 +169,24 @@ def measure(face: FaceMesh, pose: HeadPose) -> Quality:
 def _gap(points: NDArray[np.float32], pairs: tuple[tuple[int, int], ...]) -> float:
     """The largest distance in the picture between the landmarks of a pair."""
     return max(float(np.linalg.norm(points[upper, :2] - points[lower, :2])) for upper, lower in pairs)
+
+
+def _eye_over_cheek(
+    grey: NDArray[np.uint8], points: NDArray[np.float32], corners: tuple[int, int], cheek: tuple[int, int]
+) -> float:
+    """Mean luminance of the square around an eye over that of the square of the same size on the cheek."""
+    side = float(np.linalg.norm(points[corners[0]] - points[corners[1]]))
+    eye, below = (_mean_around(grey, points[list(pair)].mean(axis=0), side) for pair in (corners, cheek))
+    return eye / max(below, 1.0)
+
+
+def _mean_around(grey: NDArray[np.uint8], centre: NDArray[np.float32], side: float) -> float:
+    """Mean of the part of a square that lies in the picture; 0 if none does."""
+    half = max(side, 2.0) / 2
+    left, top = np.maximum(np.rint(centre - half), 0).astype(int)
+    right, bottom = np.maximum(np.rint(centre + half), 0).astype(int)
+    square = grey[top:bottom, left:right]
+    return float(square.mean()) if square.size else 0.0
 
 
 def _common(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -1,0 +1,23 @@
+"""What can go wrong in an evaluation; each message says what to do.
+
+EvaluationError
+├── DatasetError            the folder or the CSV is not laid out as described
+├── TooFewPeopleError       too few people or photos for a figure that means anything
+└── ResumeError             what an interrupted run left cannot be opened
+"""
+
+
+class EvaluationError(Exception):
+    """Base of every error of this room."""
+
+
+class DatasetError(EvaluationError):
+    """The folder or the CSV is not laid out as described."""
+
+
+class TooFewPeopleError(EvaluationError):
+    """Too few people or photos for a figure that means anything."""
+
+
+class ResumeError(EvaluationError):
+    """What an interrupted run left cannot be opened."""

@@ -1,0 +1,82 @@
+"""Thresholds for a number of payers and a risk, from measured impostor distances.
+
+FPIR of N payers is N times the FMR of one comparison (an upper bound: ISO/IEC 19795-1 gives
+1 - (1 - FMR)^N for independent comparisons). Rates smaller than the data can show are extrapolated: the logarithm
+of the squared distance is close to linear in the logarithm of FMR in the tail, and is carried on as that line.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+
+from facefare.evaluation.metrics import Distances
+
+PAYERS: Final = (
+    *(1, 2, 3, 5, 7),
+    *(base * 10**power for power in range(4) for base in (10, 15, 20, 30, 50, 70)),
+    100_000,
+)
+FPIRS: Final = (0.01, 0.003, 0.001)
+LOOSEST: Final = 1e-3
+"""FMR that no threshold exceeds, however few the payers."""
+ROUNDING: Final = 21
+"""What rounding both templates adds to a squared distance of integers, on average: 128 coordinates, each difference
+with a variance of 2/12."""
+_FIT = (3e-6, 3e-4)
+_ENOUGH = 30  # false matches for a rate to be measured rather than extrapolated
+
+
+@dataclass(frozen=True)
+class ImpostorCurve:
+    """ln(squared distance) = level + slope * log10(FMR); measured down to `measured_fmr`, a line below."""
+
+    level: float
+    slope: float
+    measured_fmr: float
+    pairs: int
+
+    @classmethod
+    def of(cls, impostor: Distances) -> Self:
+        """Fit to counted distances: over FMR 3e-6..3e-4, or the two decades above where the data ends."""
+        measured = max(_ENOUGH / max(impostor.total, 1), 1e-9)
+        lowest = max(_FIT[0], measured)
+        rates = np.geomspace(lowest, max(_FIT[1], lowest * 100), 40)
+        distances = np.array([impostor.threshold_at(float(rate)) for rate in rates])
+        slope, level = np.polyfit(np.log10(rates), np.log(np.maximum(distances, 1e-9)), 1)
+        return cls(float(level), float(slope), measured, impostor.total)
+
+    def distance(self, fmr: float) -> float:
+        """Return the squared distance of unit vectors below which a share `fmr` of impostors lies."""
+        return float(np.exp(self.level + self.slope * np.log10(fmr)))
+
+    def moved(self, factor: float) -> "ImpostorCurve":
+        """Return the same tail with all squared distances multiplied."""
+        return ImpostorCurve(self.level + float(np.log(factor)), self.slope, self.measured_fmr, self.pairs)
+
+    def table(self, scale: float, refused: Callable[[float], float]) -> list[dict[str, Any]]:
+        """Return a row for each number of payers and FPIR: integer threshold, and how many payers it refuses.
+
+        `scale`: integers a unit of length. `refused`: share of genuine comparisons at or above a squared distance.
+        """
+        rows = []
+        for payers in PAYERS:
+            for fpir in FPIRS:
+                fmr = min(fpir / payers, LOOSEST)
+                distance = self.distance(fmr)
+                rows.append(
+                    {
+                        "payers": payers,
+                        "fpir": fpir,
+                        "threshold": -max(1, int(scale**2 * distance) + ROUNDING),
+                        "squared_distance": round(distance, 5),
+                        "genuine_refused": round(refused(distance), 4),
+                        "extrapolated": bool(fmr < self.measured_fmr),
+                    }
+                )
+        return rows
+
+    def describe(self) -> dict[str, Any]:
+        """Return its parameters, for a file."""
+        return asdict(self)
