@@ -56,6 +56,7 @@ OPEN = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/v1/consent_keys"),
+    ("GET", "/v1/terminal_keys"),  # public keys, for anyone who wants to pay
     ("POST", "/v1/payers"),  # anyone may open an account
     ("POST", "/v1/enrolments"),  # what counts is the station's signature inside
 }

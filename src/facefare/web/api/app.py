@@ -13,10 +13,11 @@ from facefare.identification.calibration import Calibration
 from facefare.ledger import expire_holds
 from facefare.payments import merchants
 from facefare.payments.decision import Rules
+from facefare.payments.held import HeldRules
 from facefare.wallet import consents
 from facefare.wallet.consents import Notice
 from facefare.wallet.faces import Changes
-from facefare.web.api import attempts, enrolments, payers, problems
+from facefare.web.api import attempts, enrolments, held, payers, problems
 from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
@@ -33,12 +34,14 @@ def create_app(
     receipt_key: Ed25519PrivateKey,
     notice: Notice,
     rules: Rules | None = None,
+    held_rules: HeldRules | None = None,
 ) -> FastAPI:
     """The wallet's API on a migrated database.
 
     A search takes the loosest threshold of `calibration` that keeps the false-positive identification rate
     at `fpir` for the gallery's current size; where there is none, a card is asked for.
-    `receipt_key` signs consent receipts under `notice`; `rules` decide about payments.
+    `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
+    who hold their own reference.
     """
     services = Services(
         engine=engine,
@@ -49,6 +52,7 @@ def create_app(
         receipt_key=receipt_key,
         notice=notice,
         rules=rules or Rules(),
+        held=held_rules or HeldRules(),
     )
 
     @asynccontextmanager
@@ -69,7 +73,7 @@ def create_app(
     app.add_middleware(BodyLimit)
     problems.install(app)
     problems.describe(app)
-    for router in (attempts.router, enrolments.router, payers.router):
+    for router in (attempts.router, enrolments.router, held.router, payers.router):
         app.include_router(router)
 
     @app.get("/healthz", tags=["operation"])

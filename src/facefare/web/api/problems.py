@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from facefare.identification.held import errors as held
 from facefare.ledger import errors as ledger
 from facefare.payments import errors as payments
 from facefare.wallet import errors as wallet
@@ -29,6 +30,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     wallet.UnknownConsent: (409, "consent-missing"),
     wallet.UnknownStation: (403, "unknown-station"),
     wallet.UnknownGallery: (404, "unknown-gallery"),
+    wallet.UnknownDevice: (404, "unknown-device"),
+    wallet.DeviceExists: (409, "device-exists"),
     wallet.InvalidEnrolment: (422, "invalid-enrolment"),
     wallet.AlreadyEnrolled: (409, "already-enrolled"),
     wallet.NotEnrolled: (409, "not-enrolled"),
@@ -42,6 +45,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     payments.QueryReused: (409, "query-reused"),
     payments.AttemptUnderWay: (409, "attempt-under-way"),
     payments.WrongState: (409, "wrong-state"),
+    **{kind: (422, kind.reason.replace("_", "-")) for kind in held.HeldError.__subclasses__()},
     web.SignatureMissing: (401, "signature-missing"),
     web.SignatureWrong: (401, "signature-wrong"),
     web.SignatureStale: (401, "signature-stale"),
@@ -97,7 +101,7 @@ def describe(app: FastAPI) -> None:
 
 def install(app: FastAPI) -> None:
     """Answer every exception as a problem."""
-    for base in (ledger.LedgerError, wallet.WalletError, payments.PaymentsError, web.RequestError):
+    for base in (held.HeldError, ledger.LedgerError, wallet.WalletError, payments.PaymentsError, web.RequestError):
         app.add_exception_handler(base, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

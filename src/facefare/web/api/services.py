@@ -13,6 +13,7 @@ from facefare.guardian.messages import SearchRequest
 from facefare.identification.calibration import Calibration
 from facefare.mpc.answers import Answer
 from facefare.payments.decision import Rules
+from facefare.payments.held import HeldRules
 from facefare.wallet import payers
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import NotAuthenticated
@@ -39,6 +40,7 @@ class Services:
     receipt_key: Ed25519PrivateKey
     notice: Notice
     rules: Rules
+    held: HeldRules
 
 
 def _services(request: Request) -> Services:

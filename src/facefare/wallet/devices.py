@@ -1,0 +1,290 @@
+"""Devices that pay with a key of their own: who has which, in what state, and what terminals are told of it.
+
+    active <--paid-- owing          lost and revoked are for ever: the payer registers a device anew
+       |  '--unpaid-> |
+       '--> lost, revoked <--'
+
+Invariants:
+  - a device belongs to one payer and one reference, of which the wallet holds a salted hash only;
+  - without the consent it was registered under it pays nothing, whatever its state;
+  - every change of a state takes a higher number, so deny lists have an order;
+  - everything that decides about a device locks its row first, so its counters are looked at one by one.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.functions import func
+
+from facefare.identification.held import documents
+from facefare.identification.held.code import Pass, new_pass
+from facefare.identification.held.documents import DAY, Attestation, DenyList, Signed
+from facefare.identification.held.errors import BadSignature, DeviceDenied, OverSelfMadeLimit, WrongOperator
+from facefare.wallet import consents, tables
+from facefare.wallet.device_tables import device, device_change
+from facefare.wallet.errors import DeviceExists, UnknownConsent, UnknownDevice, UnknownStation
+
+PASS_FOR = timedelta(days=30)
+"""A device that was not online for so long can't pay; a denied one can leave the list after it."""
+
+
+class State(StrEnum):
+    """Whether a device pays."""
+
+    ACTIVE = "active"
+    OWING = "owing"
+    LOST = "lost"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A payer's device: `self_made` where no station attested its reference; times in UTC."""
+
+    id: str
+    payer_id: str
+    state: State
+    self_made: bool
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, repr=False)
+class Registration:
+    """What a device brings: raw Ed25519 key, commitment to its reference, consent, and proof that it has the key.
+
+    `attestation`: bytes of a station's `Signed`; none for a self-made reference.
+    """
+
+    public_key: bytes
+    commitment: bytes
+    consent_sha256: bytes
+    proof: bytes
+    attestation: bytes | None
+
+
+def register(
+    connection: Connection,
+    payer_id: str,
+    brought: Registration,
+    operator_key: Ed25519PrivateKey,
+    *,
+    self_made_allowed: bool,
+) -> tuple[Device, Pass]:
+    """Let the device pay for the payer, and give it its first pass.
+
+    Raises BadSignature, MalformedCode, WrongOperator, OverSelfMadeLimit where this operator takes attested
+    references only, UnknownStation, UnknownConsent, DeviceExists.
+    """
+    operator = documents.operator_id(operator_key.public_key())
+    documents.check(
+        brought.public_key,
+        brought.proof,
+        documents.registration(operator, brought.consent_sha256, brought.commitment),
+    )
+    station_id = None
+    if brought.attestation is not None:
+        station_id = _attested(connection, brought, operator).station
+    elif not self_made_allowed:
+        raise OverSelfMadeLimit("This operator takes references that a station attested only.")
+    consent = consents.in_force(connection, brought.consent_sha256)
+    if consent.payer_id != payer_id:
+        raise UnknownConsent("No consent of yours in force has this receipt; agree first.")
+    id = documents.device_id(brought.public_key)
+    through = _day(datetime.now(UTC) + PASS_FOR)
+    try:
+        with connection.begin_nested():
+            row = connection.execute(
+                insert(device)
+                .values(
+                    id=id,
+                    payer_id=payer_id,
+                    consent_id=consent.id,
+                    public_key=brought.public_key,
+                    commitment=brought.commitment,
+                    station_id=station_id,
+                    attestation=brought.attestation,
+                    pass_through=through,
+                    state=State.ACTIVE.value,
+                )
+                .returning(device)
+            ).one()
+    except IntegrityError as error:
+        raise DeviceExists("This device's key is registered already; make a new one.") from error
+    return _device(row), _pass(row, operator_key)
+
+
+def of_payer(connection: Connection, payer_id: str) -> list[Device]:
+    """The payer's devices, oldest first."""
+    rows = connection.execute(select(device).where(device.c.payer_id == payer_id).order_by(device.c.created_at))
+    return [_device(row) for row in rows]
+
+
+def renew_pass(connection: Connection, payer_id: str, device_id: str, operator_key: Ed25519PrivateKey) -> Pass:
+    """A pass that is good for longer. Raises UnknownDevice, DeviceDenied."""
+    row = _locked(connection, device.c.id == device_id, device.c.payer_id == payer_id)
+    _check_active(connection, row, datetime.now(UTC))
+    through = _day(datetime.now(UTC) + PASS_FOR)
+    row = connection.execute(
+        update(device).where(device.c.id == device_id).values(pass_through=through).returning(device)
+    ).one()
+    return _pass(row, operator_key)
+
+
+def end(connection: Connection, payer_id: str, device_id: str, state: State) -> Device:
+    """Report the device lost, or revoke it; ending it again changes nothing. Raises UnknownDevice."""
+    if state not in (State.LOST, State.REVOKED):
+        raise ValueError("A device ends lost or revoked.")
+    row = _locked(connection, device.c.id == device_id, device.c.payer_id == payer_id)
+    if row.state in (State.LOST, State.REVOKED):
+        return _device(row)
+    return _changed(connection, device_id, state)
+
+
+def owes(connection: Connection, device_id: str) -> None:
+    """Deny a device whose payer did not have the money for what was accepted offline."""
+    if _locked(connection, device.c.id == device_id).state == State.ACTIVE:
+        _changed(connection, device_id, State.OWING)
+
+
+def owes_no_more(connection: Connection, device_id: str) -> None:
+    """Let it pay again; a device that was lost or revoked meanwhile stays so."""
+    if _locked(connection, device.c.id == device_id).state == State.OWING:
+        _changed(connection, device_id, State.ACTIVE)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A registered device, locked: `counter` is the highest seen."""
+
+    id: str
+    payer_id: str
+    self_made: bool
+    counter: int
+
+
+def presented(connection: Connection, public_key: bytes, commitment: bytes, *, at: datetime) -> Known:
+    """The device that showed a code at this time, locked until the transaction ends.
+
+    What was taken before a device was denied is still owed. Raises UnknownDevice, DeviceDenied, and
+    BadSignature where the reference is not the one that was registered.
+    """
+    row = _locked(connection, device.c.public_key == public_key)
+    if row.commitment != commitment:
+        raise BadSignature("This is not the reference that the device was registered with.")
+    _check_active(connection, row, at)
+    return Known(row.id, row.payer_id, row.station_id is None, row.counter)
+
+
+def saw_counter(connection: Connection, device_id: str, counter: int) -> None:
+    """Remember the highest counter seen."""
+    connection.execute(
+        update(device).where(device.c.id == device_id).values(counter=func.greatest(device.c.counter, counter))
+    )
+
+
+def deny_list(connection: Connection, operator_key: Ed25519PrivateKey) -> Signed:
+    """Every device that must not be accepted offline and whose pass has not run out, signed."""
+    columns, agreed, now = device.c, tables.consent.c, datetime.now(UTC)
+    keys = connection.execute(
+        select(columns.public_key)
+        .join(tables.consent, agreed.id == columns.consent_id)
+        .where(
+            or_(columns.state != State.ACTIVE.value, agreed.withdrawn_at.is_not(None)),
+            columns.pass_through >= _day(now) - 1,
+        )
+    ).scalars()
+    newest = connection.execute(select(func.coalesce(func.max(columns.change), 0))).scalar_one()
+    return Signed.sign(
+        DenyList(
+            v=1,
+            kind="deny-list",
+            operator=documents.operator_id(operator_key.public_key()),
+            sequence=newest,
+            issued_at=documents.seconds(now),
+            devices=tuple(sorted(documents.device_tag(key) for key in keys)),
+        ),
+        operator_key,
+    )
+
+
+def _attested(connection: Connection, brought: Registration, operator: bytes) -> Attestation:
+    signed = documents.decoded(Signed, brought.attestation or b"")
+    said = documents.decoded(Attestation, signed.payload)
+    columns = tables.station.c
+    key = connection.execute(
+        select(columns.public_key).where(columns.id == said.station, columns.revoked_at.is_(None))
+    ).scalar_one_or_none()
+    if key is None:
+        raise UnknownStation("This enrolment station is not registered, or was revoked.")
+    signed.verified(Attestation, Ed25519PublicKey.from_public_bytes(key))
+    if said.operator != operator:
+        raise WrongOperator("The station attested the reference for another operator.")
+    if (said.device_key, said.commitment, said.consent_sha256) != (
+        brought.public_key,
+        brought.commitment,
+        brought.consent_sha256,
+    ):
+        raise BadSignature("The station attested another device, reference or consent.")
+    return said
+
+
+def _locked(connection: Connection, *conditions: object) -> Row[tuple[object, ...]]:
+    row = connection.execute(
+        select(device).where(*conditions).with_for_update()  # type: ignore[arg-type]
+    ).one_or_none()
+    if row is None:
+        raise UnknownDevice("There is no such device.")
+    return row
+
+
+def _check_active(connection: Connection, row: Row[tuple[object, ...]], at: datetime) -> None:
+    if row.state != State.ACTIVE and row.changed_at <= at:
+        raise DeviceDenied("The device was reported lost, was revoked, or something is owed.")
+    columns = tables.consent.c
+    agreed = connection.execute(
+        select(columns.id).where(
+            columns.id == row.consent_id, or_(columns.withdrawn_at.is_(None), columns.withdrawn_at > at)
+        )
+    ).one_or_none()
+    if agreed is None:
+        raise DeviceDenied("The consent that the device was registered under was withdrawn.")
+
+
+def _changed(connection: Connection, device_id: str, state: State) -> Device:
+    row = connection.execute(
+        update(device)
+        .where(device.c.id == device_id)
+        .values(state=state.value, change=device_change.next_value(), changed_at=func.clock_timestamp())
+        .returning(device)
+    ).one()
+    return _device(row)
+
+
+def _pass(row: Row[tuple[object, ...]], operator_key: Ed25519PrivateKey) -> Pass:
+    return new_pass(
+        operator_key,
+        row.public_key,
+        row.commitment,
+        self_made=row.station_id is None,
+        through_day=row.pass_through,
+    )
+
+
+def _day(now: datetime) -> int:
+    return documents.seconds(now) // DAY
+
+
+def _device(row: Row[tuple[object, ...]]) -> Device:
+    return Device(
+        id=row.id,
+        payer_id=row.payer_id,
+        state=State(row.state),
+        self_made=row.station_id is None,
+        created_at=row.created_at,
+        changed_at=row.changed_at,
+    )
