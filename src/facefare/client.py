@@ -108,6 +108,28 @@ class AttemptReply:
 
 
 @dataclass(frozen=True)
+class Device:
+    """A device that pays with a key of its own; `owed` in minor units, times ISO 8601."""
+
+    id: str
+    state: str
+    self_made: bool
+    owed: int
+    created_at: str
+    changed_at: str
+
+
+@dataclass(frozen=True, repr=False)
+class DevicePass:
+    """The operator's word that a device is registered, until the end of `through_day` (days since 1970)."""
+
+    operator: bytes
+    self_made: bool
+    through_day: int
+    signature: bytes
+
+
+@dataclass(frozen=True)
 class Payment:
     """A payment as its merchant sees it; amounts in minor units, `created_at` as ISO 8601."""
 
@@ -209,6 +231,19 @@ class TerminalClient(_Client):
             )
         )
 
+    def announce(self, public_key: bytes, valid_for: int) -> bytes:
+        """Have the operator sign a new raw X25519 key, good for so many seconds; bytes of the announcement."""
+        body = {"public_key": base64.b64encode(public_key).decode(), "valid_for": valid_for}
+        return base64.b64decode(self._call("POST", "/v1/terminal_keys", body)["announcement"])
+
+    def deny_list(self) -> bytes:
+        """The devices not to be accepted offline, signed by the operator."""
+        return base64.b64decode(self._call("GET", "/v1/deny_list")["deny_list"])
+
+    def held_payment(self, record: bytes) -> AttemptReply:
+        """Report a payment by a device's code (signed record). The same payment again gets the same reply."""
+        return AttemptReply(**self._call("POST", "/v1/held_payments", {"record": base64.b64encode(record).decode()}))
+
 
 class StationClient(_Client):
     """What an enrolment station does; its request is signed in itself. Raises ApiError, Unreachable."""
@@ -280,6 +315,51 @@ class PayerClient(_Client):
         reply: list[dict[str, Any]] = self._call("GET", "/v1/payers/me/access_log")["data"]
         return reply
 
+    def register_device(
+        self,
+        *,
+        public_key: bytes,
+        commitment: bytes,
+        consent_sha256: bytes,
+        proof: bytes,
+        attestation: bytes | None = None,
+    ) -> tuple[Device, DevicePass]:
+        """Let a device pay, with a reference that only the device has; its first pass."""
+        body = {
+            "public_key": base64.b64encode(public_key).decode(),
+            "commitment": base64.b64encode(commitment).decode(),
+            "consent_sha256": consent_sha256.hex(),
+            "proof": base64.b64encode(proof).decode(),
+            "attestation": attestation and base64.b64encode(attestation).decode(),
+        }
+        reply = self._call("POST", "/v1/payers/me/devices", body)
+        return Device(**reply["device"]), _pass(reply["device_pass"])
+
+    def renew_pass(self, device_id: str) -> DevicePass:
+        """A pass for the next 30 days."""
+        return _pass(self._call("POST", f"/v1/payers/me/devices/{device_id}/pass"))
+
+    def devices(self) -> tuple[Device, ...]:
+        """All devices, oldest first."""
+        return _devices(self._call("GET", "/v1/payers/me/devices"))
+
+    def lose_device(self, device_id: str) -> Device:
+        """Report a device lost."""
+        return Device(**self._call("POST", f"/v1/payers/me/devices/{device_id}/lost"))
+
+    def revoke_device(self, device_id: str) -> Device:
+        """Stop using a device, for ever."""
+        return Device(**self._call("DELETE", f"/v1/payers/me/devices/{device_id}"))
+
+    def settle(self, device_id: str) -> tuple[Device, ...]:
+        """Pay what a device owes for what was accepted offline."""
+        return _devices(self._call("POST", f"/v1/payers/me/devices/{device_id}/settle"))
+
+    def announcements(self) -> dict[str, bytes]:
+        """Each terminal's newest announcement, by terminal id (the first hundred)."""
+        reply = self._call("GET", "/v1/terminal_keys")
+        return {one["terminal"]: base64.b64decode(one["announcement"]) for one in reply["data"]}
+
     def pause_face(self) -> tuple[Face, ...]:
         """Stop all payments by face until resumed; confirmed by all three guardians on return."""
         return _faces(self._call("POST", "/v1/payers/me/face/pause"))
@@ -299,3 +379,16 @@ def _face(reply: dict[str, Any]) -> Face:
 
 def _faces(reply: dict[str, Any]) -> tuple[Face, ...]:
     return tuple(_face(face) for face in reply["faces"])
+
+
+def _devices(reply: dict[str, Any]) -> tuple[Device, ...]:
+    return tuple(Device(**device) for device in reply["data"])
+
+
+def _pass(reply: dict[str, Any]) -> DevicePass:
+    return DevicePass(
+        operator=base64.b64decode(reply["operator"]),
+        self_made=reply["self_made"],
+        through_day=reply["through_day"],
+        signature=base64.b64decode(reply["signature"]),
+    )
