@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import MetaData, func, select
 
-from demo.faces import Person, Sitter
+from demo.faces import Person, Sitter, View
 from demo.machine import CURRENCY, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
 from facefare.biometrics import FacePipeline, fuse
 from facefare.client import PayerClient, StationClient
@@ -68,11 +68,11 @@ class Scenario:
 
     def play(self, progress: Callable[[str, int, int], None]) -> None:
         """Play all steps, in order; `progress` hears of the long ones (what, done, total)."""
-        self._enrol_synthetic(progress)
-        self._enrol("A", top_up=_FIRST_TOP_UP)
+        self.enrol_synthetic(progress)
+        self.enrol("A", top_up=_FIRST_TOP_UP)
         self._payment_by_face()
         self._stranger_leaves_nothing()
-        self._enrol("B", top_up=_TOP_UP)
+        self.enrol("B", top_up=_TOP_UP)
         self._charged_once()
         self._too_little_money()
         self._guardian_stops_and_comes_back()
@@ -82,7 +82,7 @@ class Scenario:
 
     # --- the steps ---
 
-    def _enrol_synthetic(self, progress: Callable[[str, int, int], None]) -> None:
+    def enrol_synthetic(self, progress: Callable[[str, int, int], None]) -> None:
         """Enrol references of nobody, so that the search is a search."""
         rng = np.random.default_rng(20_000)
         mean = self._machine.calibration.mean
@@ -102,7 +102,7 @@ class Scenario:
             {"seconds": round(seconds, 1)},
         )
 
-    def _enrol(self, who: str, top_up: int) -> None:
+    def enrol(self, who: str, top_up: int) -> None:
         """Consent, guided capture at the station, sealed enrolment, top-up."""
         payer, _ = PayerClient.register(self._http, CURRENCY)
         _, consent_sha256 = payer.consent("1")
@@ -122,7 +122,7 @@ class Scenario:
         )
 
     def _payment_by_face(self) -> None:
-        attempt = self._walk("A")
+        attempt = self.walk("A")
         receipt = self._payers["A"].receipt(attempt["receipt"]) if attempt["receipt"] else {}
         balance = self._payers["A"].account().available
         self._note(
@@ -135,7 +135,7 @@ class Scenario:
 
     def _stranger_leaves_nothing(self) -> None:
         before = self._everything_stored()
-        attempt = self._walk("B")
+        attempt = self.walk("B")
         new = {
             place: rows - before[place] for place, rows in self._everything_stored().items() if rows != before[place]
         }
@@ -151,7 +151,7 @@ class Scenario:
         )
 
     def _charged_once(self) -> None:
-        first, second = self._walk("B"), self._walk("B")
+        first, second = self.walk("B"), self.walk("B")
         balance = self._payers["B"].account().available
         self._note(
             "Payer B walks up twice within a minute",
@@ -162,7 +162,7 @@ class Scenario:
         )
 
     def _too_little_money(self) -> None:
-        attempt = self._walk("A", after_passback=True)
+        attempt = self.walk("A", after_passback=True)
         balance = self._payers["A"].account().available
         self._note(
             f"Payer A, with {_money(_FIRST_TOP_UP - FARE)} left, walks up",
@@ -177,7 +177,7 @@ class Scenario:
         self._payers["A"].top_up(_TOP_UP, idempotency_key="demo-A-again")
         before = self._payers["A"].account().available
         self._machine.guardians[2].stop()
-        attempt = self._walk("A", after_passback=True)
+        attempt = self.walk("A", after_passback=True)
         charged = before - self._payers["A"].account().available
         self._machine.restart_guardian(2)
         back = time.perf_counter()
@@ -185,7 +185,7 @@ class Scenario:
             if time.perf_counter() - back > _BOOT:
                 break
             time.sleep(0.2)
-        again = self._walk("A", after_passback=True)
+        again = self.walk("A", after_passback=True)
         self._note(
             "Guardian 2 is stopped, then comes back",
             "use your card, nothing charged; then payment works again",
@@ -219,7 +219,7 @@ class Scenario:
         deleted = self._payers["A"].delete_face()
         confirmed = deleted[0].confirmed_by if deleted else ()
         before = self._payers["A"].account().available
-        attempt = self._walk("A", after_passback=True)
+        attempt = self.walk("A", after_passback=True)
         self._note(
             "Payer A deletes her face and walks up",
             "deletion confirmed by 3 guardians; she is a stranger",
@@ -245,12 +245,15 @@ class Scenario:
         )
         return StationClient(self._http).enrol(request.to_bytes())
 
-    def _walk(self, who: str, *, after_passback: bool = False) -> dict[str, Any]:
+    def walk(self, who: str, *, after_passback: bool = False) -> dict[str, Any]:
         """Let somebody walk up to the camera, picture by picture; the gate's attempt."""
         if after_passback:
             time.sleep(max(0.0, self._passback_until - time.monotonic()))
         self._walks += 1
-        frames = self._sitters[who].walk_up(seed=100 * self._walks)
+        sitter, seed = self._sitters[who], 100 * self._walks
+        frames = sitter.walk_up(seed)
+        # ... and stand there, looking at the camera
+        frames += [sitter.view(View(yaw=yaw, pitch=2, face_width=185), seed + 50 + yaw) for yaw in (-4, 0, 4, 2, -2)]
         empty = np.full_like(frames[0], 90)
         pictures = [cv2.imencode(".png", frame)[1].tobytes() for frame in [empty, *frames, empty]]
         for picture in pictures:

@@ -21,8 +21,12 @@ main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
 main.add_typer(wallet, name="wallet")
-for _command in entry_points(group="facefare.commands"):
-    main.command(_command.name)(_command.load())
+for _point in entry_points(group="facefare.commands"):
+    _command = _point.load()
+    if isinstance(_command, typer.Typer):
+        main.add_typer(_command, name=_point.name)
+    else:
+        main.command(_point.name)(_command)
 
 
 @main.callback()

@@ -1,0 +1,1 @@
+"""One module a figure; each measures facefare beside a named peer, in the same run."""

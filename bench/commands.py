@@ -1,0 +1,15 @@
+"""`facefare bench …`: the figures, each beside a named peer."""
+
+import typer
+
+from bench.attempt import attempt
+from bench.identification import identification
+
+app = typer.Typer(help="Measure, beside a named peer.", no_args_is_help=True)
+app.command("attempt")(attempt)
+app.command("identification")(identification)
+
+
+@app.callback()
+def _root() -> None:
+    """Measure, beside a named peer."""
