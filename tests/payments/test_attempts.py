@@ -17,6 +17,7 @@ from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Rules
 from facefare.payments.errors import AttemptUnderWay, QueryReused
 from facefare.payments.merchants import Terminal
+from facefare.payments.verify import INVARIANTS
 from facefare.wallet import consents, faces, payers
 from facefare.wallet import tables as wallet
 from facefare.wallet.consents import Notice
@@ -81,7 +82,7 @@ def test_four_gates_at_once_never_overdraw_the_payer(town: Town) -> None:
     replies = at_once([lambda one=one: town.answer(one, Match(3)) for one in begun])  # type: ignore[misc]
     assert sorted(reply.outcome for reply in replies) == ["accepted", "accepted", "refused", "refused"]
     assert town.available() == 200
-    assert verify(town.engine) == []
+    assert verify(town.engine, INVARIANTS) == []
 
 
 def test_eight_looks_at_one_gate_at_once_are_one_payment(town: Town) -> None:
@@ -165,3 +166,22 @@ def test_pages_of_receipts_and_payments_are_whole_and_in_order(town: Town) -> No
                 before = page[-1].id
             assert paged == everything
             assert [item.id for item in everything] == sorted((item.id for item in everything), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "invariant"),
+    [
+        ("UPDATE payment_intent SET captured = 279", "a payment that succeeded took exactly"),
+        ("UPDATE payment_intent SET state = 'canceled'", "a payment that was refused or canceled"),
+        ("UPDATE payment_intent SET state = 'requires_capture', captured = 0, amount = 281", "a payment on hold"),
+        ("UPDATE payment_intent SET refunded = 1", "a payment gave back exactly"),
+        ("DELETE FROM receipt", "money that moved for a payer has a receipt"),
+        ("UPDATE payer SET account_id = 'acc_test_funds_EUR'", "a payment took money from its payer"),
+    ],
+)
+def test_verify_names_what_differs_between_payments_and_ledger(town: Town, statement: str, invariant: str) -> None:
+    town.answer(town.ask(), Match(3))
+    assert verify(town.engine, INVARIANTS) == []
+    with town.engine.begin() as connection:
+        connection.execute(text(statement))
+    assert any(finding.invariant.startswith(invariant) for finding in verify(town.engine, INVARIANTS))

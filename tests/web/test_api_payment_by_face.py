@@ -13,6 +13,7 @@ from facefare.client import ApiError, TerminalAuth, TerminalClient
 from facefare.guardian.errors import RefusalCode
 from facefare.ledger import verify
 from facefare.payments import merchants
+from facefare.payments.verify import INVARIANTS
 
 
 def test_a_recognised_payer_is_charged_and_gets_a_receipt(world: Any) -> None:
@@ -26,7 +27,7 @@ def test_a_recognised_payer_is_charged_and_gets_a_receipt(world: Any) -> None:
     assert receipt["balance_after"] == 720
     assert receipt["place"] == "place of trm_gate"
     assert [payment["state"] for payment in ada.payments()] == ["succeeded"]
-    assert verify(world.engine) == []
+    assert verify(world.engine, INVARIANTS) == []
 
 
 def test_a_second_look_within_a_minute_is_charged_once_and_told_so(world: Any) -> None:

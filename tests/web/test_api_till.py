@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from facefare.client import ApiError
 from facefare.ledger import verify
+from facefare.payments.verify import INVARIANTS
 
 
 def pay(world: Any, amount: int, label: str = "ada", **more: Any) -> Any:
@@ -143,7 +144,7 @@ def test_a_held_bill_is_captured_with_a_tip_and_the_rest_is_free(world: Any) -> 
         assert (payment.state, payment.captured, payment.tip) == ("succeeded", 550, 50)
     assert (ada.account().available, ada.account().on_hold) == (450, 0)
     assert refused(world.till.capture, held.payment_intent, 551) == "wrong-state"
-    assert verify(world.engine) == []
+    assert verify(world.engine, INVARIANTS) == []
 
 
 def test_a_capture_of_more_than_the_hold_is_refused(world: Any) -> None:
@@ -182,7 +183,7 @@ def test_refunds_in_parts_and_in_full_once_for_each_key(world: Any) -> None:
         "payment",
         "top_up",
     ]
-    assert verify(world.engine) == []
+    assert verify(world.engine, INVARIANTS) == []
 
 
 def test_a_strangers_attempt_cannot_be_captured_voided_or_refunded(world: Any) -> None:
@@ -217,7 +218,7 @@ def test_this_was_not_me_gives_the_money_back_and_pauses_the_face(world: Any) ->
     assert (account.available, account.faces[0].state) == (1000, "paused")
     assert world.look("ada").outcome == "use_card"
     assert ben.account().faces[0].state == "active"
-    assert verify(world.engine) == []
+    assert verify(world.engine, INVARIANTS) == []
 
 
 def test_a_large_dispute_is_looked_at_first_but_the_face_is_paused_at_once(world: Any) -> None:

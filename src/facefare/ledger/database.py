@@ -2,14 +2,18 @@
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine
 
 from facefare.ledger.errors import DatabaseUnavailable
+
+_START_WITHIN = 60.0
+"""Seconds that a loaded machine may take to start a server."""
 
 
 @contextmanager
@@ -30,18 +34,25 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _forget_dead_users(folder)
-    try:
-        server = get_server(folder, cleanup_mode="stop")
-    except Exception as error:
-        raise DatabaseUnavailable(
-            f"The embedded PostgreSQL in {folder} did not start; see {folder / 'log'}, or set"
-            " FACEFARE_DATABASE_URL to a server of yours."
-        ) from error
+    server = get_server(folder, cleanup_mode="stop", start=False)
+    deadline = time.monotonic() + _START_WITHIN
+    while True:
+        try:
+            server.start()
+            break
+        except Exception as error:  # the library gives up after 10 s, and trips over a server that is starting
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(
+                    f"The embedded PostgreSQL in {folder} did not start; see {folder / 'log'}, or set"
+                    " FACEFARE_DATABASE_URL to a server of yours."
+                ) from error
+            time.sleep(0.5)
     try:
         yield server.get_uri(driver="psycopg")
     finally:
         _forget_dead_users(folder)
-        server.cleanup()
+        with suppress(Exception):  # a server that was killed can't be stopped, and the library trips over it
+            server.cleanup()
 
 
 def _forget_dead_users(folder: Path) -> None:

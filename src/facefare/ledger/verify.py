@@ -1,5 +1,6 @@
 """The named money invariants, each a query that finds what breaks it; safe to run on a live ledger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
@@ -79,15 +80,18 @@ class Finding:
     broken_by: tuple[str, ...]
 
 
-def verify(engine: Engine, *, examples: int = 10) -> list[Finding]:
-    """Check every invariant on one snapshot; an empty list means that the books are in order."""
+def verify(engine: Engine, more: Mapping[str, str] | None = None) -> list[Finding]:
+    """Check every invariant, and `more` of the same form, on one snapshot.
+
+    An empty list means that the books are in order.
+    """
     findings = []
     with engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection:
-        for name, query in INVARIANTS.items():
-            if broken := _broken(connection, query, examples):
+        for name, query in {**INVARIANTS, **(more or {})}.items():
+            if broken := _broken(connection, query):
                 findings.append(Finding(name, broken))
     return findings
 
 
-def _broken(connection: Connection, query: str, examples: int) -> tuple[str, ...]:
-    return tuple(connection.execute(text(f"SELECT * FROM ({query}) AS broken LIMIT {examples}")).scalars())  # noqa: S608
+def _broken(connection: Connection, query: str) -> tuple[str, ...]:
+    return tuple(connection.execute(text(f"SELECT * FROM ({query}) AS broken LIMIT 10")).scalars())  # noqa: S608

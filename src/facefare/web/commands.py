@@ -27,6 +27,7 @@ from facefare.payments import merchants
 from facefare.payments.decision import Rules
 from facefare.payments.errors import PaymentsError
 from facefare.payments.merchants import Terminal
+from facefare.payments.verify import INVARIANTS as PAYMENT_INVARIANTS
 from facefare.settings import Settings
 from facefare.wallet import faces, stations
 from facefare.wallet.consents import Notice
@@ -133,7 +134,7 @@ def open_gallery(
 def verify_ledger(json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
     """Check every money invariant on the live books; exit code 1 if one is broken."""
     with _plain_errors(), _database(Settings()) as engine:
-        findings = verify(engine)
+        findings = verify(engine, PAYMENT_INVARIANTS)
     for finding in findings:
         typer.echo(f"BROKEN: {finding.invariant}: {', '.join(finding.broken_by)}")
     if json_file:

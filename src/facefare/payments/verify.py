@@ -1,0 +1,28 @@
+"""The named invariants between payments and the ledger, for `facefare.ledger.verify`."""
+
+INVARIANTS: dict[str, str] = {
+    "a payment that succeeded took exactly what it says, once": """
+        SELECT i.id FROM payment_intent i LEFT JOIN ledger_transfer t
+          ON t.id = i.id || '.capture' AND t.kind = 'capture' AND t.hold_id = i.id || '.hold'
+        WHERE i.state = 'succeeded' AND (t.amount, t.currency) IS DISTINCT FROM (i.captured, i.currency)""",
+    "a payment took money from its payer's account only": """
+        SELECT i.id FROM payment_intent i JOIN ledger_transfer t ON t.id = i.id || '.hold'
+        LEFT JOIN payer p ON p.id = i.payer_id WHERE t.debit_account IS DISTINCT FROM p.account_id""",
+    "a payment on hold has its hold": """
+        SELECT i.id FROM payment_intent i LEFT JOIN ledger_transfer t ON t.id = i.id || '.hold'
+        WHERE i.state = 'requires_capture' AND (t.amount, t.currency) IS DISTINCT FROM (i.amount, i.currency)""",
+    "a payment that was refused or canceled took nothing": """
+        SELECT i.id FROM payment_intent i JOIN ledger_transfer t ON t.id = i.id || '.capture'
+        WHERE i.state <> 'succeeded'""",
+    "a payment gave back exactly what it says": """
+        SELECT i.id FROM payment_intent i LEFT JOIN ledger_transfer t ON t.reverses_id = i.id || '.capture'
+        GROUP BY i.id, i.refunded HAVING coalesce(sum(t.amount), 0) <> i.refunded""",
+    "money that moved for a payer has a receipt": """
+        SELECT t.id FROM ledger_transfer t LEFT JOIN receipt r ON r.transfer_id = t.id
+          AND (r.amount, r.currency) = (t.amount, t.currency)
+        WHERE t.kind IN ('posted', 'capture') AND r.id IS NULL
+          AND EXISTS (SELECT 1 FROM payer p WHERE p.account_id IN (t.debit_account, t.credit_account))""",
+    "a query paid for one payment only": """
+        SELECT query_id::text FROM payment_intent GROUP BY query_id HAVING count(*) > 1""",
+}
+"""Name of each invariant -> query for the ids that break it."""
