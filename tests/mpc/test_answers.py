@@ -27,7 +27,7 @@ def test_three_shares_say_none_one_or_several(parts, answer):
 
 
 def test_every_share_has_the_same_size():
-    assert {len(p.to_bytes()) for s in (shares(0, 0), shares(1, 9), shares(0, 0, several=True)) for p in s} == {40}
+    assert {len(p.to_bytes()) for s in (shares(0, 0), shares(1, 9), shares(0, 0, several=True)) for p in s} == {48}
 
 
 @pytest.mark.parametrize("liar", range(3))
@@ -49,13 +49,20 @@ def test_one_guardian_that_claims_several_is_noticed():
         combine(parts)
 
 
+def test_guardians_that_name_different_tags_are_noticed():
+    parts = shares(1, 5)
+    parts[2] = AnswerShare(2, False, parts[2].own, parts[2].following, tag=9)
+    with pytest.raises(ShareMismatch):
+        combine(parts)
+
+
 @pytest.mark.parametrize("parts", [shares(1, 5)[:2], [shares(1, 5)[0]] * 3])
 def test_an_answer_takes_each_guardian_once(parts):
     with pytest.raises(ShareMismatch):
         combine(parts)
 
 
-@pytest.mark.parametrize("data", [b"", bytes(39), bytes([3]) + bytes(39), bytes([0, 2]) + bytes(38)])
+@pytest.mark.parametrize("data", [b"", bytes(47), bytes([3]) + bytes(47), bytes([0, 2]) + bytes(46)])
 def test_malformed_bytes_are_refused(data):
     with pytest.raises(ValueError, match="answer share"):
         AnswerShare.from_bytes(data)

@@ -125,3 +125,46 @@ def test_a_threshold_outside_its_range_is_refused(trio, threshold):
     empty = np.zeros((0, 4), np.uint16), np.zeros(0, np.uint64)
     with pytest.raises(ValueError, match="threshold"):
         trio.parties[0].search(*empty, np.zeros((1, 4), np.uint16), np.array([threshold], np.int32))
+
+
+def test_the_row_that_was_answered_takes_in_the_tag_and_no_other_does(trio):
+    rng = np.random.default_rng(8)
+    rule = InputRule(8, 1, 8191)
+    gallery = rng.integers(10, 40, (3000, 8)).astype(np.int32)
+    gallery[[10, 11]] = [-60, 20, 20, 20, 0, 0, 0, 0]  # two alike: several
+    _, rows = trio.admit(gallery, rule, Role.REFERENCE)
+    sums = [np.zeros((2, len(gallery)), np.uint64) for _ in range(3)]
+    expected_sums = np.zeros(len(gallery), np.uint64)
+    live = np.ones(len(gallery), bool)
+    for probes in (
+        [gallery[7], gallery[2999]],
+        [gallery[10], [-50, -50, -20, -20, 0, 0, 0, 0]],
+        [gallery[7], gallery[7]],
+    ):
+        _, shares = trio.admit(np.array(probes), rule, Role.PROBE)
+        thresholds = np.array([-1, -1], np.int32)
+        parts = trio.run(
+            lambda i: trio.parties[i].search(rows[i], bitmap(live), shares[i], thresholds, sums[i])  # noqa: B023
+        )
+        for b in range(2):
+            answer = combine([part[b] for part in parts])
+            assert answer == expected(gallery, live, np.array(probes[b]), -1)
+            if isinstance(answer, Match):
+                expected_sums[answer.row] ^= np.uint64(answer.tag)
+    opened = sums[0][0] ^ sums[1][0] ^ sums[2][0]
+    np.testing.assert_array_equal(opened, expected_sums)
+    for i in range(3):
+        np.testing.assert_array_equal(sums[i][1], sums[(i + 1) % 3][0])
+        assert np.count_nonzero(sums[i][0]) > 2700, "one guardian's component of every row changes alike"
+
+
+def test_tags_differ_from_search_to_search(trio):
+    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
+    _, rows = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.REFERENCE)
+    threshold = np.array([-1], np.int32)
+
+    def tag():
+        parts = trio.run(lambda i: trio.parties[i].search(rows[i], bitmap([True]), probe[i], threshold))
+        return combine([part[0] for part in parts]).tag
+
+    assert len({tag() for _ in range(5)}) == 5

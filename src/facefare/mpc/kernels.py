@@ -212,6 +212,13 @@ def cubes(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 @compiled
+def accumulate(bits: NDArray[np.uint64], tag: np.uint64, sums: NDArray[np.uint64]) -> None:
+    """sums[n] ^= tag where bit n is set, for one component of match bits (W,) in row order and sums (N,), N <= 64 W."""
+    for n in range(sums.shape[0]):
+        sums[n] ^= tag & (U64(0) - ((bits[n >> 6] >> U64(n & 63)) & U64(1)))
+
+
+@compiled
 def fold(
     bits: NDArray[np.uint64],
     first_block: int,

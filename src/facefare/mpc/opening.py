@@ -33,11 +33,12 @@ class MatchSums:
     """Sums over match bits, for both of a guardian's components, gathered tile by tile (or shard by shard)."""
 
     def __init__(self, seed: bytes, rows: int, batch: int) -> None:
-        """Expand the seed, on which all three guardians agree after the probes are fixed, into weights."""
+        """Expand the seed, on which all three guardians agree after the probes are fixed, into weights and tags."""
         stream = Stream(hashlib.sha256(b"facefare/mpc/weights/1" + seed).digest()[:16], 0)
         self._row_weights = stream.take((BLOCK,), np.uint64)
         self._row_cubes = cubes(self._row_weights)
         self._block_weights = stream.take((-(-rows // BLOCK),), np.uint64)
+        self.tags = stream.take((batch,), np.uint64)
         self._sums = np.zeros((2, batch, 4), np.uint64)
 
     def add(self, first_row: int, matched: Planes) -> None:
@@ -66,6 +67,7 @@ class MatchSums:
                 several=bool(opened[b]),
                 own=(0, 0) if opened[b] else _pair(parity_and_row[0, b]),
                 following=(0, 0) if opened[b] else _pair(parity_and_row[1, b]),
+                tag=int(self.tags[b]),
             )
             for b in range(batch)
         ]

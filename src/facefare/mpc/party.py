@@ -23,7 +23,7 @@ from facefare.mpc.carry import Planes, sign
 from facefare.mpc.channels import Channel
 from facefare.mpc.context import Context, as_bytes
 from facefare.mpc.errors import OutOfStep, SessionEnded
-from facefare.mpc.kernels import bit_planes, dots, in_row_order
+from facefare.mpc.kernels import accumulate, bit_planes, dots, in_row_order
 from facefare.mpc.opening import BLOCK, MatchSums
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
 from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
@@ -94,6 +94,7 @@ class Party:
         live: NDArray[np.uint64],
         probes: NDArray[np.uint16],
         thresholds: NDArray[np.int32],
+        accumulators: NDArray[np.uint64] | None = None,
     ) -> list[AnswerShare]:
         """Search a batch of admitted probes.
 
@@ -103,11 +104,15 @@ class Party:
             probes: (B, D + 2) uint16, this guardian's shares of admitted probes.
             thresholds: (B,) int32, public, within -32,767 and 0: a live row matches where minus the squared
                 distance is at least that.
+            accumulators: (2, N) uint64, this guardian's two components of a running xor for each row: the row that
+                was answered takes in the answer's tag. Nobody learns which row; only all three components open one.
 
         Returns:
             This guardian's part of each probe's answer.
         """
         N, B = len(gallery), len(probes)
+        if accumulators is not None and accumulators.shape != (2, N):
+            raise ValueError("There are two components of an accumulator for each row.")
         if live.shape != (-(-N // 64),) or thresholds.shape != (B,) or gallery.shape[1:] != probes.shape[1:]:
             raise ValueError("Gallery, live rows, probes and thresholds do not fit each other.")
         if B and not (thresholds.min() >= -32_767 and thresholds.max() <= 0):
@@ -116,11 +121,21 @@ class Party:
         with self._operation("search", facts) as (context, seed):
             sums = MatchSums(seed, N, B)
             tile = max(1, LANES // max(B, 1) // BLOCK) * BLOCK
+            found: list[Planes] = []
             for first in range(0, N if B else 0, tile):
                 rows = gallery[first : first + tile]
                 below = _below_threshold(context, rows, probes, thresholds)
-                sums.add(first, _matched(context.index, below, B, live[first // 64 :]))
-            return sums.open(context) if B else []
+                matched = _matched(context.index, below, B, live[first // 64 :])
+                sums.add(first, matched)
+                if accumulators is not None:
+                    found.append(matched)
+            answers = sums.open(context) if B else []
+            for b, answer in enumerate(answers):
+                for t, matched in enumerate(found if not answer.several else ()):
+                    for component, bits in enumerate(matched):
+                        rows_of_tile = accumulators[component, t * tile : (t + 1) * tile]  # type: ignore[index]
+                        accumulate(bits[b], sums.tags[b], rows_of_tile)
+            return answers
 
     def refresh(self, gallery: NDArray[np.uint16]) -> None:
         """Add a fresh sharing of zero to (N, C) shares in place; old and new shares say nothing together."""
