@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,7 +172,7 @@ class ShareStore:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"The share store {path.name} can't be opened: {error}.") from error
         self._galleries: dict[str, Gallery] = {}
-        self.erasure_pending = False  # a reader kept the write-ahead log from being truncated
+        self.erasure_pending = False  # overwritten shares may still be in the write-ahead log
 
     def close(self) -> None:
         """Release the file."""
@@ -287,9 +287,14 @@ class ShareStore:
         return Committed(change.operation, change.row, change.count, version, now)
 
     def truncate_log(self) -> None:
-        """Move the write-ahead log into the file and cut it, so that overwritten shares are in neither."""
-        (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self.erasure_pending = bool(busy)
+        """Move the write-ahead log into the file and cut it, so that overwritten shares are in neither.
+
+        Where a reader or a full disk is in the way, `erasure_pending` stays true: try again later.
+        """
+        self.erasure_pending = True
+        with suppress(sqlite3.OperationalError):
+            (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.erasure_pending = bool(busy)
 
     def _new_shares(self, gallery: Gallery, change: Change, prepared: bytes) -> NDArray[np.uint16] | None:
         if change.operation is Operation.ENROL:
