@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from facefare.client import ApiError
 from facefare.ledger import verify
+from facefare.payments import intents
 from facefare.payments.verify import INVARIANTS
 
 
@@ -191,6 +192,24 @@ def test_a_strangers_attempt_cannot_be_captured_voided_or_refunded(world: Any) -
     assert refused(world.till.capture, reply.payment_intent, 600) == "unknown-payment"
     assert refused(world.till.void, reply.payment_intent) == "unknown-payment"
     assert refused(world.till.refund, reply.payment_intent, "k") == "unknown-payment"
+
+
+def test_what_waited_too_long_ends_and_frees_the_money(world: Any) -> None:
+    ada = world.payer("ada", funds=20_000)
+    held, asked = pay(world, 600, capture_later=True), pay(world, 60_00)
+    rules = world.app.state.services.rules
+    with world.engine.begin() as connection:
+        assert intents.expire(connection, rules) == 0
+        connection.execute(text("UPDATE payment_intent SET created_at = created_at - interval '3 minutes'"))
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("UPDATE ledger_transfer SET expires_at = now() WHERE kind = 'hold'"))
+    with world.engine.begin() as connection:
+        assert intents.expire(connection, rules) == 2
+    assert ada.account().available == 20_000
+    assert refused(world.till.capture, held.payment_intent, 600) == "wrong-state"
+    assert refused(ada.confirm, asked.payment_intent) == "wrong-state"
+    assert {payment["state"] for payment in ada.payments()} == {"canceled", "refused"}
+    assert verify(world.engine, INVARIANTS) == []
 
 
 # --- limits and disputes ---

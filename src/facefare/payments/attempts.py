@@ -15,7 +15,7 @@ from facefare.ledger import Transfer, balance_of, post
 from facefare.ledger.currency import check_amount, check_currency
 from facefare.ledger.ids import new_id
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
-from facefare.payments import intents, merchants, receipts, tables
+from facefare.payments import intents, merchants, receipts, tables, webhooks
 from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, Situation, decide
 from facefare.payments.errors import AttemptUnderWay, QueryReused, UnknownIntent, WrongState
 from facefare.payments.merchants import Terminal
@@ -269,6 +269,8 @@ def _close(
         )
         .returning(tables.intent)
     ).one()
+    if state in ("succeeded", "requires_capture"):
+        webhooks.emit(connection, row, state)
     return _told(connection, row)
 
 

@@ -8,6 +8,7 @@ PaymentsError
 ├── UnknownReceipt
 ├── QueryReused           this query was used for another payment
 ├── AttemptUnderWay       the same query is being answered right now
+├── InvalidWebhookUrl
 └── WrongState            the intent is not in a state that allows this
 """
 
@@ -42,6 +43,10 @@ class QueryReused(PaymentsError):
 
 class AttemptUnderWay(PaymentsError):
     """The same query is being answered right now; ask again in a moment."""
+
+
+class InvalidWebhookUrl(PaymentsError):
+    """Events are sent to https URLs only."""
 
 
 class WrongState(PaymentsError):

@@ -6,15 +6,16 @@ out once.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, exists, or_, select, update
 
-from facefare.ledger import Transfer, post
+from facefare.ledger import Transfer, expire_holds, post
 from facefare.ledger.currency import check_amount
 from facefare.ledger.errors import InvalidAmount
 from facefare.ledger.tables import transfer as ledger_transfer
-from facefare.payments import receipts, tables
+from facefare.payments import receipts, tables, webhooks
+from facefare.payments.decision import Outcome, Reason, Rules
 from facefare.payments.errors import UnknownIntent, WrongState
 from facefare.payments.merchants import Terminal
 from facefare.wallet import payers
@@ -70,7 +71,7 @@ def capture(connection: Connection, terminal: Terminal, intent_id: str, amount: 
         intent_id=row.id,
         place=row.place,
     )
-    return _changed(connection, row.id, state="succeeded", captured=amount, tip=tip)
+    return _changed(connection, row.id, "succeeded", state="succeeded", captured=amount, tip=tip)
 
 
 def void(connection: Connection, terminal: Terminal, intent_id: str) -> Intent:
@@ -82,7 +83,7 @@ def void(connection: Connection, terminal: Terminal, intent_id: str) -> Intent:
         raise WrongState("This payment was decided already; refund it instead.")
     if row.state == "requires_capture":
         post(connection, [_hold(connection, row).void(f"{row.id}.void")])
-    return _changed(connection, row.id, state="canceled")
+    return _changed(connection, row.id, "canceled", state="canceled")
 
 
 def refund(
@@ -129,7 +130,39 @@ def give_back(
         intent_id=row.id,
         place=row.place,
     )
-    return _changed(connection, row.id, refunded=row.refunded + given)
+    return _changed(connection, row.id, "refunded", refunded=row.refunded + given)
+
+
+def expire(connection: Connection, rules: Rules) -> int:
+    """End what waited too long: holds never captured, confirmations never given, searches never answered.
+
+    Returns how many payments ended; each is told to its merchant.
+    """
+    expire_holds(connection)
+    columns, now = tables.intent.c, datetime.now(UTC)
+    lapsed = exists().where(ledger_transfer.c.kind == "expiry", ledger_transfer.c.hold_id == columns.id + ".hold")
+    ended = connection.execute(
+        select(columns.id, columns.state)
+        .where(
+            or_(
+                and_(columns.state == "requires_capture", lapsed),
+                and_(
+                    columns.state.in_(("requires_confirmation", "processing")),
+                    columns.created_at < now - rules.confirm_within,
+                ),
+            )
+        )
+        .with_for_update(key_share=True, skip_locked=True)
+    ).all()
+    for row in ended:
+        if row.state == "requires_capture":
+            _changed(connection, row.id, "canceled", state="canceled")
+        else:
+            asked = row.state == "requires_confirmation"
+            outcome = Outcome.REFUSED if asked else Outcome.USE_CARD
+            reason = Reason.CONFIRMATION_TIMED_OUT if asked else Reason.IDENTIFICATION_UNAVAILABLE
+            _changed(connection, row.id, "refused", state="refused", outcome=outcome.value, reason=reason.value)
+    return len(ended)
 
 
 def locked(connection: Connection, intent_id: str) -> Row[tuple[object, ...]]:
@@ -162,12 +195,12 @@ def _hold(connection: Connection, intent: Row[tuple[object, ...]]) -> Transfer:
     )
 
 
-def _changed(connection: Connection, intent_id: str, **values: object) -> Intent:
-    return _intent(
-        connection.execute(
-            update(tables.intent).where(tables.intent.c.id == intent_id).values(**values).returning(tables.intent)
-        ).one()
-    )
+def _changed(connection: Connection, intent_id: str, event: str, **values: object) -> Intent:
+    row = connection.execute(
+        update(tables.intent).where(tables.intent.c.id == intent_id).values(**values).returning(tables.intent)
+    ).one()
+    webhooks.emit(connection, row, event)
+    return _intent(row)
 
 
 def _intent(row: Row[tuple[object, ...]]) -> Intent:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     Table,
     Text,
@@ -118,4 +119,33 @@ dispute = Table(
     Column("state", Text, nullable=False),
     _at(),
     CheckConstraint("state IN ('refunded', 'under_review', 'declined')", name="dispute_state_known"),
+)
+
+webhook_endpoint = Table(
+    "webhook_endpoint",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("merchant_id", Text, ForeignKey("merchant.id"), nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    _at(),
+)
+
+webhook_event = Table(
+    "webhook_event",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    _at(),
+)
+
+webhook_delivery = Table(
+    "webhook_delivery",
+    metadata,
+    Column("event_id", Text, ForeignKey("webhook_event.id"), primary_key=True),
+    Column("endpoint_id", Text, ForeignKey("webhook_endpoint.id"), primary_key=True),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", DateTime(timezone=True), server_default=func.clock_timestamp()),
+    Column("delivered_at", DateTime(timezone=True)),
+    Index("webhook_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )

@@ -23,7 +23,7 @@ from facefare.identification.relay import Guardians
 from facefare.ledger import verify
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.ledger.errors import LedgerError
-from facefare.payments import merchants
+from facefare.payments import merchants, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.errors import PaymentsError
 from facefare.payments.merchants import Terminal
@@ -104,6 +104,15 @@ def register_terminal(
     """Let a gate or till take payments for a merchant."""
     with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
         merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key), kind))
+
+
+@app.command()
+def register_webhook(
+    merchant: Annotated[str, typer.Argument(help="mer_…")], url: Annotated[str, typer.Argument(help="https://…")]
+) -> None:
+    """Send a merchant's events somewhere; prints the endpoint's id and its signing secret, this once."""
+    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+        typer.echo("\n".join(webhooks.register(connection, merchant, url)))
 
 
 @app.command()

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI, Response
 from sqlalchemy import Engine, text
 
 from facefare.identification.calibration import Calibration
-from facefare.ledger import expire_holds
-from facefare.payments import merchants
+from facefare.payments import intents, merchants, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.held import HeldRules
 from facefare.wallet import consents
@@ -23,6 +23,7 @@ from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
 
 _SWEEP_EVERY = 60.0
+_DELIVER_EVERY = 2.0
 
 
 def create_app(
@@ -56,18 +57,19 @@ def create_app(
     )
 
     @asynccontextmanager
-    async def sweeping(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_sweep_for_ever(services))
+    async def working(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(work(services)) for work in (_sweep_for_ever, _deliver_for_ever)]
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(
         title="facefare wallet",
         summary="Pay a fare or a coffee by looking at a camera.",
         version="1",
-        lifespan=sweeping,
+        lifespan=working,
     )
     app.state.services = services
     app.add_middleware(BodyLimit)
@@ -101,7 +103,7 @@ def create_app(
 
 
 async def _sweep_for_ever(services: Services) -> None:
-    """Let go of expired holds, old nonces and unconfirmed changes, every minute."""
+    """End payments that waited too long, old nonces and unconfirmed changes, every minute."""
     while True:
         await asyncio.sleep(_SWEEP_EVERY)
         try:
@@ -113,5 +115,16 @@ async def _sweep_for_ever(services: Services) -> None:
 
 def _sweep(services: Services) -> None:
     with services.engine.begin() as connection:
-        expire_holds(connection)
+        intents.expire(connection, services.rules)
         merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)
+
+
+async def _deliver_for_ever(services: Services) -> None:
+    """Send merchants their webhooks as they come due."""
+    with httpx.Client(timeout=10) as http:
+        while True:
+            await asyncio.sleep(_DELIVER_EVERY)
+            try:
+                await asyncio.to_thread(webhooks.deliver_due, services.engine, http)
+            except Exception as error:  # the next round tries again
+                structlog.get_logger().warning("delivery_failed", error=type(error).__name__)

@@ -44,6 +44,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     payments.UnknownReceipt: (404, "unknown-receipt"),
     payments.QueryReused: (409, "query-reused"),
     payments.AttemptUnderWay: (409, "attempt-under-way"),
+    payments.InvalidWebhookUrl: (422, "invalid-webhook-url"),
     payments.WrongState: (409, "wrong-state"),
     **{kind: (422, kind.reason.replace("_", "-")) for kind in held.HeldError.__subclasses__()},
     web.SignatureMissing: (401, "signature-missing"),

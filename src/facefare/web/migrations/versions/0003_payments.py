@@ -72,6 +72,28 @@ def upgrade() -> None:
       at timestamptz NOT NULL DEFAULT clock_timestamp()
     );
     CREATE INDEX receipt_of_payer ON receipt (payer_id, id);
+    CREATE TABLE webhook_endpoint (
+      id text CONSTRAINT pk_webhook_endpoint PRIMARY KEY,
+      merchant_id text NOT NULL CONSTRAINT fk_webhook_endpoint_merchant_id REFERENCES merchant (id),
+      url text NOT NULL,
+      secret text NOT NULL,
+      created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE INDEX ix_webhook_endpoint_merchant_id ON webhook_endpoint (merchant_id);
+    CREATE TABLE webhook_event (
+      id text CONSTRAINT pk_webhook_event PRIMARY KEY,
+      body text NOT NULL,
+      created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE TABLE webhook_delivery (
+      event_id text CONSTRAINT fk_webhook_delivery_event_id REFERENCES webhook_event (id),
+      endpoint_id text CONSTRAINT fk_webhook_delivery_endpoint_id REFERENCES webhook_endpoint (id),
+      tries integer NOT NULL DEFAULT 0,
+      due_at timestamptz DEFAULT clock_timestamp(),
+      delivered_at timestamptz,
+      CONSTRAINT pk_webhook_delivery PRIMARY KEY (event_id, endpoint_id)
+    );
+    CREATE INDEX webhook_due ON webhook_delivery (due_at) WHERE due_at IS NOT NULL;
     CREATE TABLE dispute (
       id text CONSTRAINT pk_dispute PRIMARY KEY,
       intent_id text NOT NULL CONSTRAINT fk_dispute_intent_id REFERENCES payment_intent (id)
