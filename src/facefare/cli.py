@@ -9,6 +9,7 @@ import typer
 
 from facefare.audit.commands import app as audit
 from facefare.biometrics.commands import app as models
+from facefare.evaluation.commands import calibrate, evaluate
 from facefare.guardian.commands import app as guardian
 from facefare.terminal.commands import app as gate
 from facefare.web.commands import app as wallet
@@ -21,6 +22,8 @@ main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
 main.add_typer(wallet, name="wallet")
+main.command()(calibrate)
+main.command()(evaluate)
 for _point in entry_points(group="facefare.commands"):
     _command = _point.load()
     if isinstance(_command, typer.Typer):

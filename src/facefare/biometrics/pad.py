@@ -1,20 +1,23 @@
-"""Presentation attack detection by head-turn parallax: a deterrent, not certified PAD.
+"""Presentation attack detection by motion: a deterrent, not certified PAD.
 
 When a head turns, its nose moves further than its ears. A flat picture of a head, however it is turned, moves
 as one plane does: by a homography (Hartley and Zisserman, Multiple View Geometry, 2004, result 13.1). So fit
 one between the landmarks before and after the turn, and look at what it leaves over.
 
-It does not see bent photos, masks, or a video of somebody turning the asked way. The random direction and the
-match of both views with one another raise the bar for these; the caller checks the match.
+  TurnCheck     at enrolment: turn the head the way that is asked, at random
+  MotionCheck   at a gate: the same parallax over the frames of a walk, without asking anything
+  blinked       at enrolment: the eyes close and open again
 
-Measured on rendered views only (two portraits, 60 turns of 15 to 22 degrees): live turns left 0.047 to 0.074,
-flat photos turned by 15 to 45 degrees at most 0.027, still ones at most 0.008. No APCER or BPCER of real attacks
-is claimed.
+None of them sees a video of somebody doing what is asked, nor a mask. The random direction, the match of all views
+with one another and the blink raise the bar for these. What each lets through on simulated attacks is measured by
+`facefare evaluate` and stated in docs/evaluation.md; no APCER or BPCER of real attacks is claimed.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -65,6 +68,54 @@ class TurnCheck:
             return Turn.TOO_LITTLE
         live = parallax(before.landmarks, after.landmarks) >= self.threshold
         return Turn.LIVE if live else Turn.FLAT
+
+
+class Motion(Enum):
+    """What the frames of a walk show."""
+
+    LIVE = "moves with the depth of a head"
+    FLAT = "moves, but as a flat picture does"
+    TOO_LITTLE = "turned too little to tell"
+
+
+@dataclass(frozen=True)
+class MotionCheck:
+    """Parallax over the frames of a walk, between the two whose poses differ most.
+
+    min_turn: degrees between these poses. threshold: least parallax of a live head.
+    """
+
+    min_turn: float = 6.0
+    threshold: float = 0.035
+
+    def judge(self, faces: Sequence[Observation]) -> Motion:
+        """Judge at least two observations of one face, in any order; fewer show too little."""
+        pairs = list(combinations(faces, 2))
+        if not pairs:
+            return Motion.TOO_LITTLE
+        before, after = max(pairs, key=lambda pair: _turn(*pair))
+        if _turn(before, after) < self.min_turn:
+            return Motion.TOO_LITTLE
+        live = parallax(before.landmarks, after.landmarks) >= self.threshold
+        return Motion.LIVE if live else Motion.FLAT
+
+
+def blinked(eyes_open: Sequence[float], closed: float = 0.5) -> bool:
+    """Whether a series of `Quality.eyes_open`, in the order of its frames, shows the eyes open, closed and open again.
+
+    closed: share of the median (of this person's own eyes) below which they count as closed; open is above its
+    middle to 1.
+    """
+    values = np.asarray(eyes_open, np.float64)
+    if len(values) < 3 or not (middle := float(np.median(values))) > 0:
+        return False
+    wide = np.flatnonzero(values >= middle * (1 + closed) / 2)
+    shut = np.flatnonzero(values < middle * closed)
+    return bool(len(wide) and ((shut > wide[0]) & (shut < wide[-1])).any())
+
+
+def _turn(one: Observation, other: Observation) -> float:
+    return float(np.hypot(one.pose.yaw - other.pose.yaw, one.pose.pitch - other.pose.pitch))
 
 
 def parallax(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:

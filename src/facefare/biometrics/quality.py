@@ -70,6 +70,7 @@ class Hint(Enum):
     EVEN_LIGHT = "turn towards the light"
     OPEN_YOUR_EYES = "open your eyes"
     TAKE_OFF_GLASSES = "take off the sunglasses"
+    TURN_A_LITTLE = "turn your head a little"
 
 
 @dataclass(frozen=True)

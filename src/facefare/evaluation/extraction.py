@@ -3,17 +3,13 @@
 Of several faces in a photo the one nearest its middle is taken: the person whose folder it is.
 """
 
-import hashlib
 import io
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +18,8 @@ from facefare.biometrics.errors import BiometricsError, ImageError, SourceError
 from facefare.biometrics.pictures import MAX_BYTES
 from facefare.evaluation.dataset import Photo
 from facefare.evaluation.sealed import SealedPieces
+from facefare.evaluation.workers import pipeline, workers
 
-WORKERS = 2
 _CHUNK = 64
 STAGES: Final = ("decode", "observe", "embed")
 MEASURES: Final = ("yaw", "pitch", "roll", *(field.name for field in fields(Quality)))
@@ -59,8 +55,7 @@ def extract(
     done: list[bytes | None] = [pieces.get(number) if pieces else None for number in range(len(chunks))]
     ready = sum(len(chunk) for chunk, piece in zip(chunks, done, strict=True) if piece is not None)
     on_progress(ready, len(photos))
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_start, initargs=(models,)) as pool:
+    with workers(models) as pool:
         waiting = {
             number: pool.submit(_extract_chunk, [photo.file for photo in chunk])
             for number, chunk in enumerate(chunks)
@@ -79,15 +74,6 @@ def extract(
     parts = [np.load(io.BytesIO(piece)) for piece in done if piece is not None]
     names = [field.name for field in fields(Extracted)]
     return Extracted(**{name: np.concatenate([part[name] for part in parts]) for name in names}), pieces
-
-
-_pipeline: FacePipeline  # of a worker
-
-
-def _start(models: Path) -> None:
-    global _pipeline
-    cv2.setNumThreads(1)
-    _pipeline = FacePipeline.load(models)
 
 
 def _extract_chunk(files: list[Path]) -> bytes:
@@ -117,11 +103,11 @@ def _extract_one(file: Path) -> _Row:
     try:
         frame = read_picture(file)
         decoded = time.perf_counter()
-        face = central(frame, _pipeline.observe_all(frame))
+        face = central(frame, pipeline().observe_all(frame))
         observed = time.perf_counter()
         if face is None:
             return nothing, measures, spent, FAILURES.index("no face")
-        template = _pipeline.embed(frame, face)
+        template = pipeline().embed(frame, face)
     except ImageError:
         return nothing, measures, spent, FAILURES.index("not a picture")
     except BiometricsError:
@@ -150,11 +136,3 @@ def central(frame: NDArray[np.uint8], faces: Sequence[Observation]) -> Observati
         return float(np.hypot(*(np.array([x + width / 2, y + height / 2]) - middle)))
 
     return min(faces, key=off, default=None)
-
-
-def digest(photos: Sequence[Photo]) -> str:
-    """Return a SHA-256 (hex) of the photos' contents, for a report to say what was measured."""
-    total = hashlib.sha256()
-    for photo in photos:
-        total.update(hashlib.sha256(photo.file.read_bytes()).digest())
-    return total.hexdigest()

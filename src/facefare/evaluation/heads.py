@@ -78,13 +78,14 @@ class Head:
 
 
 def walk(seed: int, frames: int = 8) -> Iterator[View]:
-    """Give the views of somebody coming up to the camera, looking roughly at it, larger in each frame."""
+    """Give the views of somebody coming up to the camera, larger in each frame: looks up from somewhere beside it,
+    turns to it, and never holds quite still."""
     rng = np.random.default_rng(seed)
     widths = np.linspace(110, 190, frames) * rng.uniform(0.95, 1.05)
-    yaw, pitch = rng.uniform(-14, 14), rng.uniform(-6, 6)
+    aside, pitch = rng.choice([-1, 1]) * rng.uniform(10, 18), rng.uniform(-6, 6)
     x, light, side = rng.uniform(0.42, 0.58), rng.uniform(0.85, 1.1), rng.uniform(-0.15, 0.15)
-    for width in widths:
-        yaw = float(np.clip(yaw + rng.normal(0, 6), -20, 20))
+    for step, width in enumerate(widths):
+        yaw = float(np.clip(aside * 0.6**step + rng.normal(0, 3), -20, 20))
         pitch = float(np.clip(pitch + rng.normal(0, 3), -12, 12))
         x += (0.5 - x) * 0.2 + rng.normal(0, 0.005)
         roll = float(rng.normal(0, 2))

@@ -7,13 +7,11 @@ from typing import Any
 import jinja2
 import matplotlib
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from facefare.evaluation.study import SYSTEM, Report
 
-matplotlib.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend has to be chosen first)
-
-_STYLE = {
+_STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -35,7 +33,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "interval": _interval, "number": "{:,}".format}
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         plots = {
             "det": _det(report),
             "roc": _roc(report),
@@ -47,7 +45,8 @@ def render(report: Report) -> str:
 
 
 def _det(report: Report) -> Markup:
-    figure, axes = plt.subplots()
+    figure = Figure()
+    axes = figure.add_subplot()
     for label, curve in _curves(report):
         axes.loglog(curve["fmr"], [max(value, 1e-5) for value in curve["fnmr"]], label=label)
     axes.set(xlabel="FMR", ylabel="FNMR", title="DET: one to one", xlim=(1e-6, 1), ylim=(1e-4, 1))
@@ -56,7 +55,8 @@ def _det(report: Report) -> Markup:
 
 
 def _roc(report: Report) -> Markup:
-    figure, axes = plt.subplots()
+    figure = Figure()
+    axes = figure.add_subplot()
     for label, curve in _curves(report):
         axes.semilogx(curve["fmr"], [1 - value for value in curve["fnmr"]], label=label)
     axes.set(xlabel="FMR", ylabel="1 - FNMR", title="ROC: one to one", xlim=(1e-6, 1), ylim=(0, 1.01))
@@ -70,7 +70,8 @@ def _curves(report: Report) -> list[tuple[str, Any]]:
 
 
 def _fnir(report: Report) -> Markup:
-    figure, axes = plt.subplots()
+    figure = Figure()
+    axes = figure.add_subplot()
     for row in report["identification"]:
         if (row["enrolled"], row["probe"]) == SYSTEM:
             curve = row["curve"]
@@ -82,7 +83,8 @@ def _fnir(report: Report) -> Markup:
 
 
 def _discard(report: Report) -> Markup:
-    figure, axes = plt.subplots()
+    figure = Figure()
+    axes = figure.add_subplot()
     for row in report["quality"]:
         kept = row["fnmr_after_discarding"]
         axes.plot([100 * float(share) for share in kept], list(kept.values()), label=row["measure"])
@@ -91,10 +93,9 @@ def _discard(report: Report) -> Markup:
     return _svg(figure)
 
 
-def _svg(figure: Any) -> Markup:
+def _svg(figure: Figure) -> Markup:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :])  # noqa: S704 (matplotlib's own drawing, of numbers only)
 

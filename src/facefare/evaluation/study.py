@@ -145,7 +145,7 @@ class Study:
                     {
                         "fpir": fpir,
                         "false_positives": int((found.strangers < threshold).sum()),
-                        "fnir": _rate(_over(found.people, found.missed(threshold))),
+                        "fnir": rate_of(_over(found.people, found.missed(threshold))),
                         "several": float(several.mean()),
                     }
                 )
@@ -225,8 +225,8 @@ class Study:
                 {
                     "group": name,
                     "people": int(members.sum()),
-                    "fmr": _rate(Rate.over_pairs(first[inside], second[inside], np.where(members, photos, 0))),
-                    "fnmr": _rate(missed),
+                    "fmr": rate_of(Rate.over_pairs(first[inside], second[inside], np.where(members, photos, 0))),
+                    "fnmr": rate_of(missed),
                 }
             )
         return report
@@ -351,7 +351,8 @@ def _over(people: NDArray[np.int64], wrong: NDArray[np.bool_]) -> Rate:
     return Rate.over_people(np.bincount(people, weights=wrong), np.bincount(people))
 
 
-def _rate(rate: Rate) -> Report:
+def rate_of(rate: Rate) -> Report:
+    """Return a rate as the report holds it."""
     return {
         "value": rate.value,
         "low": rate.low,
@@ -382,8 +383,8 @@ def _verification(single: Comparisons, subjects: Subjects) -> Report:
                 "fmr": fmr,
                 "squared_distance": threshold,
                 "cosine": 1 - threshold / 2,
-                "fmr_measured": _rate(Rate.over_pairs(first, second, subjects.photos_each())),
-                "fnmr": _rate(_over(whose, single.genuine >= threshold)),
+                "fmr_measured": rate_of(Rate.over_pairs(first, second, subjects.photos_each())),
+                "fnmr": rate_of(_over(whose, single.genuine >= threshold)),
             }
         )
     return {
@@ -404,7 +405,7 @@ def _views_row(views: tuple[int, int], comparisons: FusedComparisons) -> Report:
                 "fmr": fmr,
                 "squared_distance": threshold,
                 "false_matches": round(fmr * comparisons.impostor.total),
-                "fnmr": _rate(missed),
+                "fnmr": rate_of(missed),
             }
         )
     return {

@@ -5,13 +5,15 @@ FPIR of N payers is N times the FMR of one comparison (an upper bound: ISO/IEC 1
 of the squared distance is close to linear in the logarithm of FMR in the tail, and is carried on as that line.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
 
 from facefare.evaluation.metrics import Distances
+from facefare.identification.calibration import Calibration
 
 PAYERS: Final = (
     *(1, 2, 3, 5, 7),
@@ -24,6 +26,7 @@ LOOSEST: Final = 1e-3
 ROUNDING: Final = 21
 """What rounding both templates adds to a squared distance of integers, on average: 128 coordinates, each difference
 with a variance of 2/12."""
+BULK: Final = (0.1, 0.03, 0.01, 0.003, 0.001)
 _FIT = (3e-6, 3e-4)
 _ENOUGH = 30  # false matches for a rate to be measured rather than extrapolated
 
@@ -36,6 +39,7 @@ class ImpostorCurve:
     slope: float
     measured_fmr: float
     pairs: int
+    bulk: tuple[tuple[float, float], ...] = ()  # (FMR, squared distance) above the tail, for a site to compare with
 
     @classmethod
     def of(cls, impostor: Distances) -> Self:
@@ -45,15 +49,17 @@ class ImpostorCurve:
         rates = np.geomspace(lowest, max(_FIT[1], lowest * 100), 40)
         distances = np.array([impostor.threshold_at(float(rate)) for rate in rates])
         slope, level = np.polyfit(np.log10(rates), np.log(np.maximum(distances, 1e-9)), 1)
-        return cls(float(level), float(slope), measured, impostor.total)
+        bulk = tuple((rate, round(impostor.threshold_at(rate), 5)) for rate in BULK)
+        return cls(float(level), float(slope), measured, impostor.total, bulk)
 
     def distance(self, fmr: float) -> float:
         """Return the squared distance of unit vectors below which a share `fmr` of impostors lies."""
         return float(np.exp(self.level + self.slope * np.log10(fmr)))
 
     def moved(self, factor: float) -> "ImpostorCurve":
-        """Return the same tail with all squared distances multiplied."""
-        return ImpostorCurve(self.level + float(np.log(factor)), self.slope, self.measured_fmr, self.pairs)
+        """Return the same curve with all squared distances multiplied."""
+        bulk = tuple((rate, distance * factor) for rate, distance in self.bulk)
+        return replace(self, level=self.level + float(np.log(factor)), bulk=bulk)
 
     def table(self, scale: float, refused: Callable[[float], float]) -> list[dict[str, Any]]:
         """Return a row for each number of payers and FPIR: integer threshold, and how many payers it refuses.
@@ -80,3 +86,43 @@ class ImpostorCurve:
     def describe(self) -> dict[str, Any]:
         """Return its parameters, for a file."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, document: str) -> Self:
+        """Read the curve of a calibration file. Raises ValueError if it holds none."""
+        try:
+            return cls.from_description(json.loads(document)["measured"]["impostor_curve"])
+        except (KeyError, TypeError) as error:
+            raise ValueError("The calibration file holds no impostor curve.") from error
+
+    @classmethod
+    def from_description(cls, fields: dict[str, Any]) -> Self:
+        """Undo `describe`. Raises ValueError for other fields."""
+        try:
+            bulk = tuple((float(rate), float(distance)) for rate, distance in fields["bulk"])
+            return cls(
+                float(fields["level"]),
+                float(fields["slope"]),
+                float(fields["measured_fmr"]),
+                int(fields["pairs"]),
+                bulk,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("The calibration file holds no impostor curve.") from error
+
+
+def calibration_document(
+    calibration: Calibration, curve: ImpostorCurve, rows: list[dict[str, Any]], notes: list[str], **measured: object
+) -> str:
+    """Return the text of a calibration file: `calibration` with the thresholds of `rows`, and where they come from."""
+    body = {
+        "model": calibration.model,
+        "mean": [round(float(value), 7) for value in calibration.mean],
+        "scale": calibration.scale,
+        "min_squared_norm": calibration.min_squared_norm,
+        "max_squared_norm": calibration.max_squared_norm,
+        "notes": notes,
+        "measured": {**measured, "impostor_curve": curve.describe()},
+        "thresholds": [{name: row[name] for name in ("payers", "fpir", "threshold")} for row in rows],
+    }
+    return json.dumps(body, separators=(", ", ": ")) + "\n"

@@ -125,5 +125,9 @@ class Calibration:
     @classmethod
     def default(cls) -> Calibration:
         """The one that comes with the default embedder."""
-        file = resources.files("facefare.identification") / "default_calibration.json"
-        return cls.from_json(file.read_text())
+        return cls.from_json(cls.default_text())
+
+    @staticmethod
+    def default_text() -> str:
+        """The text of its file, which also says what was measured."""
+        return (resources.files("facefare.identification") / "default_calibration.json").read_text()
