@@ -1,0 +1,119 @@
+"""Thresholds for one site's cameras, from recordings of volunteers.
+
+Some dozens of volunteers cannot show a false-match rate of one in a million. So the shape of the tail is taken from
+the public set behind the calibration file that is built upon, and only its level from the site: how near strangers
+come on these cameras, at rates that the recordings do show. The cautious end of the interval over people is used.
+
+Everything stays in memory: no frame, template or score is written anywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.biometrics import GATE, FacePipeline, fuse
+from facefare.biometrics.errors import BiometricsError
+from facefare.biometrics.frames import open_source
+from facefare.biometrics.views import View, most_different
+from facefare.evaluation.comparisons import squared_distances
+from facefare.evaluation.errors import DatasetError, TooFewPeopleError
+from facefare.evaluation.study import SYSTEM
+from facefare.evaluation.thresholds import ImpostorCurve
+
+MIN_VOLUNTEERS: Final = 20
+_MOST_FRAMES = 300
+_HELD = 8
+_ENOUGH = 30  # impostor comparisons below a rate's distance
+_RESAMPLES = 400
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Site:
+    """One reference and some probes of each volunteer: distances (V, V, most probes), NaN where there is no probe."""
+
+    distances: NDArray[np.float64]
+
+    @property
+    def volunteers(self) -> int:
+        """How many."""
+        return len(self.distances)
+
+    def genuine(self) -> NDArray[np.float64]:
+        """Distances of volunteers to themselves."""
+        everybody = np.arange(self.volunteers)
+        own: NDArray[np.float64] = self.distances[everybody, everybody]
+        return own[~np.isnan(own)]
+
+    def factor(self, curve: ImpostorCurve) -> tuple[float, float, float]:
+        """Return how much nearer strangers are here than on `curve`: the rate compared at, the factor, and its
+        cautious end (5 %, over people)."""
+        strangers = self._impostor(np.arange(self.volunteers))
+        fitting = [(rate, distance) for rate, distance in curve.bulk if rate * len(strangers) >= _ENOUGH]
+        if not fitting:
+            raise TooFewPeopleError("The recordings give too few comparisons; bring more volunteers.")
+        rate, distance = min(fitting)
+        rng = np.random.default_rng(0)
+        resampled = [
+            np.quantile(self._impostor(rng.integers(0, self.volunteers, self.volunteers)), rate)
+            for _ in range(_RESAMPLES)
+        ]
+        return rate, float(np.quantile(strangers, rate)) / distance, float(np.quantile(resampled, 0.05)) / distance
+
+    def _impostor(self, people: NDArray[np.int64]) -> NDArray[np.float64]:
+        chosen = self.distances[np.ix_(people, people)]
+        values: NDArray[np.float64] = chosen[people[:, None] != people]
+        return values[~np.isnan(values)]
+
+
+def measure_site(folder: Path, pipeline: FacePipeline, on_progress: Callable[[int, int], None]) -> Site:
+    """Measure a folder with one folder a volunteer, in it two or more recordings (videos or folders of pictures).
+
+    The first recording, in the order of names, stands for the enrolment, the others for walks up to a gate.
+    Raises DatasetError, TooFewPeopleError.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is no folder. It has to hold one folder a volunteer.")
+    people = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    references, probes = [], []
+    for number, person in enumerate(people):
+        recordings = sorted(entry for entry in person.iterdir() if not entry.name.startswith("."))
+        reference = _fused(pipeline, recordings[0], SYSTEM[0]) if len(recordings) > 1 else None
+        walks = (
+            [_fused(pipeline, recording, SYSTEM[1]) for recording in recordings[1:]] if reference is not None else []
+        )
+        usable = [probe for probe in walks if probe is not None]
+        if reference is not None and usable:
+            references.append(reference)
+            probes.append(usable)
+        on_progress(number + 1, len(people))
+    if len(references) < MIN_VOLUNTEERS:
+        raise TooFewPeopleError(
+            f"{len(references)} volunteers have two usable recordings; at least {MIN_VOLUNTEERS} are needed."
+        )
+    most = max(len(own) for own in probes)
+    distances = np.full((len(references), len(references), most), np.nan)
+    for column, own in enumerate(probes):
+        distances[:, column, : len(own)] = squared_distances(np.stack(references), np.stack(own))
+    return Site(distances)
+
+
+def _fused(pipeline: FacePipeline, recording: Path, count: int) -> NDArray[np.float32] | None:
+    """The most different good views of a recording, as one template; None if there are too few."""
+    views: list[View] = []
+    try:
+        with open_source(recording) as frames:
+            for _, frame in zip(range(_MOST_FRAMES), frames, strict=False):
+                faces = pipeline.observe_all(frame)
+                if len(faces) == 1 and GATE.hint(faces[0].pose, faces[0].quality) is None:
+                    views.append(View(frame, faces[0]))
+                if len(views) > _HELD:
+                    views = most_different(views, _HELD)
+        if len(views) < count:
+            return None
+        return fuse([pipeline.embed(view.frame, view.face) for view in most_different(views, count)]).vector
+    except BiometricsError:
+        return None

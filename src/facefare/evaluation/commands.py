@@ -1,0 +1,146 @@
+"""`facefare evaluate` and `facefare calibrate`."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from facefare.biometrics import FacePipeline
+from facefare.biometrics.errors import BiometricsError
+from facefare.evaluation.calibrating import measure_site
+from facefare.evaluation.dataset import read_dataset
+from facefare.evaluation.errors import EvaluationError
+from facefare.evaluation.extraction import extract
+from facefare.evaluation.presentation import rates, recorded, simulate
+from facefare.evaluation.report import render
+from facefare.evaluation.study import SYSTEM, Study
+from facefare.evaluation.thresholds import ImpostorCurve, calibration_document
+from facefare.identification.calibration import Calibration
+from facefare.identification.errors import IdentificationError
+
+_console = Console(stderr=True)
+_DEFAULT_CACHE = Path.home() / ".cache" / "facefare"
+
+CacheDir = Annotated[
+    Path,
+    typer.Option("--cache-dir", envvar="FACEFARE_CACHE_DIR", help="Models; sealed pieces while a run goes on."),
+]
+Base = Annotated[
+    Path | None, typer.Option("--calibration", help="Calibration file to build upon; the default one if none.")
+]
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="One folder a person, pictures inside.")],
+    labels: Annotated[Path | None, typer.Option("--csv", help="file, group, session, attack, presentation.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the report (HTML, self-contained).")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every figure.")] = None,
+    heads: Annotated[int, typer.Option("--simulate-attacks", min=0, help="People to render attacks of.")] = 40,
+    thresholds: Annotated[
+        Path | None, typer.Option("--write-calibration", help="Write a calibration file with this run's thresholds.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="What was measured, for the calibration file.")] = "",
+    base: Base = None,
+    cache_dir: CacheDir = _DEFAULT_CACHE,
+) -> None:
+    """Measure error rates on a public set or consenting volunteers; never on traffic."""
+    with _reporting() as progress:
+        calibration = Calibration.from_file(base) if base else Calibration.default()
+        photos = read_dataset(folder, labels)
+        models = cache_dir / "models"
+        extracted, pieces = extract(photos, models, cache_dir / "evaluation", _advancing(progress, "Photos"))
+        task = progress.add_task("Comparisons", total=None)
+        report = Study(photos, extracted, calibration).run(lambda step: progress.update(task, description=step))
+        progress.update(task, total=1, completed=1)
+        judged = recorded(photos, models, _advancing(progress, "Recorded presentations"))
+        if heads:
+            judged += simulate(photos, extracted, heads, models, _advancing(progress, "Simulated attacks"))
+        report["attacks"] = rates(judged)
+        if pieces:
+            pieces.destroy()
+        if json_file:
+            json_file.write_text(json.dumps(report, indent=1) + "\n")
+        if out:
+            out.write_text(render(report))
+        if thresholds:
+            if "recommended" not in report:
+                raise EvaluationError(f"Thresholds need people with {sum(SYSTEM)} photos. Nothing was written.")
+            curve = ImpostorCurve.from_description(report["impostor_curve"])
+            notes = [
+                source or f"{len(photos):,} photos of {report['what']['people']:,} people.",
+                f"{SYSTEM[0]} views enrolled, {SYSTEM[1]} in the probe; FPIR = payers x FMR, FMR never above 1e-3.",
+                f"Measured down to FMR {curve.measured_fmr:.1e}; below, ln(squared distance) is carried on as a line"
+                " in log10 FMR. Calibrate for your own cameras.",
+            ]
+            thresholds.write_text(calibration_document(calibration, curve, report["recommended"], notes))
+    _summary(report)
+
+
+def calibrate(
+    recordings: Annotated[Path, typer.Argument(help="One folder a volunteer, two or more recordings in each.")],
+    out: Annotated[Path, typer.Option("--out", help="The calibration file to write.")],
+    base: Base = None,
+    cache_dir: CacheDir = _DEFAULT_CACHE,
+) -> None:
+    """Write the thresholds for a site's cameras, from recordings of consenting volunteers."""
+    with _reporting() as progress:
+        text = base.read_text("utf-8") if base else Calibration.default_text()
+        calibration = Calibration.from_json(text)
+        curve = ImpostorCurve.read(text)
+        pipeline = FacePipeline.load(cache_dir / "models")
+        if pipeline.model_id != calibration.model:
+            raise EvaluationError(f"The calibration is for {calibration.model}, the embedder is {pipeline.model_id}.")
+        site = measure_site(recordings, pipeline, _advancing(progress, "Volunteers"))
+        rate, factor, cautious = site.factor(curve)
+        genuine = site.genuine()
+        rows = curve.moved(cautious).table(calibration.scale, lambda distance: float((genuine >= distance).mean()))
+        notes = [
+            f"{site.volunteers} volunteers on this site's cameras: strangers' squared distances at a rate of {rate:g}"
+            f" are {factor:.3f} times those of the public set, {cautious:.3f} at the cautious end; the tail is the"
+            " public set's, moved by the latter.",
+        ]
+        out.write_text(
+            calibration_document(calibration, curve.moved(cautious), rows, notes, volunteers=site.volunteers)
+        )
+    for row in rows:
+        if row["fpir"] == 0.001 and row["payers"] in (10, 100, 1000, 10_000):
+            typer.echo(
+                f"{row['payers']:>6,} payers, FPIR 0.1 %: threshold {row['threshold']},"
+                f" {100 * row['genuine_refused']:.1f} % of walks refused"
+            )
+    typer.echo(f"Written: {out}")
+
+
+def _summary(report: dict[str, object]) -> None:
+    study = report["what"], report["verification"]
+    what, verification = (dict(part) for part in study if isinstance(part, dict))
+    typer.echo(f"{what['photos']:,} photos, {what['people']:,} people, {verification['impostor']:,} impostor pairs")
+    for row in verification["at"]:
+        typer.echo(f"single photos: FNMR {100 * row['fnmr']['value']:.2f} % at FMR {row['fmr']:.0e}")
+
+
+@contextmanager
+def _reporting() -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=_console) as progress:
+            yield progress
+    except (EvaluationError, BiometricsError, IdentificationError, OSError, ValueError) as error:
+        _console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(1) from error
+
+
+def _advancing(progress: Progress, what: str) -> Callable[[int, int], None]:
+    task = progress.add_task(what, total=None)
+    return lambda done, total: progress.update(task, completed=done, total=total)

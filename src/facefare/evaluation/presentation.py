@@ -1,0 +1,174 @@
+"""How many presentation attacks pass, and how many people are refused: APCER and BPCER after ISO/IEC 30107-3.
+
+APCER is stated for each species by itself, BPCER beside it. What the checks cannot tell (too little motion, no
+usable views) is no pass: it counts for neither attack nor person as accepted, and is stated apart.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from facefare.biometrics import GATE, Observation
+from facefare.biometrics.errors import BiometricsError
+from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck
+from facefare.evaluation.attacks import Species, present
+from facefare.evaluation.dataset import Photo
+from facefare.evaluation.extraction import MEASURES, Extracted, central, read_picture
+from facefare.evaluation.heads import Frame, Head, View, walk
+from facefare.evaluation.metrics import Rate
+from facefare.evaluation.study import Report, rate_of
+from facefare.evaluation.workers import pipeline, workers
+
+BONA_FIDE: Final = "bona fide"
+GATE_MOTION: Final = "motion at the gate"
+HEAD_TURN: Final = "head turn at enrolment"
+_VIEWS = 3  # that a probe needs before it is judged
+
+
+class Verdict(Enum):
+    """What a check says of one presentation."""
+
+    LIVE = "live"
+    ATTACK = "attack"
+    UNDECIDED = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One presentation of one subject, and what a check said."""
+
+    check: str
+    species: str
+    source: str
+    subject: int
+    verdict: Verdict
+
+
+def simulate(
+    photos: Sequence[Photo], extracted: Extracted, heads: int, models: Path, on_progress: Callable[[int, int], None]
+) -> list[Judged]:
+    """Render up to `heads` people, bona fide and as every species, and judge each with both checks."""
+    chosen = _frontal(photos, extracted, heads)
+    judged: list[Judged] = []
+    with workers(models) as pool:
+        waiting = [pool.submit(_judge_head, photos[row].file, photos[row].person) for row in chosen]
+        for done, future in enumerate(as_completed(waiting), start=1):
+            judged += future.result()
+            on_progress(done, len(waiting))
+    return judged
+
+
+def recorded(photos: Sequence[Photo], models: Path, on_progress: Callable[[int, int], None]) -> list[Judged]:
+    """Judge the presentations that the CSV labels, the frames of one `presentation` in order of their names."""
+    presentations: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if photo.presentation:
+            presentations.setdefault(photo.presentation, []).append(photo)
+    judged = []
+    with workers(models) as pool:
+        waiting = [pool.submit(_judge_files, [photo.file for photo in frames]) for frames in presentations.values()]
+        for done, (frames, future) in enumerate(zip(presentations.values(), waiting, strict=True), start=1):
+            species = frames[0].attack or BONA_FIDE
+            judged.append(Judged(GATE_MOTION, species, "recorded", frames[0].person, future.result()))
+            on_progress(done, len(waiting))
+    return judged
+
+
+def rates(judged: Iterable[Judged]) -> list[Report]:
+    """APCER for each check and species, BPCER for bona fide presentations."""
+    kinds: dict[tuple[str, str, str], list[Judged]] = {}
+    for one in judged:
+        kinds.setdefault((one.check, one.species, one.source), []).append(one)
+    rows = []
+    for (check, species, source), group in sorted(kinds.items()):
+        genuine = species == BONA_FIDE
+        wrong = [(one.verdict is Verdict.LIVE) != genuine for one in group]
+        _, subjects = np.unique([one.subject for one in group], return_inverse=True)
+        rows.append(
+            {
+                "check": check,
+                "species": species,
+                "source": source,
+                "measure": "BPCER" if genuine else "APCER",
+                "rate": rate_of(Rate.over_people(np.bincount(subjects, weights=wrong), np.bincount(subjects))),
+                "undecided": float(np.mean([one.verdict is Verdict.UNDECIDED for one in group])),
+            }
+        )
+    return rows
+
+
+def motion_verdict(frames: Iterable[Frame], observe: Callable[[Frame], Sequence[Observation]]) -> Verdict:
+    """Judge the frames of one walk as a gate does: with every good view, until one says live."""
+    check, faces = MotionCheck(), []
+    verdict = Motion.TOO_LITTLE
+    for frame in frames:
+        face = central(frame, observe(frame))
+        if face is None or GATE.hint(face.pose, face.quality) is not None:
+            continue
+        faces.append(face)
+        if len(faces) >= _VIEWS and (verdict := check.judge(faces)) is Motion.LIVE:
+            return Verdict.LIVE
+    return Verdict.ATTACK if verdict is Motion.FLAT else Verdict.UNDECIDED
+
+
+def _frontal(photos: Sequence[Photo], extracted: Extracted, heads: int) -> list[int]:
+    """One sharp, frontal photo of each of as many people, at random."""
+    pose = np.abs(extracted.measures[:, :3]).max(axis=1)
+    sharp = extracted.measures[:, MEASURES.index("sharpness")] >= GATE.min_sharpness
+    plain = np.array([not photo.attack and not photo.presentation for photo in photos])
+    rows = np.random.default_rng(0).permutation(np.flatnonzero((extracted.failures == 0) & plain & sharp & (pose < 10)))
+    people = np.array([photos[row].person for row in rows.tolist()])
+    _, firsts = np.unique(people, return_index=True)
+    return [int(rows[first]) for first in np.sort(firsts)[:heads]]
+
+
+def _judge_files(files: list[Path]) -> Verdict:
+    try:
+        return motion_verdict((read_picture(file) for file in files), pipeline().observe_all)
+    except BiometricsError:
+        return Verdict.UNDECIDED
+
+
+def _judge_head(file: Path, person: int) -> list[Judged]:
+    """Judge one head, bona fide and as every species; nothing for a photo that shows no face any more."""
+    picture = read_picture(file)
+    face = central(picture, pipeline().observe_all(picture))
+    if face is None:
+        return []
+    head = Head(picture, face.landmarks)
+    seed = person
+    judged = []
+    for species in (None, *Species):
+        name = species.value if species else BONA_FIDE
+        frames = _shown(head, species, list(walk(seed)), seed)
+        judged.append(Judged(GATE_MOTION, name, "simulated", person, motion_verdict(frames, pipeline().observe_all)))
+        judged.append(Judged(HEAD_TURN, name, "simulated", person, _turn_verdict(head, species, seed)))
+    return judged
+
+
+def _shown(head: Head, species: Species | None, motion: list[View], seed: int) -> Iterable[Frame]:
+    if species is None:
+        return (head.view(view, seed + number) for number, view in enumerate(motion))
+    return present(head, species, motion, seed)
+
+
+def _turn_verdict(head: Head, species: Species | None, seed: int) -> Verdict:
+    """Ask for a turn; everybody obeys but a recording, which turns the way it was made."""
+    rng = np.random.default_rng(seed)
+    asked = Direction.LEFT if rng.random() < 0.5 else Direction.RIGHT
+    turned = Direction.LEFT if rng.random() < 0.5 else Direction.RIGHT
+    way = turned if species is Species.SCREEN_VIDEO else asked
+    views = [View(noise=1.5), View(yaw=way.value * float(rng.uniform(15, 25)), noise=1.5)]
+    faces = [central(frame, pipeline().observe_all(frame)) for frame in _shown(head, species, views, seed)]
+    before, after = faces
+    if before is None or after is None:
+        return Verdict.UNDECIDED
+    turn = TurnCheck(asked).judge(before, after)
+    if turn is Turn.LIVE:
+        return Verdict.LIVE
+    return Verdict.UNDECIDED if turn is Turn.TOO_LITTLE else Verdict.ATTACK

@@ -1,0 +1,28 @@
+"""The processes that run the networks: one a core, each with a pipeline of its own."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+
+from facefare.biometrics import FacePipeline
+
+COUNT = 2
+_own: list[FacePipeline] = []
+
+
+def workers(models: Path) -> ProcessPoolExecutor:
+    """Start the processes; inside them `pipeline` gives the networks of the folder `models`."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(COUNT, mp_context=spawn, initializer=_start, initargs=(models,))
+
+
+def pipeline() -> FacePipeline:
+    """Return this process's pipeline."""
+    return _own[0]
+
+
+def _start(models: Path) -> None:
+    cv2.setNumThreads(1)
+    _own[:] = [FacePipeline.load(models)]
