@@ -65,7 +65,7 @@ def test_every_answer_equals_the_plain_computation(trio, case):
 
 
 def test_a_large_gallery_goes_through_the_ripple_and_several_tiles(trio, monkeypatch):
-    monkeypatch.setattr("facefare.mpc.party.LANES", 1 << 15)
+    monkeypatch.setattr("facefare.mpc.scan.LANES", 1 << 15)
     monkeypatch.setattr("facefare.mpc.carry.RIPPLE_FROM_WORDS", 64)
     rng = np.random.default_rng(5)
     gallery = rng.integers(-30, 31, (70_001, 4)).astype(np.int32)
@@ -143,9 +143,7 @@ def test_the_row_that_was_answered_takes_in_the_tag_and_no_other_does(trio):
     ):
         _, shares = trio.admit(np.array(probes), rule, Role.PROBE)
         thresholds = np.array([-1, -1], np.int32)
-        parts = trio.run(
-            lambda i: trio.parties[i].search(rows[i], bitmap(live), shares[i], thresholds, sums[i])  # noqa: B023
-        )
+        parts = trio.run(lambda i: trio.parties[i].search(rows[i], bitmap(live), shares[i], thresholds, sums[i]))
         for b in range(2):
             answer = combine([part[b] for part in parts])
             assert answer == expected(gallery, live, np.array(probes[b]), -1)
@@ -168,3 +166,44 @@ def test_tags_differ_from_search_to_search(trio):
         return combine([part[0] for part in parts]).tag
 
     assert len({tag() for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("matching", [[], [2047], [100, 4100], [5, 1029, 2053]])
+def test_shards_searched_by_sessions_of_their_own_give_one_combined_answer(trio, matching):
+    rng = np.random.default_rng(4)
+    rule = InputRule(8, 1, 8191)
+    gallery = rng.integers(10, 40, (5000, 8)).astype(np.int32)
+    gallery[matching] = [-60, 20, 20, 20, 0, 0, 0, 0]
+    probe = np.array([[-60, 20, 20, 20, 0, 0, 0, 0]])
+    threshold = np.array([-1], np.int32)
+    _, rows = trio.admit(gallery, rule, Role.REFERENCE)
+    _, shares = trio.admit(probe, rule, Role.PROBE)
+    seeds = trio.run(lambda i: trio.parties[i].draw())
+    assert len(set(seeds)) == 1
+    gathered = []
+    for first, last in ((0, 2048), (2048, 3072), (3072, 5000)):
+        shard = type(trio)()  # three other machines
+        live = bitmap(np.ones(last - first, bool))
+        gathered.append(
+            shard.run(
+                lambda i: shard.parties[i].gather(
+                    rows[i][first:last],
+                    live,
+                    shares[i],
+                    threshold,
+                    first_row=first,
+                    rows=5000,
+                    seed=seeds[0],
+                )
+            )
+        )
+    parts = trio.run(lambda i: trio.parties[i].open([shard[i] for shard in gathered]))
+    assert combine([part[0] for part in parts]) == expected(gallery, np.ones(5000, bool), probe[0], -1)
+
+
+@pytest.mark.parametrize(("first_row", "rows"), [(100, 5000), (1024, 1025), (-1024, 5000)])
+def test_a_shard_that_lies_outside_the_gallery_is_refused(trio, first_row, rows):
+    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
+    arrays = np.zeros((64, 4), np.uint16), np.zeros(1, np.uint64), probe[0], np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match="shard"):
+        trio.parties[0].gather(*arrays, first_row=first_row, rows=rows, seed=bytes(48))

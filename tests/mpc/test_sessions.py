@@ -98,7 +98,7 @@ def test_sizes_of_messages_do_not_depend_on_the_shares(trio):
         gallery = rng.integers(0, 65536, (2048, 4), np.uint16)
         probes = rng.integers(0, 65536, (1, 4), np.uint16)
         live = np.full(32, ~np.uint64(0))
-        trio.run(lambda i: trio.parties[i].search(gallery, live, probes, np.array([-5], np.int32)))  # noqa: B023
+        trio.run(lambda i: trio.parties[i].search(gallery, live, probes, np.array([-5], np.int32)))
         sizes.append([[len(m) for m in end.received] for end in ends(trio)])
     assert sizes[0] == sizes[1]
 

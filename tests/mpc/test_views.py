@@ -14,7 +14,7 @@ import pytest
 from facefare.mpc import InputRule, Role
 from facefare.mpc.carry import Planes, sign_by_ripple, sign_by_tree
 from facefare.mpc.context import Context
-from facefare.mpc.party import _below_threshold
+from facefare.mpc.scan import _below_threshold
 
 
 class Scripted:
@@ -73,7 +73,7 @@ def test_all_randomness_of_a_three_bit_sign_gives_every_secret_the_same_view(tri
             secret = np.stack([np.full(words, ~np.uint64(0) if value >> k & 1 else np.uint64(0)) for k in range(3)])
             components.append((c0, c1, secret ^ c0 ^ c1))
         held = [[Planes(c[i], c[(i + 1) % 3]) for c in components] for i in range(3)]
-        signs = run_scripted(trio, lambda context: way(context, *held[context.index]), lambda j: masks[j])  # noqa: B023
+        signs = run_scripted(trio, lambda context: way(context, *held[context.index]), lambda j: masks[j])
         opened = signs[0].own ^ signs[1].own ^ signs[2].own
         assert (opened == (~np.uint64(0) if (a + b) & 4 else 0)).all()
         view = []
@@ -128,7 +128,7 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
         probe = np.array([[top]], np.uint16)
         signs = run_scripted(
             trio,
-            lambda c: _ripple_below(c, rows[c.index], probe),  # noqa: B023
+            lambda c: _ripple_below(c, rows[c.index], probe),
             stretches,
         )
         opened = signs[0].own ^ signs[1].own ^ signs[2].own

@@ -14,7 +14,9 @@ zero only if at most one p and one q are odd and b_{h,l} = p_h q_l: at most one 
 sound as independent ones, and the sums cost two masked xors a row.
 """
 
+import copy
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,13 @@ class MatchSums:
         """Add match bits (B, W) in row order; the first stands for row `first_row`, a multiple of BLOCK."""
         for sums, bits in zip(self._sums, matched, strict=True):
             fold(bits, first_row // BLOCK, self._block_weights, self._row_weights, self._row_cubes, sums)
+
+    @classmethod
+    def combined(cls, parts: Sequence["MatchSums"]) -> "MatchSums":
+        """The sums of a gallery from those of its shards, all made from one seed."""
+        whole = copy.copy(parts[0])
+        whole._sums = np.bitwise_xor.reduce([part._sums for part in parts])
+        return whole
 
     def open(self, context: Context) -> list[AnswerShare]:
         """Test each probe's sums and give this guardian's parts of the answers, in two rounds."""

@@ -10,7 +10,7 @@ Invariants:
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,17 +19,14 @@ from numpy.typing import NDArray
 from facefare.mpc import admission
 from facefare.mpc.admission import InputRule, Role
 from facefare.mpc.answers import AnswerShare
-from facefare.mpc.carry import Planes, sign
 from facefare.mpc.channels import Channel
 from facefare.mpc.context import Context, as_bytes
 from facefare.mpc.errors import OutOfStep, SessionEnded
-from facefare.mpc.kernels import accumulate, bit_planes, dots, in_row_order
 from facefare.mpc.opening import BLOCK, MatchSums
+from facefare.mpc.scan import Gathered, check_sizes, gather
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
 from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
 
-LANES = 1 << 20
-"""Probes times rows worked on at a time: one probe's million rows, or a batch's tile that stays in cache."""
 _COIN_BYTES = 16
 _WORKED_AT_ONCE = 65_536  # rows a message of refresh or recovery
 
@@ -96,7 +93,7 @@ class Party:
         thresholds: NDArray[np.int32],
         accumulators: NDArray[np.uint64] | None = None,
     ) -> list[AnswerShare]:
-        """Search a batch of admitted probes.
+        """Search a batch of admitted probes in a gallery that lies on this machine as a whole.
 
         Args:
             gallery: (N, D + 2) uint16, this guardian's shares of the references.
@@ -110,32 +107,58 @@ class Party:
         Returns:
             This guardian's part of each probe's answer.
         """
-        N, B = len(gallery), len(probes)
-        if accumulators is not None and accumulators.shape != (2, N):
+        check_sizes(gallery, live, probes, thresholds)
+        if accumulators is not None and accumulators.shape != (2, len(gallery)):
             raise ValueError("There are two components of an accumulator for each row.")
-        if live.shape != (-(-N // 64),) or thresholds.shape != (B,) or gallery.shape[1:] != probes.shape[1:]:
-            raise ValueError("Gallery, live rows, probes and thresholds do not fit each other.")
-        if B and not (thresholds.min() >= -32_767 and thresholds.max() <= 0):
-            raise ValueError("A threshold lies within -32,767 and 0.")
-        facts = (gallery.shape, B, live.tobytes(), thresholds.tobytes())
+        facts = (gallery.shape, live.tobytes(), thresholds.tobytes())
         with self._operation("search", facts) as (context, seed):
-            sums = MatchSums(seed, N, B)
-            tile = max(1, LANES // max(B, 1) // BLOCK) * BLOCK
-            found: list[Planes] = []
-            for first in range(0, N if B else 0, tile):
-                rows = gallery[first : first + tile]
-                below = _below_threshold(context, rows, probes, thresholds)
-                matched = _matched(context.index, below, B, live[first // 64 :])
-                sums.add(first, matched)
-                if accumulators is not None:
-                    found.append(matched)
-            answers = sums.open(context) if B else []
-            for b, answer in enumerate(answers):
-                for t, matched in enumerate(found if not answer.several else ()):
-                    for component, bits in enumerate(matched):
-                        rows_of_tile = accumulators[component, t * tile : (t + 1) * tile]  # type: ignore[index]
-                        accumulate(bits[b], sums.tags[b], rows_of_tile)
+            gathered = gather(context, gallery, live, probes, thresholds, MatchSums(seed, len(gallery), len(probes)))
+            answers = gathered.sums.open(context) if len(probes) else []
+            if accumulators is not None:
+                gathered.accumulate(answers, accumulators)
             return answers
+
+    # A gallery in shards: the parties of the first shard draw a seed once the probes are fixed, the parties of each
+    # shard gather in a session of their own, and a guardian's machines bring their sums to its first shard's to open.
+
+    def draw(self) -> bytes:
+        """Draw the seed of one batch over all shards; none of the three can foresee it."""
+        with self._operation("draw", ()) as (_, seed):
+            return seed
+
+    def gather(
+        self,
+        shard: NDArray[np.uint16],
+        live: NDArray[np.uint64],
+        probes: NDArray[np.uint16],
+        thresholds: NDArray[np.int32],
+        *,
+        first_row: int,
+        rows: int,
+        seed: bytes,
+    ) -> Gathered:
+        """Search one shard and open nothing.
+
+        Args:
+            shard, live, probes, thresholds: as for `search`.
+            first_row: the shard's first row in the whole gallery, a multiple of 1,024.
+            rows: of the whole gallery.
+            seed: from `draw`, after the probes were fixed.
+        """
+        check_sizes(shard, live, probes, thresholds)
+        if first_row % BLOCK or not 0 <= first_row <= rows - len(shard):
+            raise ValueError(f"A shard lies inside the gallery and starts at a multiple of {BLOCK}.")
+        facts = (shard.shape, first_row, rows, live.tobytes(), thresholds.tobytes(), seed)
+        with self._operation("gather", facts) as (context, _):
+            sums = MatchSums(seed, rows, len(probes))
+            return gather(context, shard, live, probes, thresholds, sums, first_row)
+
+    def open(self, shards: Sequence[Gathered]) -> list[AnswerShare]:
+        """Open one combined answer for each probe of a batch that was gathered shard by shard."""
+        if not shards:
+            raise ValueError("There is no shard to open.")
+        with self._operation("open", (len(shards), shards[0].sums.tags.tobytes())) as (context, _):
+            return MatchSums.combined([shard.sums for shard in shards]).open(context)
 
     def refresh(self, gallery: NDArray[np.uint16]) -> None:
         """Add a fresh sharing of zero to (N, C) shares in place; old and new shares say nothing together."""
@@ -203,56 +226,3 @@ class Party:
                 raise OutOfStep(f"Guardian {(self._index + step) % 3} runs another operation than this one.")
             coins[(self._index + step) % 3] = bytes(header[len(digest) :])
         return b"".join(coins[i] for i in range(3))
-
-
-def _below_threshold(
-    context: Context,
-    rows: NDArray[np.uint16],
-    probes: NDArray[np.uint16],
-    thresholds: NDArray[np.int32],
-) -> Planes:
-    """Replicated sign bits of score - threshold, (1, W), B x M lanes with M a whole number of blocks."""
-    B, M = len(probes), -(-len(rows) // BLOCK) * BLOCK
-    z = np.empty((B, M), U16)
-    dots(rows, probes, context.own.take((B, M), U16), context.next.take((B, M), U16), z)
-    shape = (16, B * M // 64)
-    zeros = np.zeros(shape, np.uint64)
-    # u = z_0 + z_1 - threshold is known to guardian 1, z_2 to guardian 2; each shares its word by one message.
-    match context.index:
-        case 0:
-            context.following.send(as_bytes(z))
-            z2 = Planes(context.own.take(shape, np.uint64), zeros)
-            u = Planes(zeros, context.receive(context.following, shape, np.uint64))
-        case 1:
-            z += context.receive(context.previous, (B, M), U16) - thresholds.astype(U16)[:, np.newaxis]
-            mask = context.next.take(shape, np.uint64)
-            u = Planes(_planes(z) ^ mask, mask)
-            context.previous.send(as_bytes(u.own))
-            z2 = Planes(zeros, context.receive(context.following, shape, np.uint64))
-        case _:
-            u = Planes(context.own.take(shape, np.uint64), zeros)
-            mask = context.next.take(shape, np.uint64)
-            z2 = Planes(_planes(z) ^ mask, mask)
-            context.previous.send(as_bytes(z2.own))
-    return sign(context, u, z2)
-
-
-def _planes(z: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    words = z.view(np.uint64).reshape(-1, 16)
-    out = np.empty((16, len(words)), np.uint64)
-    bit_planes(words, out)
-    return out
-
-
-def _matched(index: int, below: Planes, batch: int, live: NDArray[np.uint64]) -> Planes:
-    """Match bits (B, W) in row order, live rows only; component 0 carries the negation."""
-    bits = []
-    for component, plane in zip((index, (index + 1) % 3), below, strict=True):
-        words = ~plane if component == 0 else plane
-        words = words.reshape(batch, -1)
-        in_row_order(words)
-        known = min(len(live), words.shape[1])
-        words[:, :known] &= live[:known]
-        words[:, known:] = 0
-        bits.append(words)
-    return Planes(*bits)

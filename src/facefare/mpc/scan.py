@@ -1,0 +1,131 @@
+"""One pass over a gallery (or a shard of it): dots, conversion, signs, live rows, sums; nothing is opened.
+
+Rows are worked on in tiles; one probe's million rows are one tile, a batch's tile is smaller so that it stays in cache.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facefare.mpc.answers import AnswerShare
+from facefare.mpc.carry import Planes, sign
+from facefare.mpc.context import Context, as_bytes
+from facefare.mpc.kernels import accumulate, bit_planes, dots, in_row_order
+from facefare.mpc.opening import BLOCK, MatchSums
+from facefare.mpc.sharing import U16
+
+LANES = 1 << 20
+"""Probes times rows worked on at a time."""
+
+
+@dataclass(frozen=True, repr=False)
+class Gathered:
+    """What one pass leaves at one guardian: sums to open, and the match bits (B, W) of each tile, in shares."""
+
+    sums: MatchSums
+    tiles: list[Planes]
+
+    def accumulate(self, answers: Sequence[AnswerShare], accumulators: NDArray[np.uint64]) -> None:
+        """Let the rows answered take in the answers' tags; accumulators (2, N) uint64 of this gallery or shard."""
+        for b, answer in enumerate(answers):
+            if answer.several:
+                continue
+            first = 0
+            for tile in self.tiles:
+                for component, bits in enumerate(tile):
+                    sums = accumulators[component, first : first + bits.shape[1] * 64]
+                    accumulate(bits[b], np.uint64(answer.tag), sums)
+                first += tile.own.shape[1] * 64
+
+
+def check_sizes(
+    gallery: NDArray[np.uint16],
+    live: NDArray[np.uint64],
+    probes: NDArray[np.uint16],
+    thresholds: NDArray[np.int32],
+) -> None:
+    """Raise ValueError where the arrays of a search do not fit each other or a threshold is out of range."""
+    if (
+        live.shape != (-(-len(gallery) // 64),)
+        or thresholds.shape != (len(probes),)
+        or gallery.shape[1:] != probes.shape[1:]
+    ):
+        raise ValueError("Gallery, live rows, probes and thresholds do not fit each other.")
+    if len(probes) and not (thresholds.min() >= -32_767 and thresholds.max() <= 0):
+        raise ValueError("A threshold lies within -32,767 and 0.")
+
+
+def gather(
+    context: Context,
+    gallery: NDArray[np.uint16],
+    live: NDArray[np.uint64],
+    probes: NDArray[np.uint16],
+    thresholds: NDArray[np.int32],
+    sums: MatchSums,
+    first_row: int = 0,
+) -> Gathered:
+    """Go over the rows tile by tile; see `Party.search` for the arrays. `first_row`: this shard's in the gallery."""
+    N, B = len(gallery), len(probes)
+    tile = max(1, LANES // max(B, 1) // BLOCK) * BLOCK
+    tiles = []
+    for first in range(0, N if B else 0, tile):
+        below = _below_threshold(context, gallery[first : first + tile], probes, thresholds)
+        matched = _matched(context.index, below, B, live[first // 64 :])
+        sums.add(first_row + first, matched)
+        tiles.append(matched)
+    return Gathered(sums, tiles)
+
+
+def _below_threshold(
+    context: Context,
+    rows: NDArray[np.uint16],
+    probes: NDArray[np.uint16],
+    thresholds: NDArray[np.int32],
+) -> Planes:
+    """Replicated sign bits of score - threshold, (1, W), B x M lanes with M a whole number of blocks."""
+    B, M = len(probes), -(-len(rows) // BLOCK) * BLOCK
+    z = np.empty((B, M), U16)
+    dots(rows, probes, context.own.take((B, M), U16), context.next.take((B, M), U16), z)
+    shape = (16, B * M // 64)
+    zeros = np.zeros(shape, np.uint64)
+    # u = z_0 + z_1 - threshold is known to guardian 1, z_2 to guardian 2; each shares its word by one message.
+    match context.index:
+        case 0:
+            context.following.send(as_bytes(z))
+            z2 = Planes(context.own.take(shape, np.uint64), zeros)
+            u = Planes(zeros, context.receive(context.following, shape, np.uint64))
+        case 1:
+            z += context.receive(context.previous, (B, M), U16) - thresholds.astype(U16)[:, np.newaxis]
+            mask = context.next.take(shape, np.uint64)
+            u = Planes(_planes(z) ^ mask, mask)
+            context.previous.send(as_bytes(u.own))
+            z2 = Planes(zeros, context.receive(context.following, shape, np.uint64))
+        case _:
+            u = Planes(context.own.take(shape, np.uint64), zeros)
+            mask = context.next.take(shape, np.uint64)
+            z2 = Planes(_planes(z) ^ mask, mask)
+            context.previous.send(as_bytes(z2.own))
+    return sign(context, u, z2)
+
+
+def _planes(z: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    words = z.view(np.uint64).reshape(-1, 16)
+    out = np.empty((16, len(words)), np.uint64)
+    bit_planes(words, out)
+    return out
+
+
+def _matched(index: int, below: Planes, batch: int, live: NDArray[np.uint64]) -> Planes:
+    """Match bits (B, W) in row order, live rows only; component 0 carries the negation."""
+    bits = []
+    for component, plane in zip((index, (index + 1) % 3), below, strict=True):
+        words = ~plane if component == 0 else plane
+        words = words.reshape(batch, -1)
+        in_row_order(words)
+        known = min(len(live), words.shape[1])
+        words[:, :known] &= live[:known]
+        words[:, known:] = 0
+        bits.append(words)
+    return Planes(*bits)
