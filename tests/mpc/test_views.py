@@ -61,8 +61,8 @@ def test_all_randomness_of_a_three_bit_sign_gives_every_secret_the_same_view(tri
     bit = lambda k: lanes_to_word_planes((lanes >> k) & 1)  # noqa: E731
     words = len(lanes) // 64
     masks = {j: [bit(j * ands + k) for k in range(ands)] for j in range(3)}
-    if way is sign_by_tree:  # two ANDs at once, then one
-        masks = {j: [np.stack(m[:2]), m[2][None]] for j, m in masks.items()}
+    # two ANDs at once, then one; the ripple takes all its masks at once
+    masks = {j: [np.stack(m[:2]), m[2][None]] if way is sign_by_tree else [np.stack(m)] for j, m in masks.items()}
     views = []
     every = itertools.product(range(8), repeat=2)
     for a, b in every if way is sign_by_ripple else [(0, 0), (7, 7), (3, 5), (5, 2)]:
@@ -117,7 +117,7 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
         last = np.zeros((15, words), np.uint64)
         ordered = field(10 + j, 1).reshape(-1, 16, 4).transpose(0, 2, 1).reshape(-1)
         last[14] = lanes_to_word_planes(ordered)
-        return list(last)
+        return [last]
 
     def stretches(j):
         return [dot_masks[j], *([sharing[j]] if j in sharing else []), *and_masks(j)]

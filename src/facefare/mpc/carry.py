@@ -26,10 +26,10 @@ def sign_by_ripple(context: Context, a: Planes, b: Planes) -> Planes:
     top = len(a.own) - 1
     c0 = np.zeros_like(a.own[0])
     c1 = c0
+    masks = context.zero_bits((top, *c0.shape))
     for k in range(top):
         out = np.empty_like(c0)
-        masks = context.own.take(out.shape, np.uint64), context.next.take(out.shape, np.uint64)
-        majority(a.own[k], a.following[k], b.own[k], b.following[k], c0, c1, *masks, out)
+        majority(a.own[k], a.following[k], b.own[k], b.following[k], c0, c1, masks[k], out)
         c0, c1 = out, context.reshare(out)
     return Planes((a.own[top] ^ b.own[top] ^ c0)[np.newaxis], (a.following[top] ^ b.following[top] ^ c1)[np.newaxis])
 
@@ -44,8 +44,7 @@ def sign_by_tree(context: Context, a: Planes, b: Planes) -> Planes:
     while len(g0) > 1:
         pairs, odd = divmod(len(g0), 2)
         out = np.empty((2 * pairs - 1, g0.shape[1]), np.uint64)
-        masks = context.own.take(out.shape, np.uint64), context.next.take(out.shape, np.uint64)
-        tree_level(g0, g1, p0, p1, *masks, out)
+        tree_level(g0, g1, p0, p1, context.zero_bits(out.shape), out)
         got = context.reshare(out)
         g0, p0 = _merged(g0, p0, out, pairs, odd)
         g1, p1 = _merged(g1, p1, got, pairs, odd)

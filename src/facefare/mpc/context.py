@@ -53,6 +53,12 @@ class Context:
         """This guardian's part of a fresh additive sharing of zero: F(k_i) - F(k_{i+1})."""
         return self.own.take(shape, dtype) - self.next.take(shape, dtype)
 
+    def zero_bits(self, shape: tuple[int, ...]) -> NDArray[np.uint64]:
+        """This guardian's part of a fresh xor-sharing of zero: F(k_i) ^ F(k_{i+1})."""
+        words = self.own.take(shape, np.uint64)
+        words ^= self.next.take(shape, np.uint64)
+        return words
+
     def and_(
         self,
         x: tuple[NDArray[np.uint64], NDArray[np.uint64]],
@@ -61,5 +67,5 @@ class Context:
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """AND of replicated bits (K, W) by the kernel, with its mask and its reshare."""
         out = np.empty_like(x[0])
-        kernel(*x, *y, self.own.take(out.shape, np.uint64), self.next.take(out.shape, np.uint64), out)
+        kernel(*x, *y, self.zero_bits(out.shape), out)
         return out, self.reshare(out)

@@ -132,20 +132,19 @@ def majority(
     b1: NDArray[np.uint64],
     c0: NDArray[np.uint64],
     c1: NDArray[np.uint64],
-    plus: NDArray[np.uint64],
-    minus: NDArray[np.uint64],
+    mask: NDArray[np.uint64],
     out: NDArray[np.uint64],
 ) -> None:
     """One ripple step on replicated bits: out = own component of maj(a, b, c) = a ^ (a ^ b)(a ^ c).
 
-    All (W,); x0 and x1 are components i and i + 1, plus and minus the masks of k_i and k_{i+1}.
+    All (W,); x0 and x1 are components i and i + 1, mask this guardian's part of a sharing of zero.
     """
     for w in range(out.shape[0]):
         x0 = a0[w] ^ b0[w]
         x1 = a1[w] ^ b1[w]
         y0 = a0[w] ^ c0[w]
         y1 = a1[w] ^ c1[w]
-        out[w] = (x0 & (y0 ^ y1)) ^ (x1 & y0) ^ plus[w] ^ minus[w] ^ a0[w]
+        out[w] = (x0 & (y0 ^ y1)) ^ (x1 & y0) ^ mask[w] ^ a0[w]
 
 
 @compiled
@@ -154,14 +153,13 @@ def and_planes(
     x1: NDArray[np.uint64],
     y0: NDArray[np.uint64],
     y1: NDArray[np.uint64],
-    plus: NDArray[np.uint64],
-    minus: NDArray[np.uint64],
+    mask: NDArray[np.uint64],
     out: NDArray[np.uint64],
 ) -> None:
     """Own component of the AND of replicated bits, all (K, W)."""
     for k in range(out.shape[0]):
         for w in range(out.shape[1]):
-            out[k, w] = (x0[k, w] & (y0[k, w] ^ y1[k, w])) ^ (x1[k, w] & y0[k, w]) ^ plus[k, w] ^ minus[k, w]
+            out[k, w] = (x0[k, w] & (y0[k, w] ^ y1[k, w])) ^ (x1[k, w] & y0[k, w]) ^ mask[k, w]
 
 
 @compiled
@@ -170,8 +168,7 @@ def tree_level(
     g1: NDArray[np.uint64],
     p0: NDArray[np.uint64],
     p1: NDArray[np.uint64],
-    plus: NDArray[np.uint64],
-    minus: NDArray[np.uint64],
+    mask: NDArray[np.uint64],
     out: NDArray[np.uint64],
 ) -> None:
     """One level of the carry tree, own components: lines 0..m-1 of out are p_high & g_low, then p_high & p_low.
@@ -183,31 +180,29 @@ def tree_level(
         for w in range(g0.shape[1]):
             h0 = p0[2 * j + 1, w]
             h1 = p1[2 * j + 1, w]
-            out[j, w] = (h0 & (g0[2 * j, w] ^ g1[2 * j, w])) ^ (h1 & g0[2 * j, w]) ^ plus[j, w] ^ minus[j, w]
+            out[j, w] = (h0 & (g0[2 * j, w] ^ g1[2 * j, w])) ^ (h1 & g0[2 * j, w]) ^ mask[j, w]
     for j in range(1, m):
         r = m + j - 1
         for w in range(g0.shape[1]):
             h0 = p0[2 * j + 1, w]
             h1 = p1[2 * j + 1, w]
-            out[r, w] = (h0 & (p0[2 * j, w] ^ p1[2 * j, w])) ^ (h1 & p0[2 * j, w]) ^ plus[r, w] ^ minus[r, w]
+            out[r, w] = (h0 & (p0[2 * j, w] ^ p1[2 * j, w])) ^ (h1 & p0[2 * j, w]) ^ mask[r, w]
 
 
 @compiled
-def gf_multiply(x: np.uint64, y: np.uint64) -> np.uint64:
-    """Multiply in GF(2^64), modulo x^64 + x^4 + x^3 + x + 1, in the same time for all values."""
-    product = U64(0)
-    for i in range(64):
-        product ^= x & (U64(0) - ((y >> U64(i)) & U64(1)))
-        x = (x << U64(1)) ^ (U64(0x1B) & (U64(0) - (x >> U64(63))))
-    return product
+def gf_products(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Multiply in GF(2^64) = GF(2)[x] / (x^64 + x^4 + x^3 + x + 1), value by value, x and y (K,).
 
-
-@compiled
-def cubes(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The third powers in GF(2^64) of x (K,)."""
-    out = np.empty_like(x)
-    for i in range(x.shape[0]):
-        out[i] = gf_multiply(gf_multiply(x[i], x[i]), x[i])
+    Many at a time, so that the loop becomes vector code; the same time for all values.
+    """
+    out = np.zeros_like(x)
+    x = x.copy()
+    for start in range(0, x.shape[0], 256):
+        end = min(start + 256, x.shape[0])
+        for i in range(64):
+            for k in range(start, end):
+                out[k] ^= x[k] & (U64(0) - ((y[k] >> U64(i)) & U64(1)))
+                x[k] = (x[k] << U64(1)) ^ (U64(0x1B) & (U64(0) - (x[k] >> U64(63))))
     return out
 
 
@@ -221,49 +216,35 @@ def accumulate(bits: NDArray[np.uint64], tag: np.uint64, sums: NDArray[np.uint64
 @compiled
 def fold(
     bits: NDArray[np.uint64],
-    first_block: int,
-    block_weights: NDArray[np.uint64],
     row_weights: NDArray[np.uint64],
     row_cubes: NDArray[np.uint64],
     sums: NDArray[np.uint64],
 ) -> None:
-    """Add one component of match bits to its sums; linear over GF(2), so it may run on shares.
-
-    Row 1024 h + l has the weight a_h + c_l. With T_k the block's sum of c_l^k over set bits,
-    the sum of (a_h + c_l)^3 over the block is a_h^3 T_0 + a_h^2 T_1 + a_h T_1^2 + T_3.
+    """Sum up one component of match bits, block by block; linear over GF(2), so it may run on shares.
 
     Args:
-        bits: (B, W) in row order, W a multiple of 16; word 0 begins block `first_block`.
-        block_weights: a (blocks,).
-        row_weights: c (1024,).
+        bits: (W,) in row order, W a multiple of 16.
+        row_weights: c (1024,), the same for each block.
         row_cubes: c^3 (1024,).
-        sums: (B, 4) += parity, xor of row numbers, sum of weights, sum of weights' cubes.
+        sums: out (4, W / 16): each block's parity (all bits alike), xor of places, sum of weights, of cubes.
     """
-    B, W = bits.shape
-    for b in range(B):
-        for block in range(W // 16):
-            parity = U64(0)
-            index = U64(0)
-            ones = U64(0)
-            threes = U64(0)
-            for k in range(16):
-                word = bits[b, block * 16 + k]
-                word_parity = U64(0)
-                for i in range(64):
-                    m = U64(0) - ((word >> U64(i)) & U64(1))
-                    word_parity ^= m
-                    index ^= m & U64(i)
-                    ones ^= m & row_weights[k * 64 + i]
-                    threes ^= m & row_cubes[k * 64 + i]
-                index ^= word_parity & U64(64 * k)
-                parity ^= word_parity & U64(1)
-            h = first_block + block
-            a = block_weights[h]
-            mask = U64(0) - parity
-            a2 = gf_multiply(a, a)
-            sums[b, 0] ^= parity
-            sums[b, 1] ^= index ^ (mask & U64(1024 * h))
-            sums[b, 2] ^= ones ^ (mask & a)
-            sums[b, 3] ^= (
-                threes ^ (mask & gf_multiply(a2, a)) ^ gf_multiply(a2, ones) ^ gf_multiply(a, gf_multiply(ones, ones))
-            )
+    for block in range(sums.shape[1]):
+        parity = U64(0)
+        index = U64(0)
+        ones = U64(0)
+        threes = U64(0)
+        for k in range(16):
+            word = bits[block * 16 + k]
+            word_parity = U64(0)
+            for i in range(64):
+                m = U64(0) - ((word >> U64(i)) & U64(1))
+                word_parity ^= m
+                index ^= m & U64(i)
+                ones ^= m & row_weights[k * 64 + i]
+                threes ^= m & row_cubes[k * 64 + i]
+            index ^= word_parity & U64(64 * k)
+            parity ^= word_parity
+        sums[0, block] = parity
+        sums[1, block] = index
+        sums[2, block] = ones
+        sums[3, block] = threes

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.carry import Planes
 from facefare.mpc.context import Context, as_bytes
-from facefare.mpc.kernels import cubes, fold, gf_multiply
+from facefare.mpc.kernels import fold, gf_products
 from facefare.mpc.streams import Stream
 
 BLOCK = 1024
@@ -38,15 +38,30 @@ class MatchSums:
         """Expand the seed, on which all three guardians agree after the probes are fixed, into weights and tags."""
         stream = Stream(hashlib.sha256(b"facefare/mpc/weights/1" + seed).digest()[:16], 0)
         self._row_weights = stream.take((BLOCK,), np.uint64)
-        self._row_cubes = cubes(self._row_weights)
+        self._row_cubes = _cubes(self._row_weights)
         self._block_weights = stream.take((-(-rows // BLOCK),), np.uint64)
+        self._block_cubes = _cubes(self._block_weights)
         self.tags = stream.take((batch,), np.uint64)
         self._sums = np.zeros((2, batch, 4), np.uint64)
 
     def add(self, first_row: int, matched: Planes) -> None:
-        """Add match bits (B, W) in row order; the first stands for row `first_row`, a multiple of BLOCK."""
+        """Add match bits (B, W) in row order; the first stands for row `first_row`, a multiple of BLOCK.
+
+        With T_k a block's sum of c_l^k over set bits, its sum of (a + c_l)^3 is a^3 T_0 + a^2 T_1 + a T_1^2 + T_3.
+        """
+        first = first_row // BLOCK
+        blocks = slice(first, first + matched.own.shape[1] * 64 // BLOCK)
+        a, a3 = self._block_weights[blocks], self._block_cubes[blocks]
+        a2 = gf_products(a, a)
+        start = np.arange(blocks.start, blocks.stop, dtype=np.uint64) * np.uint64(BLOCK)
         for sums, bits in zip(self._sums, matched, strict=True):
-            fold(bits, first_row // BLOCK, self._block_weights, self._row_weights, self._row_cubes, sums)
+            for b in range(len(bits)):
+                t = np.empty((4, len(a)), np.uint64)
+                fold(bits[b], self._row_weights, self._row_cubes, t)
+                odd, place, t1, t3 = t
+                s3 = (odd & a3) ^ gf_products(a2, t1) ^ gf_products(a, gf_products(t1, t1)) ^ t3
+                terms = (odd & np.uint64(1), place ^ (odd & start), t1 ^ (odd & a), s3)
+                sums[b] ^= np.array([np.bitwise_xor.reduce(term) for term in terms])
 
     @classmethod
     def combined(cls, parts: Sequence["MatchSums"]) -> "MatchSums":
@@ -60,11 +75,12 @@ class MatchSums:
         batch = self._sums.shape[1]
         parity_and_row = self._sums[:, :, :2]
         s1, s3 = self._sums[:, :, 2], self._sums[:, :, 3]
-        own = _product(s1, _product_in_clear(s1, s1)) ^ _zero(context, batch)
+        squares = np.stack([gf_products(component, component) for component in s1])  # linear, so each by itself
+        own = _product(s1, squares) ^ context.zero_bits((batch,))
         following = context.reshare(own)
         d = np.stack([own ^ s3[0], following ^ s3[1]])
         blind = np.stack([context.own.take((batch,), np.uint64), context.next.take((batch,), np.uint64)])
-        part = _product(d, blind) ^ _zero(context, batch)
+        part = _product(d, blind) ^ context.zero_bits((batch,))
         context.previous.send(as_bytes(part))
         context.following.send(as_bytes(part))
         opened = part.copy()
@@ -86,20 +102,10 @@ def _pair(words: NDArray[np.uint64]) -> tuple[int, int]:
     return int(words[0]), int(words[1])
 
 
-def _zero(context: Context, count: int) -> NDArray[np.uint64]:
-    """This guardian's part of a fresh xor-sharing of zero, (count,)."""
-    return context.own.take((count,), np.uint64) ^ context.next.take((count,), np.uint64)
-
-
-def _product_in_clear(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Product in GF(2^64), value by value; on a share only where it is linear, as x times x is."""
-    out = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        out[i] = gf_multiply(np.uint64(x[i]), np.uint64(y[i]))
-    return out
+def _cubes(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return gf_products(gf_products(x, x), x)
 
 
 def _product(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Own part, not yet masked, of the product of replicated values x and y, (2, B) each."""
-    clear = _product_in_clear
-    return clear(x[0], y[0] ^ y[1]) ^ clear(x[1], y[0])
+    return gf_products(x[0], y[0] ^ y[1]) ^ gf_products(x[1], y[0])
