@@ -15,6 +15,7 @@ import numpy as np
 
 from facefare.biometrics import FacePipeline, decode
 from facefare.evaluation.heads import HEIGHT, WIDTH, Frame, Head, View, walk
+from facefare.terminal.station import Ask
 
 __all__ = ["HEIGHT", "WIDTH", "Frame", "Person", "Sitter", "View", "portrait", "save"]
 
@@ -46,12 +47,29 @@ class Sitter(Head):
         """Render somebody coming up to the camera, looking roughly at it, larger in each frame."""
         return [self.view(view, seed + number) for number, view in enumerate(walk(seed, frames))]
 
+    def obey(self, asked: Ask, seed: int = 0) -> list[Frame]:
+        """Render what somebody shows who is asked for it at an enrolment station."""
+        views = [View(*_OBEYED[asked], face_width=170)]
+        if asked is Ask.BLINK:
+            views = [View(face_width=220, closed=closed) for closed in (False, False, True, False, False)]
+        return [self.view(view, seed + number) for number, view in enumerate(views)]
+
     def enrolment_views(self, seed: int = 0) -> list[Frame]:
         """Render five views as the guided capture asks for: centre, both turns, up and down."""
         light = float(np.random.default_rng(seed).uniform(0.95, 1.1))
         angles = [(0, 0), (-16, 0), (16, 0), (4, -8), (-4, 8)]
         views = [View(yaw, pitch, face_width=170, light=light) for yaw, pitch in angles]
         return [self.view(view, seed + number) for number, view in enumerate(views)]
+
+
+_OBEYED = {
+    Ask.LOOK_AHEAD: (0, 0),
+    Ask.TURN_LEFT: (18, 0),
+    Ask.TURN_RIGHT: (-18, 0),
+    Ask.TILT_UP: (4, -9),
+    Ask.TILT_DOWN: (-4, 9),
+    Ask.BLINK: (0, 0),
+}  # yaw, pitch
 
 
 def save(frames: Sequence[Frame], folder: Path) -> None:

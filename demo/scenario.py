@@ -33,6 +33,7 @@ SYNTHETIC_REFERENCES = 10_000
 _BATCH = 1_000
 _FIRST_TOP_UP = 380  # one fare, and not enough for another
 _TOP_UP = 2_000
+_MOST_ASKED = 12  # twice what an enrolment station asks for
 _FRAME_EVERY = 1 / 15  # seconds; a slow camera
 _BOOT = 120.0
 
@@ -107,8 +108,9 @@ class Scenario:
         payer, _ = PayerClient.register(self._http, CURRENCY)
         _, consent_sha256 = payer.consent("1")
         capture = Capture(self._pipeline)
-        for frame in self._sitters[who].enrolment_views(seed=7):
-            capture.offer(frame)
+        for _ in range(_MOST_ASKED):
+            for frame in self._sitters[who].obey(capture.asked) if capture.asked else []:
+                capture.offer(frame)
         face = self._bring(capture.reference().vector, consent_sha256) if capture.complete else None
         payer.top_up(top_up, idempotency_key=f"demo-{who}")
         self._payers[who] = payer

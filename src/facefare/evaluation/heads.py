@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 480
+# Landmarks of each eye's rim, from corner to corner: the upper lid and the lower one.
+_LIDS = (
+    ([33, 246, 161, 160, 159, 158, 157, 173, 133], [33, 7, 163, 144, 145, 153, 154, 155, 133]),
+    ([263, 466, 388, 387, 386, 385, 384, 398, 362], [263, 249, 390, 373, 374, 380, 381, 382, 362]),
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class View:
 
     face_width: pixels from cheek to cheek. x, y: where the face's middle is in the frame, 0..1.
     light: gain; side_light: how much brighter one side of the frame is than the other, -1..1.
-    noise: standard deviation in grey levels. blur: standard deviation in pixels.
+    noise: standard deviation in grey levels. blur: standard deviation in pixels. closed: whether the eyes are.
     """
 
     yaw: float = 0.0
@@ -35,6 +40,7 @@ class View:
     side_light: float = 0.0
     noise: float = 2.0
     blur: float = 0.0
+    closed: bool = False
 
 
 class Head:
@@ -55,10 +61,27 @@ class Head:
         moved = self._vertices + (turned - self._vertices) * self._follows[:, None]
         placed = moved * scale + (view.x * WIDTH, view.y * HEIGHT, 0)
         picture, source = self._picture, self._vertices[:, :2] + self._middle[:2]
+        if view.closed:
+            picture = self._with_lids(source)
         while scale < 0.7:  # no aliasing where the portrait is larger than the view
             picture, source, scale = np.asarray(cv2.pyrDown(picture), dtype=np.uint8), source / 2, scale * 2
         frame = drape(picture, source, placed, self._triangles)
         return expose(frame, view, np.random.default_rng(seed))
+
+    def _with_lids(self, points: NDArray[np.float64]) -> Frame:
+        """The portrait with its eyes closed: skin from above the eye, and lashes along the lower rim."""
+        picture = self._picture.copy()
+        for upper, lower in _LIDS:
+            rim, base = points[upper], points[lower]
+            height = float(np.abs(base - rim).max())
+            x, y = np.rint(rim[len(rim) // 2] - (0, 0.8 * height)).astype(int).clip(0)
+            skin = picture[y : y + 2, x : x + 2].reshape(-1, 3).mean(axis=0)
+            outline = np.concatenate([rim - (0, 0.15 * height), base[::-1]])
+            cv2.fillPoly(picture, [np.rint(outline).astype(np.int32)], skin.tolist(), cv2.LINE_AA)
+            thick = max(1, round(height / 5))
+            lashes = [np.rint(base).astype(np.int32)]
+            cv2.polylines(picture, lashes, False, (0.35 * skin).tolist(), thick, cv2.LINE_AA)
+        return picture
 
     def _with_surroundings(self, face: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Add points around the face, and how much each follows its turns: hair does, the wall does not."""

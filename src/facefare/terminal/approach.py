@@ -4,7 +4,8 @@ Invariants:
   - only the nearest face inside the lane is followed; others are neither embedded nor kept;
   - nothing is embedded before the sign of will: the face is near, inside the lane and looks at the camera;
   - frames are held in memory, a bounded number of them, and dropped when the attempt ends, when the face is
-    lost, or when another one takes its place.
+    lost, or when another one takes its place;
+  - a probe is made only of views that move with the depth of a head.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefare.biometrics import FacePipeline, Observation, Template, fuse
+from facefare.biometrics.pad import Motion, MotionCheck
 from facefare.biometrics.quality import GATE, Hint, QualityPolicy
+from facefare.biometrics.views import View, most_different
 
 Frame = NDArray[np.uint8]
 
@@ -37,12 +40,6 @@ class Lane:
     clearly_nearer: float = 1.25
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class _View:
-    frame: Frame
-    face: Observation
-
-
 class SomeoneElseTooClose(Exception):
     """Two faces are in the lane side by side; neither is followed."""
 
@@ -53,11 +50,18 @@ class Approach:
     VIEWS = 3
     _HELD = 8
 
-    def __init__(self, pipeline: FacePipeline, lane: Lane, quality: QualityPolicy = GATE) -> None:
+    def __init__(
+        self,
+        pipeline: FacePipeline,
+        lane: Lane,
+        quality: QualityPolicy = GATE,
+        motion: MotionCheck = MotionCheck(),  # noqa: B008 (immutable)
+    ) -> None:
         self._pipeline = pipeline
         self._lane = lane
         self._quality = quality
-        self._views: list[_View] = []
+        self._motion = motion
+        self._views: list[View] = []
         self._last: Observation | None = None
 
     def offer(self, frame: Frame) -> Hint | None:
@@ -78,9 +82,11 @@ class Approach:
             return None
         hint = self._quality.hint(face.pose, face.quality)
         if hint is None:
-            self._views.append(_View(frame, face))
+            self._views.append(View(frame, face))
             if len(self._views) > self._HELD:
-                self._views.remove(min(self._views, key=lambda view: view.face.quality.sharpness))
+                self._views = most_different(self._views, self._HELD)
+        if hint is None and self._enough and self.motion is Motion.TOO_LITTLE:
+            return Hint.TURN_A_LITTLE
         return hint
 
     @property
@@ -101,7 +107,16 @@ class Approach:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a sign of will and there are views enough for a probe."""
+        """Whether there is a sign of will, and there are views enough that move as a head does, for a probe."""
+        return self._enough and self.motion is Motion.LIVE
+
+    @property
+    def motion(self) -> Motion:
+        """What the views held show."""
+        return self._motion.judge([view.face for view in self._views])
+
+    @property
+    def _enough(self) -> bool:
         return self.wants_to_pay and len(self._views) >= self.VIEWS
 
     def probe(self) -> Template:
@@ -110,7 +125,7 @@ class Approach:
         Raises:
             ModelOutputError: the embedder misbehaved.
         """
-        chosen = _most_different(self._views, self.VIEWS)
+        chosen = most_different(self._views, self.VIEWS)
         try:
             return fuse([self._pipeline.embed(view.frame, view.face) for view in chosen])
         finally:
@@ -147,20 +162,3 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
         return 0.0
     common = width * height
     return common / (a[2] * a[3] + b[2] * b[3] - common)
-
-
-def _most_different(views: list[_View], count: int) -> list[_View]:
-    """The sharpest view, then each time the one whose pose and size are farthest from all chosen ones."""
-    where = {
-        id(view): np.array(
-            [view.face.pose.yaw / 10, view.face.pose.pitch / 10, np.log(view.face.inter_eye_distance) * 4]
-        )
-        for view in views
-    }
-    chosen = [max(views, key=lambda view: view.face.quality.sharpness)]
-    while len(chosen) < count:
-        rest = [view for view in views if view not in chosen]
-        chosen.append(
-            max(rest, key=lambda view: min(float(np.linalg.norm(where[id(view)] - where[id(c)])) for c in chosen))
-        )
-    return chosen

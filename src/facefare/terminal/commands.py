@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx
 import typer
 
 from facefare.biometrics import FacePipeline, Template, decode
-from facefare.biometrics.errors import BiometricsError
+from facefare.biometrics.errors import BiometricsError, ImageError
 from facefare.biometrics.frames import Frames, open_source
 from facefare.client import AttemptReply, TerminalClient
 from facefare.identification.requests import prepare_search
@@ -93,7 +94,8 @@ def _followed(folder: Path) -> Frames:
         new = sorted(file for file in folder.glob("*.png") if file.name > last)
         for file in new:
             last = file.name
-            yield decode(file.read_bytes())
+            with suppress(FileNotFoundError, ImageError):  # tidied up meanwhile, or damaged: wait for the next
+                yield decode(file.read_bytes())
         if not new:
             time.sleep(_POLL)
 

@@ -3,6 +3,8 @@
 Invariants:
   - it opens only on the wallet's word, never on a face it could not search;
   - one person gets one attempt: after an answer the lane has to be empty before the next one begins;
+  - who does not move as a head does within `PATIENCE` seconds of the sign of will is asked for the card, and
+    nothing of that face is embedded;
   - frames and templates live in memory until the attempt's answer, and no longer.
 """
 
@@ -19,6 +21,9 @@ from facefare.terminal.screen import Screen, Shown, State
 
 ONE_AT_A_TIME = "one person at a time"
 UNREADABLE_FRAME = "the camera's picture can't be read"
+NOT_LIVE = "not_seen_alive"
+PATIENCE = 3.0
+"""Seconds from the sign of will within which the views have to show the depth of a head."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,21 @@ class Gate:
                 self._willing_since = None
                 self._answered = False
                 self._show(State.IDLE)
-            elif not self._answered:
+            elif self._answered:
+                self._approach.forget()  # still standing there: nothing more is gathered
+            else:
                 if self._approach.wants_to_pay and self._willing_since is None:
                     self._willing_since = arrived
                 self._show(State.LOOK_HERE, hint=hint.value if hint else None)
                 if self._approach.ready:
                     self._attempt()
+                elif self._willing_since is not None and arrived - self._willing_since > PATIENCE:
+                    self._give_up()
+
+    def _give_up(self) -> None:
+        self._approach.forget()
+        self._show(State.USE_CARD, reason=NOT_LIVE)
+        self._end(Attempt(State.USE_CARD.value, NOT_LIVE))
 
     def _attempt(self) -> None:
         started = self._willing_since or time.perf_counter()
@@ -106,6 +120,9 @@ class Gate:
             pass  # use your card
         self._show(State(attempt.outcome), reason=attempt.reason)
         attempt.times["total"] = (time.perf_counter() - started) * 1e3
+        self._end(attempt)
+
+    def _end(self, attempt: Attempt) -> None:
         self._willing_since = None
         self._answered = True
         self._done(attempt)

@@ -1,0 +1,128 @@
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from demo.faces import View
+from facefare.biometrics.errors import SourceError
+from facefare.biometrics.frames import open_source
+from facefare.client import ApiError, AttemptReply
+from facefare.terminal import gate as gate_module
+from facefare.terminal.approach import Approach, Lane
+from facefare.terminal.gate import NOT_LIVE, ONE_AT_A_TIME, UNREADABLE_FRAME, Fare, Gate
+from facefare.terminal.screen import State
+
+EMPTY = np.full((480, 640, 3), 90, np.uint8)
+ACCEPTED = AttemptReply("accepted", None, 280, "EUR", "pi_1", "rcp_1")
+
+
+class Desk:
+    """A gate whose wallet says what the test wants, and what it showed and did."""
+
+    def __init__(self, pipeline, reply=ACCEPTED):
+        self.reply = reply
+        self.asked, self.shown, self.attempts = [], [], []
+        self.gate = Gate(Approach(pipeline, Lane()), self._ask, self, Fare(280, "EUR"), self.attempts.append)
+
+    def _ask(self, probe):
+        self.asked.append(probe)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+    def show(self, shown):
+        self.shown.append(shown)
+
+    @property
+    def states(self):
+        return [state for state, _ in itertools.groupby(self.shown, lambda shown: shown.state)]
+
+
+@pytest.fixture
+def desk(pipeline):
+    return Desk(pipeline)
+
+
+def test_one_walk_is_one_attempt_and_the_amount_is_shown_before_it(desk, collins):
+    desk.gate.run([EMPTY, *collins.walk_up(3), *collins.walk_up(3), EMPTY])
+    assert len(desk.asked) == len(desk.attempts) == 1
+    assert desk.attempts[0].outcome == "accepted"
+    assert desk.states == [State.IDLE, State.LOOK_HERE, State.WAIT, State.ACCEPTED, State.IDLE]
+    assert all((shown.amount, shown.currency) == (280, "EUR") for shown in desk.shown)
+
+
+def test_after_an_empty_lane_the_next_person_gets_an_attempt(desk, collins, hopper):
+    desk.gate.run([*collins.walk_up(3), EMPTY, *hopper.walk_up(4), EMPTY])
+    assert len(desk.asked) == 2
+    assert desk.asked[0].vector @ desk.asked[1].vector < 0.95
+
+
+def test_while_somebody_stands_there_after_the_answer_no_frame_is_held(desk, collins):
+    desk.gate.run(collins.walk_up(3) + collins.walk_up(3))
+    assert desk.gate._approach._views == []
+
+
+@pytest.mark.parametrize("failure", ["away", "refused"])
+def test_a_wallet_that_does_not_answer_means_card(pipeline, collins, failure):
+    desk = Desk(pipeline, ApiError.__new__(ApiError))
+    desk.gate.run(collins.walk_up(3))
+    assert desk.attempts[0].outcome == "use_card"
+    assert desk.states[-1] is State.USE_CARD
+
+
+def test_a_photo_is_asked_for_the_card_and_never_searched(desk, collins, monkeypatch):
+    monkeypatch.setattr(gate_module, "PATIENCE", 0.0)
+    desk.gate.run([collins.view(View(), seed) for seed in range(6)])
+    assert desk.asked == []
+    assert [(attempt.outcome, attempt.reason) for attempt in desk.attempts] == [("use_card", NOT_LIVE)]
+
+
+def test_a_broken_frame_is_skipped_calmly(desk, collins):
+    first, *rest = collins.walk_up(3)
+    desk.gate.run([first, np.zeros((480, 640), np.uint8), np.zeros((2, 2, 3), np.uint8), *rest])
+    assert UNREADABLE_FRAME in [shown.hint for shown in desk.shown]
+    assert desk.attempts[0].outcome == "accepted"
+
+
+def test_two_people_side_by_side_are_asked_to_come_one_by_one(desk, collins, hopper):
+    both = np.hstack([collins.view(View())[:, 170:490], hopper.view(View())[:, 170:490]])
+    desk.gate.run([both, both, both])
+    assert ONE_AT_A_TIME in [shown.hint for shown in desk.shown]
+    assert desk.attempts == []
+
+
+@pytest.mark.parametrize("name", ["_detector", "_mesher", "_embedder"])
+def test_a_network_that_gives_no_numbers_opens_no_gate(desk, pipeline, collins, monkeypatch, name):
+    network = getattr(pipeline, name)._network
+    honest = network._session
+
+    class Broken:
+        def run(self, *arguments):
+            return [np.full_like(output, np.nan) for output in honest.run(*arguments)]
+
+    monkeypatch.setattr(network, "_session", Broken())
+    desk.gate.run(collins.walk_up(3))
+    assert desk.asked == []
+    assert all(attempt.outcome == "use_card" for attempt in desk.attempts)
+
+
+def test_a_video_that_ends_ends_the_gate_without_an_error(desk, collins, tmp_path):
+    file = tmp_path / "walk.avi"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    for frame in collins.walk_up(3):
+        writer.write(frame)
+    writer.release()
+    with open_source(file) as frames:
+        desk.gate.run(frames)
+    assert desk.attempts[0].outcome == "accepted"
+
+
+def test_a_camera_that_disappears_ends_the_gate_with_a_sentence(desk, collins):
+    def camera():
+        yield from collins.walk_up(3)[:2]
+        raise SourceError("Camera 0 stopped giving pictures. Check its cable, then start again.")
+
+    with pytest.raises(SourceError, match="cable"):
+        desk.gate.run(camera())
+    assert desk.asked == []

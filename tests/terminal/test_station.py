@@ -1,0 +1,113 @@
+import cv2
+import numpy as np
+import pytest
+
+from demo.faces import View
+from facefare.biometrics import Hint
+from facefare.biometrics.errors import SeveralFacesError
+from facefare.biometrics.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
+from facefare.evaluation.attacks import Species, present
+from facefare.terminal.station import Ask, Capture, NotLiveError, NotOnePersonError
+
+
+@pytest.fixture
+def capture(pipeline):
+    return Capture(pipeline)
+
+
+def follow(capture, sitter, until=None):
+    for _ in range(12):
+        if capture.asked in (None, until):
+            return
+        for frame in sitter.obey(capture.asked):
+            capture.offer(frame)
+
+
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+def test_who_does_what_is_asked_gets_a_reference_of_five_views(capture, request, sitter):
+    follow(capture, request.getfixturevalue(sitter))
+    assert capture.complete
+    assert np.linalg.norm(capture.reference().vector) == pytest.approx(1, abs=1e-6)
+    assert capture._templates == []
+
+
+def test_which_turn_comes_first_cannot_be_foreseen(pipeline):
+    assert {Capture(pipeline)._left[1] for _ in range(60)} == {Ask.TURN_LEFT, Ask.TURN_RIGHT}
+
+
+def test_a_turn_the_other_way_is_not_taken(capture, collins):
+    follow(capture, collins, until=capture._left[1])
+    wrong = Ask.TURN_LEFT if capture.asked is Ask.TURN_RIGHT else Ask.TURN_RIGHT
+    for frame in collins.obey(wrong):
+        assert capture.offer(frame).views == 1
+
+
+def test_the_same_view_again_is_not_taken(capture, collins):
+    follow(capture, collins, until=capture._left[1])
+    assert capture.offer(collins.view(View(face_width=170))).views == 1
+
+
+def test_a_reference_is_not_made_before_the_end(capture, collins):
+    follow(capture, collins, until=Ask.BLINK)
+    with pytest.raises(ValueError, match="not complete"):
+        capture.reference()
+
+
+def test_without_a_blink_the_capture_does_not_end(capture, collins):
+    follow(capture, collins, until=Ask.BLINK)
+    for seed in range(8):
+        capture.offer(collins.view(View(face_width=220), seed))
+    assert capture.asked is Ask.BLINK
+
+
+@pytest.mark.parametrize("species", [Species.PRINT, Species.SCREEN_STILL, Species.CUT_OUT])
+def test_a_turned_picture_never_ends_in_a_reference(pipeline, collins, species):
+    capture = Capture(pipeline)
+    capture.offer(collins.view(View(face_width=170)))
+    motion = [View(yaw=sign * yaw, face_width=170, noise=1.5) for yaw in (20, 30, 40) for sign in (-1, 1)] * 2
+    try:
+        for frame in present(collins, species, motion, seed=1):
+            capture.offer(frame)
+    except NotLiveError:
+        assert capture._templates == []
+    assert len(capture._templates) <= 1
+
+
+def test_another_persons_face_for_one_view_ends_the_capture(capture, collins, hopper):
+    follow(capture, collins, until=capture._left[3])
+    (frame,) = hopper.obey(capture.asked)
+    with pytest.raises(NotOnePersonError):
+        capture.offer(frame)
+    assert capture._templates == []
+
+
+def test_two_faces_are_refused(capture, collins, hopper):
+    both = np.hstack([collins.view(View())[:, 170:490], hopper.view(View())[:, 170:490]])
+    with pytest.raises(SeveralFacesError):
+        capture.offer(both)
+
+
+@pytest.mark.parametrize(
+    ("view", "hint"),
+    [
+        (View(face_width=80), Hint.COME_CLOSER),
+        (View(face_width=170, light=0.12), Hint.MORE_LIGHT),
+        (View(face_width=170, blur=5.0), Hint.HOLD_STILL),
+    ],
+)
+def test_a_view_is_refused_with_the_one_thing_to_change(capture, hopper, view, hint):
+    taken = capture.offer(hopper.view(view))
+    assert (taken.views, taken.hint, taken.asked) == (0, hint, Ask.LOOK_AHEAD)
+
+
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+def test_sunglasses_have_to_be_taken_off(pipeline, capture, request, sitter):
+    frame = request.getfixturevalue(sitter).view(View(face_width=170))
+    points = pipeline.observe(frame).landmarks
+    for corners in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS):
+        centre, width = points[list(corners), :2].mean(axis=0), np.ptp(points[list(corners), 0])
+        size = (round(width), round(0.75 * width))
+        cv2.ellipse(
+            frame, (tuple(np.rint(centre).astype(int).tolist()), (2 * size[0], 2 * size[1]), 0), (18, 16, 15), -1
+        )
+    assert capture.offer(frame).hint is Hint.TAKE_OFF_GLASSES
