@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from sqlalchemy import Engine
 
 from facefare.client import PayerClient, StationClient, TerminalClient
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
+from facefare.settings import Settings
 from facefare.wallet import faces, stations
 from facefare.wallet.consents import Notice
 from facefare.web.api import create_app
@@ -44,13 +46,41 @@ CALIBRATION = Calibration("labels", np.zeros(2, np.float32), 160.0, 1, 8191, (Th
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
     if not Path(CHROMIUM).exists():
         pytest.fail("The browser tests need Chromium: make browser")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
+def browser_with_camera(playwright: Playwright, tmp_path: Path) -> Any:
+    """`with browser_with_camera(frames) as browser`: its camera shows the frames (480, 640, 3) BGR, over and over."""
+
+    @contextmanager
+    def opened(frames: list[Any]) -> Iterator[Browser]:
+        video = tmp_path / "camera.y4m"
+        with video.open("wb") as file:
+            file.write(b"YUV4MPEG2 W640 H480 F10:1 Ip C420jpeg\n")
+            for frame in frames:
+                file.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420).tobytes())
+        camera = [
+            "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+            f"--use-file-for-fake-video-capture={video}",
+        ]
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *camera])
         yield chromium
         chromium.close()
+
+    return opened
 
 
 @contextmanager
@@ -83,6 +113,9 @@ class LateApp:
 
     app: Any = None
 
+    def __init__(self) -> None:
+        self.received: list[tuple[str, str, int]] = []  # method, path, bytes of the body
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await receive()
@@ -90,7 +123,16 @@ class LateApp:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        await self.app(scope, receive, send)
+        seen = 0
+
+        async def counted() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            return message
+
+        await self.app(scope, counted, send)
+        self.received.append((scope["method"], scope["path"], seen))
 
 
 @dataclass
@@ -102,6 +144,7 @@ class Site:
     guardians: Any
     requests: Any
     http: httpx.Client
+    received: list[tuple[str, str, int]]
     tokens: dict[str, str] = field(default_factory=dict)
 
     def payer(self, label: str, funds: int = 1000) -> PayerClient:
@@ -145,10 +188,10 @@ def site(engine: Engine, guardians: Any, requests: Any) -> Iterator[Site]:
             receipt_key=Ed25519PrivateKey.generate(),
             notice=NOTICE,
         )
-        mount_pages(app, origin=url, currency="EUR")
+        mount_pages(app, origin=url, currency="EUR", cache_dir=Settings().cache_dir)
         late.app = app
         with httpx.Client(base_url=url) as http:
-            yield Site(url, engine, guardians, requests, http)
+            yield Site(url, engine, guardians, requests, http, late.received)
 
 
 @pytest.fixture
@@ -156,9 +199,9 @@ def visit(browser: Browser) -> Any:
     """`with visit(url) as page`: a new profile; whatever goes wrong in any of its pages fails the test."""
 
     @contextmanager
-    def visited(url: str, **options: Any) -> Iterator[Page]:
+    def visited(url: str, in_browser: Browser = browser, **options: Any) -> Iterator[Page]:
         faults: list[str] = []
-        context = browser.new_context(**{**PHONE, **options, "base_url": url})
+        context = in_browser.new_context(**{**PHONE, **options, "base_url": url})
 
         def watch(page: Page) -> None:
             page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
@@ -171,3 +214,25 @@ def visit(browser: Browser) -> Any:
         assert faults == []
 
     return visited
+
+
+@pytest.fixture
+def authenticator() -> Any:
+    """`authenticator(page)`: a device with passkeys, whose owner always says yes; it belongs to that page."""
+
+    def plugged_in(page: Page, *, prf: bool = True, verified: bool = True) -> Any:
+        devtools = page.context.new_cdp_session(page)
+        devtools.send("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": verified,
+            "automaticPresenceSimulation": True,
+            "hasPrf": prf,
+        }
+        added = devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        return devtools, added["authenticatorId"]
+
+    return plugged_in

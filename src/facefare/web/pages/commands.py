@@ -1,4 +1,4 @@
-"""`facefare web …`: the screen of a terminal, as a page."""
+"""`facefare web …`: files from npm for the pages, and the screen of a terminal as a page."""
 
 import json
 import sys
@@ -8,16 +8,29 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from facefare.settings import Settings
 from facefare.terminal.screen import Shown, State
+from facefare.web.pages.assets import install
+from facefare.web.pages.errors import AssetError
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import NAMES, language
 
 app = typer.Typer(help="The pages.", no_args_is_help=True)
 
 
-@app.callback()
-def _web() -> None:
-    """The pages."""
+@app.command()
+def assets(
+    for_tests: Annotated[bool, typer.Option("--for-tests", help="Also what only the browser tests need.")] = False,
+) -> None:
+    """Get the pinned files from npm once; does nothing when they are there."""
+    folder = Settings().cache_dir / "web"
+    try:
+        install(folder, for_tests=for_tests, on_step=lambda step: typer.echo(step, err=True))
+    except AssetError as error:
+        typer.echo(str(error), err=True)
+        typer.echo("Until then the pages work, but no face can be read in the browser.", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"The pages' files are in {folder}", err=True)
 
 
 @app.command()

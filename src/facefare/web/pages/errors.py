@@ -1,15 +1,18 @@
-"""What a visitor of the pages can be told.
+"""What a visitor of the pages, or their operator, can be told.
 
 PageError
 ├── ForeignOrigin        the request was made by another site's page
 ├── BodyTooLarge
 ├── TooManyTries         wait before the next try
 └── PasskeyRefused       the authenticator's answer is not one that we asked for
+AssetError               for the operator, from `facefare web assets`
+├── AssetUnavailable     npm is missing, or could not get a package
+└── AssetChanged         the bytes are not the pinned ones
 """
 
 
 class PageError(Exception):
-    """Base of this room's errors; the message is shown to the visitor."""
+    """Base of what stops a request; the message is shown to the visitor."""
 
 
 class ForeignOrigin(PageError):
@@ -26,3 +29,15 @@ class TooManyTries(PageError):
 
 class PasskeyRefused(PageError):
     """The passkey's answer is not one that we asked for, or not by a key that we know."""
+
+
+class AssetError(Exception):
+    """Base of what can go wrong with files from npm; the message is for the operator."""
+
+
+class AssetUnavailable(AssetError):
+    """npm is missing, or could not get a package."""
+
+
+class AssetChanged(AssetError):
+    """The bytes are not the pinned ones."""

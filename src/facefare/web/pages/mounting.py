@@ -1,6 +1,7 @@
 """Puts the pages into the wallet's app, under /app, with error pages of their own."""
 
 from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +18,7 @@ from facefare.web.pages import payer, rendering, sign_in, static_files
 from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError, PasskeyRefused, TooManyTries
 from facefare.web.pages.guard import Guard
 from facefare.web.pages.limits import Tries
+from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import SignInFirst, Site
@@ -29,20 +31,26 @@ _STATUS: dict[type[PageError], int] = {
 }
 
 
-def mount_pages(app: FastAPI, *, origin: str, currency: str) -> None:
+def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path) -> None:
     """Serve the pages beside the API of `create_app`, and lead `/` to them.
 
     Args:
         app: what `create_app` made.
         origin: as browsers see this site, such as "https://pay.example": passkeys are bound to its host.
         currency: ISO 4217, of the accounts that are opened here.
+        cache_dir: where `facefare models install` and `facefare web assets` put their files.
     """
     services: Services = app.state.services
     pages = FastAPI(title="facefare pages", docs_url=None, redoc_url=None, openapi_url=None)
     pages.state.services = services
     pages.state.site = Site(
-        RelyingParty(origin, services.notice.operator), currency, Tries(services.engine, services.receipt_key)
+        RelyingParty(origin, services.notice.operator),
+        currency,
+        Tries(services.engine, services.receipt_key),
+        Networks.find(cache_dir),
     )
+    if pages.state.site.networks is not None:
+        pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
     pages.mount("/static", static_files.app())

@@ -135,6 +135,13 @@ def register(
     return payer_id
 
 
+def has_one(connection: Connection, payer_id: str) -> bool:
+    """Whether the payer has a passkey."""
+    columns = tables.passkey.c
+    query = select(columns.credential_id).where(columns.payer_id == payer_id).limit(1)
+    return connection.execute(query).one_or_none() is not None
+
+
 def ask_to_sign_in(connection: Connection, site: RelyingParty) -> Begun:
     """Options for any passkey of this site: the device offers the ones it has."""
     options = webauthn.generate_authentication_options(

@@ -17,8 +17,9 @@ from facefare.wallet.errors import UnknownConsent
 from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
+from facefare.web.pages import passkeys
 from facefare.web.pages.rendering import PREFIX
-from facefare.web.pages.visitor import Shown, SignedIn, Visitor
+from facefare.web.pages.visitor import Shown, SignedIn, Visitor, WithSite
 
 router = APIRouter()
 
@@ -172,6 +173,14 @@ def withdraw(payer: SignedIn, services: WithServices) -> Response:
     """Take consent back where no face is enrolled; deleting a face withdraws it as well."""
     _withdraw(services, payer)
     return RedirectResponse(f"{PREFIX}/", status_code=303)
+
+
+@router.get("/face/capture")
+def capture(payer: SignedIn, services: WithServices, site: WithSite, shown: Shown) -> Response:
+    """Read the face in the browser and keep it there; the server learns nothing of it."""
+    with services.engine.connect() as connection:
+        passkey = passkeys.has_one(connection, payer.id)
+    return shown.page("capture.html", available=site.networks is not None, passkey=passkey)
 
 
 @router.get("/export")

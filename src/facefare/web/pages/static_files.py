@@ -9,11 +9,18 @@ from starlette.types import Scope
 FOLDER = Path(__file__).parent / "static"
 
 
+_WORKER = "face/worker.js"
+_WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'"
+"""The worker that sees the camera's pictures can load our scripts and talk to nobody."""
+
+
 class _Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         named_by_hash = scope["query_string"].startswith(b"v=")
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if named_by_hash else "no-cache"
+        if path == _WORKER:
+            response.headers["Content-Security-Policy"] = _WORKER_POLICY
         return response
 
 

@@ -10,6 +10,7 @@ from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
 from facefare.web.pages import rendering, sessions
 from facefare.web.pages.limits import Tries
+from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import Rendering
 
@@ -22,11 +23,12 @@ class SignInFirst(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """What the pages know beside the API's services."""
+    """What the pages know beside the API's services; no networks where they were not installed."""
 
     party: RelyingParty
     currency: str
     tries: Tries
+    networks: Networks | None
 
 
 def _site(request: Request) -> Site:

@@ -24,10 +24,28 @@ HINTS = {
     "less light": "There is too much light on your face",
     "turn towards the light": "Turn towards the light",
     "open your eyes": "Open your eyes",
+    "take off the sunglasses": "Please take off your sunglasses",
     "one person at a time": "One person at a time, please",
     "the camera's picture can't be read": "The camera has a problem",
 }
 """The one thing to change in front of a camera."""
+
+CAPTURE = {
+    **HINTS,
+    "good": "Good",
+    "turn a little": "Good. Now turn your head a little, slowly",
+    "loading": "Getting ready. This takes a moment the first time",
+    "keeping": "Confirm with your passkey to encrypt it",
+    "kept by passkey": "Done. It is locked with your passkey",
+    "kept by browser": "Done. It is locked to this browser",
+    "not one person": "The views do not look like one person. Please start again, one person only",
+    "camera refused": "The camera is not allowed. You can allow it in the browser's settings, or pay another way",
+    "no camera": "There is no camera here",
+    "failed": "That did not work. Please try again",
+    "stopped": "Stopped. Nothing was kept",
+    "forgotten": "Forgotten. Nothing of your face is on this phone",
+}
+"""What the guided capture says, by the names that its module uses."""
 
 OUTCOMES = {
     "accepted": "Paid",
