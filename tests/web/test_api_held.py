@@ -1,0 +1,570 @@
+"""Payers who hold their own reference, through the API: devices, codes, offline payments, moving between profiles."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from sqlalchemy import text, update
+
+from demo.phone import Phone
+from facefare.client import ApiError, AttemptReply, PayerClient
+from facefare.identification.calibration import Calibration
+from facefare.identification.held import code, documents, handover
+from facefare.identification.held.code import Claim
+from facefare.identification.held.documents import Announcement, DenyList, PaymentRecord, Signed, decoded
+from facefare.ledger import verify
+from facefare.ledger.tables import metadata
+from facefare.payments.held import HeldRules
+from facefare.wallet.device_tables import device as device_table
+
+CALIBRATION = Calibration(
+    model="labels",
+    mean=np.zeros(128, np.float32),
+    scale=60.0,
+    min_squared_norm=1,
+    max_squared_norm=8191,
+    thresholds=(),
+)
+
+
+@dataclass
+class Till:
+    """A terminal that opens codes, as the wallet sees it; faces are compared elsewhere."""
+
+    world: Any
+    client: Any
+    id: str
+    key: X25519PrivateKey
+    announced: bytes
+    sequence: int = 0
+
+    def take(self, shown: bytes, *, amount: int = 280, offline: bool = False, ago: timedelta = timedelta(0)) -> bytes:
+        """The record of a payment with this code."""
+        now = datetime.now(UTC) - ago
+        claim = self.open(shown, now)
+        self.sequence += 1
+        record = PaymentRecord(
+            v=1,
+            kind="held-payment",
+            operator=documents.operator_id(self.world.app.state.services.receipt_key.public_key()),
+            terminal=self.id,
+            sequence=self.sequence,
+            device_key=claim.device_key,
+            key_id=claim.key_id,
+            commitment=claim.commitment,
+            counter=claim.counter,
+            expires=claim.expires,
+            device_signature=claim.signature,
+            amount=amount,
+            currency="EUR",
+            taken_at=int(now.timestamp() * 1000),
+            offline=offline,
+        )
+        return self.signed(record)
+
+    def open(self, shown: bytes, now: datetime) -> Claim:
+        named = documents.key_id(self.key.public_key().public_bytes_raw())
+        operator_key = self.world.app.state.services.receipt_key.public_key()
+        return code.open_code(shown, {named: self.key}, operator_key=operator_key, now=now)
+
+    def signed(self, record: PaymentRecord) -> bytes:
+        return Signed.sign(record, self.world.requests.terminal_key).to_bytes()
+
+    def pay(self, shown: bytes, **more: Any) -> AttemptReply:
+        return self.client.held_payment(self.take(shown, **more))
+
+
+@pytest.fixture
+def till_of(world: Any) -> Callable[[str], Till]:
+    def make(id: str) -> Till:
+        client = {"trm_gate": world.gate, "trm_till": world.till}[id]
+        key = X25519PrivateKey.generate()
+        return Till(world, client, id, key, client.announce(key.public_key().public_bytes_raw(), 86_400))
+
+    return make
+
+
+@pytest.fixture
+def gate(till_of: Callable[[str], Till]) -> Till:
+    return till_of("trm_gate")
+
+
+def template(seed: int = 1) -> Any:
+    return np.random.default_rng(seed).normal(size=128)
+
+
+@pytest.fixture
+def phone_of(world: Any) -> Callable[..., Phone]:
+    """A phone of this payer, with a reference that a station made, or one of its own."""
+
+    def make(payer: PayerClient, *, self_made: bool = False, seed: int = 1) -> Phone:
+        operator_key = world.app.state.services.receipt_key.public_key()
+        phone = Phone(payer, operator_key)
+        _, consent = payer.consent("2026-11")
+        if self_made:
+            phone.make_own(template(seed), CALIBRATION, consent)
+        else:
+            sealed = handover.hand_over(
+                template(seed),
+                decoded(handover.Request, phone.request(consent)),
+                calibration=CALIBRATION,
+                operator_key=operator_key,
+                station="stn_desk",
+                key=world.requests.station_key,
+                now=datetime.now(UTC),
+            )
+            phone.take(sealed, consent)
+        return phone
+
+    return make
+
+
+def refused(call: Callable[[], Any]) -> str:
+    with pytest.raises(ApiError) as raised:
+        call()
+    return raised.value.code
+
+
+def has_paid(payer: PayerClient) -> int:
+    return 1000 - payer.account().available
+
+
+# --- paying ---
+
+
+def test_a_code_pays_once_with_receipt_and_entry_in_the_access_log(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    record = gate.take(phone_of(ada).code(gate.announced))
+    first, again = gate.client.held_payment(record), gate.client.held_payment(record)
+    assert first == again
+    assert first.outcome == "accepted"
+    assert has_paid(ada) == 280
+    assert ada.receipt(first.receipt)["place"] == "place of trm_gate"
+    assert [entry["by"] for entry in ada.access_log()] == ["trm_gate"]
+    assert verify(world.engine) == []
+
+
+def test_a_phone_pays_at_a_till_without_another_factor(world: Any, till_of: Any, phone_of: Any) -> None:
+    till, ada = till_of("trm_till"), world.payer(funds=20_000)
+    assert till.pay(phone_of(ada).code(till.announced), amount=60_00).outcome == "accepted"
+
+
+def test_passage_is_covered_for_a_while_whichever_phone_is_shown(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    first, second = phone_of(ada), phone_of(ada, seed=2)
+    assert gate.pay(first.code(gate.announced)).outcome == "accepted"
+    assert gate.pay(second.code(gate.announced)).outcome == "already_paid"
+    assert has_paid(ada) == 280
+
+
+def test_too_little_money_is_refused_and_not_owed(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer(funds=100)
+    phone = phone_of(ada)
+    reply = gate.pay(phone.code(gate.announced))
+    assert (reply.outcome, reply.reason) == ("refused", "insufficient_funds")
+    assert [device.state for device in ada.devices()] == ["active"]
+
+
+# --- what is refused ---
+
+
+def test_a_counter_that_was_seen_or_passed_pays_nothing(world: Any, gate: Till, till_of: Any, phone_of: Any) -> None:
+    ada, till = world.payer(), till_of("trm_till")
+    phone = phone_of(ada)
+    older, newer = phone.code(gate.announced), phone.code(till.announced)
+    assert till.pay(newer).outcome == "accepted"
+    assert refused(lambda: gate.pay(older)) == "code-used-before"
+    assert refused(lambda: till.pay(newer, amount=300)) == "code-used-before"
+    assert has_paid(ada) == 280
+
+
+def test_a_code_for_one_terminal_is_not_charged_by_another(world: Any, gate: Till, till_of: Any, phone_of: Any) -> None:
+    till, ada = till_of("trm_till"), world.payer()
+    record = decoded(PaymentRecord, decoded(Signed, gate.take(phone_of(ada).code(gate.announced))).payload)
+    assert refused(lambda: till.client.held_payment(till.signed(record))) == "code-for-another-terminal"
+    stolen = replace(record, terminal="trm_till")
+    assert refused(lambda: till.client.held_payment(till.signed(stolen))) == "code-for-another-terminal"
+    assert has_paid(ada) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"counter": 9}, "code-signature-wrong"),
+        ({"device_signature": bytes(64)}, "code-signature-wrong"),
+        ({"commitment": bytes(32)}, "code-signature-wrong"),
+        ({"operator": bytes(8)}, "code-for-another-operator"),
+        ({"device_key": Ed25519PrivateKey.generate().public_key().public_bytes_raw()}, "code-signature-wrong"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_an_altered_record_pays_nothing(
+    world: Any, gate: Till, phone_of: Any, changed: dict[str, Any], problem: str
+) -> None:
+    ada = world.payer()
+    record = decoded(PaymentRecord, decoded(Signed, gate.take(phone_of(ada).code(gate.announced))).payload)
+    assert refused(lambda: gate.client.held_payment(gate.signed(replace(record, **changed)))) == problem
+    assert has_paid(ada) == 0
+
+
+def test_a_record_that_the_terminal_did_not_sign_is_refused(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    signed = decoded(Signed, gate.take(phone_of(ada).code(gate.announced)))
+    forged = Signed(signed.payload, Ed25519PrivateKey.generate().sign(signed.payload)).to_bytes()
+    assert refused(lambda: gate.client.held_payment(forged)) == "code-signature-wrong"
+    assert refused(lambda: gate.client.held_payment(b"\x00" * 40)) == "code-malformed"
+
+
+def test_a_payment_taken_after_the_code_ran_out_is_refused(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    record = decoded(PaymentRecord, decoded(Signed, gate.take(phone_of(ada).code(gate.announced))).payload)
+    late = replace(record, taken_at=(record.expires + 1) * 1000)
+    assert refused(lambda: gate.client.held_payment(gate.signed(late))) == "code-expired"
+
+
+def test_an_online_payment_reported_late_is_refused(world: Any, gate: Till, phone_of: Any) -> None:
+    ada, ago = world.payer(), timedelta(minutes=2)
+    shown = phone_of(ada).code(announced_long_ago(gate), now=datetime.now(UTC) - ago)
+    assert refused(lambda: gate.pay(shown, ago=ago)) == "taken-too-long-ago"
+
+
+def announced_long_ago(till: Till) -> bytes:
+    said = decoded(Announcement, decoded(Signed, till.announced).payload)
+    return Signed.sign(replace(said, not_before=0), till.world.app.state.services.receipt_key).to_bytes()
+
+
+def test_a_key_that_no_one_registered_pays_nothing(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    record = gate.take(phone.code(gate.announced))
+    with world.engine.begin() as connection:
+        connection.execute(update(device_table).values(public_key=os.urandom(32)))
+    assert refused(lambda: gate.client.held_payment(record)) == "unknown-device"
+
+
+def test_a_stolen_device_key_cannot_be_used_with_another_face(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    thief = replace(phone.holding, reference=handover.reference_of(template(99), CALIBRATION))
+    phone._holding = thief
+    with pytest.raises(Exception, match="signature"):
+        gate.open(phone.code(gate.announced), datetime.now(UTC))
+
+
+def test_a_self_made_reference_pays_up_to_the_operators_limit(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer(funds=5000)
+    phone = phone_of(ada, self_made=True)
+    assert refused(lambda: gate.pay(phone.code(gate.announced), amount=10_01)) == "over-self-made-limit"
+    assert gate.pay(phone.code(gate.announced), amount=10_00).outcome == "accepted"
+
+
+def test_an_operator_may_take_attested_references_only(world: Any, phone_of: Any) -> None:
+    services = world.app.state.services
+    world.app.state.services = replace(services, held=HeldRules(self_made_limit=0))
+    ada = world.payer()
+    assert refused(lambda: phone_of(ada, self_made=True)) == "over-self-made-limit"
+    phone_of(ada)
+
+
+# --- registering ---
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"proof": bytes(64)}, "code-signature-wrong"),
+        ({"public_key": bytes(32)}, "code-signature-wrong"),
+        ({"consent_sha256": bytes(32)}, "code-signature-wrong"),
+        ({"attestation": b"\xa0"}, "code-malformed"),
+    ],
+    ids=["proof", "key", "consent", "attestation"],
+)
+def test_a_device_that_cannot_prove_its_key_is_not_registered(
+    world: Any, changed: dict[str, Any], problem: str
+) -> None:
+    ada = world.payer()
+    assert refused(lambda: ada.register_device(**{**honest(world, ada), **changed})) == problem
+    assert ada.devices() == ()
+
+
+def honest(world: Any, payer: PayerClient) -> dict[str, Any]:
+    key, operator_key = Ed25519PrivateKey.generate(), world.app.state.services.receipt_key.public_key()
+    _, consent = payer.consent("2026-11")
+    committed = hashlib.sha256(os.urandom(8)).digest()
+    return {
+        "public_key": key.public_key().public_bytes_raw(),
+        "commitment": committed,
+        "consent_sha256": consent,
+        "proof": key.sign(documents.registration(documents.operator_id(operator_key), consent, committed)),
+        "attestation": None,
+    }
+
+
+def test_a_device_belongs_to_the_payer_of_its_consent_and_is_registered_once(world: Any) -> None:
+    ada, bob = world.payer(), world.payer()
+    brought = honest(world, ada)
+    assert refused(lambda: bob.register_device(**brought)) == "consent-missing"
+    ada.register_device(**brought)
+    assert refused(lambda: ada.register_device(**brought)) == "device-exists"
+
+
+def test_an_attestation_counts_for_the_device_reference_and_consent_it_names(world: Any, phone_of: Any) -> None:
+    ada = world.payer()
+    operator_key = world.app.state.services.receipt_key.public_key()
+    first, second = Phone(ada, operator_key), Phone(ada, operator_key)
+    _, consent = ada.consent("2026-11")
+
+    def attest(phone: Phone, key: Ed25519PrivateKey, station: str = "stn_desk") -> bytes:
+        return handover.hand_over(
+            template(),
+            decoded(handover.Request, phone.request(consent)),
+            calibration=CALIBRATION,
+            operator_key=operator_key,
+            station=station,
+            key=key,
+            now=datetime.now(UTC),
+        )
+
+    impostor = Ed25519PrivateKey.generate()
+    assert refused(lambda: first.take(attest(first, impostor), consent)) == "code-signature-wrong"
+    unknown = attest(first, impostor, "stn_nobody")
+    assert refused(lambda: first.take(unknown, consent)) == "unknown-station"
+    device = first.take(attest(first, world.requests.station_key), consent)
+    assert not device.self_made
+    _, attestation = handover.take(
+        attest(second, world.requests.station_key), key=second._key, sealing_key=second._sealing_key
+    )
+    brought = honest(world, ada)
+    assert refused(lambda: ada.register_device(**{**brought, "attestation": attestation})) == "code-signature-wrong"
+
+
+# --- lost, revoked, two phones ---
+
+
+@pytest.mark.parametrize("end", ["lose_device", "revoke_device"])
+def test_a_lost_or_revoked_phone_pays_nothing_and_the_other_one_does(
+    world: Any, gate: Till, phone_of: Any, end: str
+) -> None:
+    ada = world.payer()
+    lost, kept = phone_of(ada), phone_of(ada, seed=2)
+    getattr(ada, end)(lost.device.id)
+    assert refused(lambda: gate.pay(lost.code(gate.announced))) == "device-denied"
+    assert refused(lost.renew) == "device-denied"
+    assert gate.pay(kept.code(gate.announced)).outcome == "accepted"
+    kept.renew()
+    assert has_paid(ada) == 280
+
+
+def test_somebody_else_cannot_report_or_settle_a_device(world: Any, phone_of: Any) -> None:
+    ada, eve = world.payer(), world.payer()
+    id = phone_of(ada).device.id
+    for call in (eve.lose_device, eve.revoke_device, eve.settle, eve.renew_pass):
+        assert refused(lambda call=call: call(id)) == "unknown-device"
+    assert [device.state for device in ada.devices()] == ["active"]
+
+
+def test_the_deny_list_holds_who_must_not_pay_offline_and_only_grows_newer(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    operator_key = world.app.state.services.receipt_key.public_key()
+
+    def listed() -> DenyList:
+        return decoded(Signed, gate.client.deny_list()).verified(DenyList, operator_key)
+
+    ada = world.payer()
+    first, second, third = (phone_of(ada, seed=seed) for seed in (1, 2, 3))
+    before = listed()
+    assert before.devices == ()
+    ada.lose_device(first.device.id)
+    ada.revoke_device(second.device.id)
+    after = listed()
+    assert after.sequence > before.sequence
+    tags = {documents.device_tag(phone.key) for phone in (first, second)}
+    assert set(after.devices) == tags
+    with world.engine.begin() as connection:
+        connection.execute(
+            update(device_table).where(device_table.c.public_key == first.key).values(pass_through=20_000)
+        )
+    assert set(listed().devices) == {documents.device_tag(second.key)}
+    assert third.device.state == "active"
+
+
+def test_withdrawn_consent_stops_every_device_of_the_payer(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer("ada")
+    phone = phone_of(ada)
+    ada.delete_face()
+    assert refused(lambda: gate.pay(phone.code(gate.announced))) == "device-denied"
+    listed = decoded(Signed, gate.client.deny_list())
+    assert documents.device_tag(phone.key) in decoded(DenyList, listed.payload).devices
+
+
+# --- without a network ---
+
+
+def test_what_was_accepted_offline_is_charged_once_late_and_in_any_order(
+    world: Any, gate: Till, till_of: Any, phone_of: Any
+) -> None:
+    ada, till = world.payer(), till_of("trm_till")
+    phone = phone_of(ada)
+    early = till.take(phone.code(till.announced), offline=True)
+    assert gate.pay(phone.code(gate.announced)).outcome == "accepted"
+    assert till.client.held_payment(early).outcome == "accepted"
+    assert till.client.held_payment(early).outcome == "accepted"
+    assert has_paid(ada) == 560
+    assert verify(world.engine) == []
+
+
+def test_two_passages_offline_are_both_charged_though_they_arrive_together(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    records = [gate.take(phone.code(gate.announced), offline=True) for _ in range(2)]
+    assert [gate.client.held_payment(record).outcome for record in records] == ["accepted", "accepted"]
+    assert has_paid(ada) == 560
+
+
+def test_a_payment_whose_answer_was_lost_and_that_was_then_accepted_offline_is_charged_once(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer()
+    shown = phone_of(ada).code(gate.announced)
+    assert gate.pay(shown).outcome == "accepted"
+    assert gate.pay(shown, offline=True).outcome == "accepted"
+    assert has_paid(ada) == 280
+
+
+def test_a_number_that_the_terminal_used_before_is_refused(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    gate.pay(phone.code(gate.announced), offline=True)
+    gate.sequence = 0
+    assert refused(lambda: gate.pay(phone.code(gate.announced), offline=True)) == "sequence-used"
+    assert has_paid(ada) == 280
+
+
+def test_what_is_forwarded_after_three_days_is_not_charged(world: Any, gate: Till, phone_of: Any) -> None:
+    ada, ago = world.payer(), timedelta(hours=73)
+    shown = phone_of(ada).code(announced_long_ago(gate), now=datetime.now(UTC) - ago)
+    assert refused(lambda: gate.pay(shown, offline=True, ago=ago)) == "taken-too-long-ago"
+
+
+def test_a_loss_reported_before_the_passage_is_the_operators_and_after_it_the_payers(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    before = gate.take(phone.code(gate.announced), offline=True)
+    time.sleep(0.01)
+    ada.lose_device(phone.device.id)
+    after = gate.take(phone.code(gate.announced), offline=True)
+    assert gate.client.held_payment(before).outcome == "accepted"
+    assert refused(lambda: gate.client.held_payment(after)) == "device-denied"
+    assert has_paid(ada) == 280
+
+
+def test_who_had_no_money_offline_owes_it_is_denied_and_is_cleared_by_paying(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer(funds=100)
+    phone = phone_of(ada)
+    record = gate.take(phone.code(gate.announced), offline=True)
+    assert gate.client.held_payment(record).reason == "insufficient_funds"
+    assert [(device.state, device.owed) for device in ada.devices()] == [("owing", 280)]
+    assert refused(lambda: gate.pay(phone.code(gate.announced))) == "device-denied"
+    assert (
+        documents.device_tag(phone.key) in decoded(DenyList, decoded(Signed, gate.client.deny_list()).payload).devices
+    )
+    assert [device.state for device in ada.settle(phone.device.id)] == ["owing"]
+    ada.top_up(500, "second")
+    assert [(device.state, device.owed) for device in ada.settle(phone.device.id)] == [("active", 0)]
+    assert ada.account().available == 320
+    ada.settle(phone.device.id)
+    assert ada.account().available == 320
+    assert verify(world.engine) == []
+
+
+def test_settling_does_not_revive_a_lost_phone(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer(funds=100)
+    phone = phone_of(ada)
+    gate.pay(phone.code(gate.announced), offline=True)
+    ada.lose_device(phone.device.id)
+    ada.top_up(500, "second")
+    assert [(device.state, device.owed) for device in ada.settle(phone.device.id)] == [("lost", 0)]
+
+
+# --- the profiles ---
+
+
+def test_moving_from_the_guardians_to_an_own_key_and_back_keeps_the_account(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer("ada")
+    assert world.look("ada").outcome == "accepted"
+    id = ada.account().id
+
+    ada.delete_face()
+    phone = phone_of(ada)
+    assert world.look("ada").outcome == "use_card"
+    till = Till(world, world.till, "trm_till", X25519PrivateKey.generate(), b"")
+    till.announced = world.till.announce(till.key.public_key().public_bytes_raw(), 600)
+    assert till.pay(phone.code(till.announced)).outcome == "accepted"
+
+    ada.revoke_device(phone.device.id)
+    world.enrol(ada, "ada again")
+    assert refused(lambda: till.pay(phone.code(till.announced))) == "device-denied"
+    reply = world.till.attempt(
+        amount=281, currency="EUR", search=world.requests.search("ada again", terminal="trm_till").to_bytes()
+    )
+    assert reply.outcome == "accepted"
+    account = ada.account()
+    assert (account.id, account.available) == (id, 1000 - 280 - 280 - 281)
+    assert len(ada.payments()) == 3
+
+
+def test_guardians_and_wallet_together_hold_nothing_of_the_face_of_such_a_payer(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    assert gate.pay(phone.code(gate.announced)).outcome == "accepted"
+    assert gate.pay(phone.code(gate.announced), offline=True).outcome == "accepted"
+    assert (world.guardians.rows, world.guardians.searches, world.guardians.versions) == ({}, 0, {})
+    dump = b""
+    with world.engine.connect() as connection:
+        for table in metadata.sorted_tables:
+            for row in connection.execute(text(f'SELECT * FROM "{table.name}"')):
+                dump += b"|".join(bytes(v) if isinstance(v, bytes | memoryview) else str(v).encode() for v in row)
+    assert phone.holding.commitment in dump
+    for secret in (phone.holding.reference, phone.holding.salt):
+        for start in range(len(secret) - 7):
+            piece = secret[start : start + 8]
+            assert piece not in dump
+            assert piece.hex().encode() not in dump
+
+
+# --- terminals' keys ---
+
+
+def test_each_terminals_newest_key_is_there_for_apps_signed_by_the_operator(world: Any, till_of: Any) -> None:
+    old, till, new = till_of("trm_gate"), till_of("trm_till"), till_of("trm_gate")
+    found = world.payer().announcements()
+    assert found == {"trm_gate": new.announced, "trm_till": till.announced}
+    assert old.announced != new.announced
+    said = decoded(Signed, new.announced).verified(Announcement, world.app.state.services.receipt_key.public_key())
+    assert (said.terminal, said.model) == ("trm_gate", "labels")
+
+
+def test_a_key_is_announced_once_and_no_longer_than_the_operator_allows(world: Any) -> None:
+    public = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    said = decoded(Announcement, decoded(Signed, world.gate.announce(public, 31 * 86_400)).payload)
+    assert said.not_after - said.not_before <= 7 * 86_400
+    assert refused(lambda: world.till.announce(public, 600)) == "code-for-another-terminal"
