@@ -18,10 +18,10 @@ from facefare.biometrics.frames import Frames, open_source
 from facefare.client import AttemptReply, TerminalClient
 from facefare.identification.requests import prepare_search
 from facefare.settings import Settings
-from facefare.terminal.approach import Approach
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import TerminalError
 from facefare.terminal.gate import Gate
+from facefare.terminal.held_lane import lane
 from facefare.terminal.screen import Shown
 
 app = typer.Typer(help="A gate: camera, attempt, screen.", no_args_is_help=True)
@@ -53,10 +53,13 @@ def serve(
         settings = Settings()
         terminal = Configuration.load(configuration)
         pipeline = FacePipeline.load(settings.cache_dir / "models")
-        with httpx.Client(base_url=terminal.wallet, timeout=_TIMEOUT) as http:
+        with (
+            httpx.Client(base_url=terminal.wallet, timeout=_TIMEOUT) as http,
+            lane(terminal, pipeline, _asking(terminal, http), _say) as (approach, ask),
+        ):
             gate = Gate(
-                Approach(pipeline, terminal.lane),
-                _asking(terminal, TerminalClient(http, terminal.id, terminal.key)),
+                approach,
+                ask,
                 JsonScreen(),
                 terminal.fare,
                 done=lambda attempt: _say("attempt", asdict(attempt)),
@@ -71,7 +74,9 @@ def serve(
         raise typer.Exit(1) from error
 
 
-def _asking(terminal: Configuration, client: TerminalClient) -> Callable[[Template], AttemptReply]:
+def _asking(terminal: Configuration, http: httpx.Client) -> Callable[[Template], AttemptReply]:
+    client = TerminalClient(http, terminal.id, terminal.key)
+
     def ask(probe: Template) -> AttemptReply:
         search = prepare_search(
             probe.vector,

@@ -9,16 +9,24 @@ gallery = "gal_…"
 fare = { amount = 280, currency = "EUR" }
 lane = { left = 0.2, right = 0.8 }          # optional
 calibration = "calibration.json"            # optional
+
+[held]                                      # optional: take codes of payers who hold their own reference
+operator_key = "64 hex digits"              # raw Ed25519 key, as `facefare wallet operator-key` prints it
+store = "held.sqlite"                       # keys, deny list and payments not handed in yet
+codes_only = true                           # false: faces without a code are searched
+self_made_limit = 1000                      # and offline_limit, in minor units; offline_self_made = false
+deny_list_max_age = 86400                   # seconds; and passback = 60
 ```
 Paths are relative to the file.
 """
 
 import tomllib
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from facefare.guardian.messages import GuardianIdentity
@@ -26,6 +34,32 @@ from facefare.identification.calibration import Calibration
 from facefare.terminal.approach import Lane
 from facefare.terminal.errors import ConfigurationError
 from facefare.terminal.gate import Fare
+from facefare.terminal.held import HeldTerms
+
+
+@dataclass(frozen=True, repr=False)
+class HeldSection:
+    """How codes are taken: whose word on devices counts, where state is kept, on what terms."""
+
+    operator_key: Ed25519PublicKey
+    store: Path
+    codes_only: bool
+    terms: HeldTerms
+
+    @classmethod
+    def read(cls, section: dict[str, Any], folder: Path) -> "HeldSection":
+        """From the file's section; raises KeyError, ValueError, TypeError."""
+        terms: dict[str, Any] = {
+            key: timedelta(seconds=value) if key in ("deny_list_max_age", "passback") else value
+            for key, value in section.items()
+            if key not in ("operator_key", "store", "codes_only")
+        }
+        return cls(
+            operator_key=Ed25519PublicKey.from_public_bytes(bytes.fromhex(section["operator_key"])),
+            store=folder / section["store"],
+            codes_only=bool(section.get("codes_only", True)),
+            terms=HeldTerms(**terms),
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +74,7 @@ class Configuration:
     fare: Fare
     lane: Lane
     calibration: Calibration
+    held: HeldSection | None
 
     @classmethod
     def load(cls, path: Path) -> "Configuration":
@@ -65,6 +100,7 @@ class Configuration:
                 fare=Fare(**document["fare"]),
                 lane=Lane(**document.get("lane", {})),
                 calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
+                held=HeldSection.read(document["held"], path.parent) if "held" in document else None,
             )
         except KeyError as error:
             raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error

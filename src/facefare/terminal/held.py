@@ -323,7 +323,7 @@ class _Listed:
 
 
 class HeldApproach(Approach):
-    """An approach that also looks for codes; ready only with one, in lanes that take codes only."""
+    """An approach that also looks for codes; in lanes for codes only, nothing is embedded without one."""
 
     def __init__(self, pipeline: FacePipeline, lane: Lane, held: HeldProfile, *, codes_only: bool) -> None:
         super().__init__(pipeline, lane)
@@ -338,10 +338,10 @@ class HeldApproach(Approach):
         return super().offer(frame)
 
     @property
-    def ready(self) -> bool:
-        """Whether there is a sign of will, views enough for a probe and, where it is needed, a code."""
+    def wants_to_pay(self) -> bool:
+        """The sign of will; in a lane for codes, to show one is part of it."""
         shown = self._held.claimed or self._held.refused is not None
-        return super().ready and (shown or not self._codes_only)
+        return super().wants_to_pay and (shown or not self._codes_only)
 
 
 def code_or_search(held: HeldProfile, search: Callable[[Template], AttemptReply]) -> Callable[[Template], AttemptReply]:

@@ -1,0 +1,87 @@
+"""A lane for the profiles that the terminal's file allows: what the gate follows, and what it asks.
+
+Where codes are taken, a thread keeps the opening key, the deny list and the wallet's records up to date.
+"""
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import httpx
+
+from facefare.biometrics import FacePipeline, Template
+from facefare.client import ApiError, AttemptReply, TerminalClient
+from facefare.identification.held.errors import HeldError
+from facefare.terminal.approach import Approach
+from facefare.terminal.configuration import Configuration, HeldSection
+from facefare.terminal.held import HeldApproach, HeldProfile, code_or_search
+from facefare.terminal.held_store import HeldStore
+
+_REFRESH_EVERY = 30.0
+_TIMEOUT = 1.5
+"""Seconds for the wallet's answer to a code; after that the rules for a terminal without a network count."""
+
+Ask = Callable[[Template], AttemptReply]
+Say = Callable[[str, dict[str, object]], None]
+
+
+@contextmanager
+def lane(configuration: Configuration, pipeline: FacePipeline, search: Ask, say: Say) -> Iterator[tuple[Approach, Ask]]:
+    """What to follow and whom to ask; `say` hears of each new opening key, and of what goes wrong in between.
+
+    `search` asks the guardians for a face, and is not used in lanes for codes only.
+    """
+    if configuration.held is None:
+        yield Approach(pipeline, configuration.lane), search
+        return
+    with _profile(configuration, configuration.held) as held:
+        codes_only = configuration.held.codes_only
+        approach = HeldApproach(pipeline, configuration.lane, held, codes_only=codes_only)
+        with _kept_up_to_date(held, say):
+            yield approach, held.pay if codes_only else code_or_search(held, search)
+
+
+@contextmanager
+def _profile(configuration: Configuration, section: HeldSection) -> Iterator[HeldProfile]:
+    with (
+        closing(HeldStore(section.store)) as store,
+        httpx.Client(base_url=configuration.wallet, timeout=_TIMEOUT) as http,
+    ):
+        yield HeldProfile(
+            terminal=configuration.id,
+            key=configuration.key,
+            operator_key=section.operator_key,
+            calibration=configuration.calibration,
+            store=store,
+            wallet=TerminalClient(http, configuration.id, configuration.key),
+            fare=configuration.fare,
+            terms=section.terms,
+        )
+
+
+@contextmanager
+def _kept_up_to_date(held: HeldProfile, say: Say) -> Iterator[None]:
+    stopping = threading.Event()
+
+    def keep() -> None:
+        told = None
+        while True:
+            try:
+                held.refresh()
+            except (ApiError, HeldError) as error:
+                say("refresh_failed", {"error": type(error).__name__, "detail": str(error)})
+            shown = held.announcement
+            if shown is not None and shown != told:
+                told = shown
+                say("opening_key", {"announcement": base64.b64encode(shown).decode()})
+            if stopping.wait(_REFRESH_EVERY):
+                return
+
+    thread = threading.Thread(target=keep, name="held-refresh", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(2 * _TIMEOUT)
