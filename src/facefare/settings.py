@@ -29,3 +29,6 @@ class Settings(BaseSettings):
     notice_url: str = "http://localhost/privacy"
     retention_days: int = Field(default=395, ge=1, description="A face is kept this long after the last use.")
     passback_seconds: int = Field(default=60, ge=0, description="A payment covers the payer this long.")
+    self_made_limit: int = Field(
+        default=10_00, ge=0, description="Minor units a reference pays that no station attested; 0: none is taken."
+    )

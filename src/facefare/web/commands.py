@@ -26,6 +26,7 @@ from facefare.ledger.errors import LedgerError
 from facefare.payments import merchants, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.errors import PaymentsError
+from facefare.payments.held import HeldRules
 from facefare.payments.merchants import Terminal
 from facefare.payments.verify import INVARIANTS as PAYMENT_INVARIANTS
 from facefare.settings import Settings
@@ -61,7 +62,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                 if settings.calibration
                 else Calibration.default(),
                 fpir=settings.fpir,
-                receipt_key=_receipt_key(settings.data_dir / "wallet" / "receipt-key.pem"),
+                receipt_key=_receipt_key(settings),
                 notice=Notice(
                     version=settings.notice_version,
                     language="en",
@@ -71,6 +72,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                     retention_days=settings.retention_days,
                 ),
                 rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
+                held_rules=HeldRules(self_made_limit=settings.self_made_limit),
             ),
             host=host,
             port=port,
@@ -139,6 +141,13 @@ def open_gallery(
         faces.open_gallery(connection, gallery, kind=kind)
 
 
+@app.command()
+def operator_key() -> None:
+    """Print the operator's public key, 64 hex digits: terminals that take codes need it."""
+    with _plain_errors():
+        typer.echo(_receipt_key(Settings()).public_key().public_bytes_raw().hex())
+
+
 @ledger.command("verify")
 def verify_ledger(json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
     """Check every money invariant on the live books; exit code 1 if one is broken."""
@@ -168,8 +177,9 @@ def _database(settings: Settings) -> Iterator[Engine]:
             engine.dispose()
 
 
-def _receipt_key(path: Path) -> Ed25519PrivateKey:
-    """The operator's key for consent receipts, made at the first start."""
+def _receipt_key(settings: Settings) -> Ed25519PrivateKey:
+    """The operator's key for consent receipts, passes and announcements, made when it is first needed."""
+    path = settings.data_dir / "wallet" / "receipt-key.pem"
     if path.exists():
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(key, Ed25519PrivateKey):
