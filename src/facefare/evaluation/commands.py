@@ -57,7 +57,9 @@ def evaluate(
         task = progress.add_task("Comparisons", total=None)
         report = Study(photos, extracted, calibration).run(lambda step: progress.update(task, description=step))
         progress.update(task, total=1, completed=1)
-        judged = recorded(photos, models, _advancing(progress, "Recorded presentations"))
+        judged = []
+        if any(photo.presentation for photo in photos):
+            judged += recorded(photos, models, _advancing(progress, "Recorded presentations"))
         if heads:
             judged += simulate(photos, extracted, heads, models, _advancing(progress, "Simulated attacks"))
         report["attacks"] = rates(judged)

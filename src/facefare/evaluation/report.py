@@ -72,13 +72,14 @@ def _curves(report: Report) -> list[tuple[str, Any]]:
 def _fnir(report: Report) -> Markup:
     figure = Figure()
     axes = figure.add_subplot()
-    for row in report["identification"]:
-        if (row["enrolled"], row["probe"]) == SYSTEM:
-            curve = row["curve"]
-            axes.loglog(curve["fpir"], [max(v, 1e-4) for v in curve["fnir"]], label=f"N = {row['payers']:,}")
+    rows = [row for row in report["identification"] if (row["enrolled"], row["probe"]) == SYSTEM]
+    for row in rows:
+        curve = row["curve"]
+        axes.loglog(curve["fpir"], [max(v, 1e-4) for v in curve["fnir"]], label=f"N = {row['payers']:,}")
     views = f"{SYSTEM[0]} views enrolled, {SYSTEM[1]} in the probe"
     axes.set(xlabel="FPIR", ylabel="FNIR", title=f"One to many: {views}", ylim=(1e-4, 1))
-    axes.legend()
+    if rows:
+        axes.legend()
     return _svg(figure)
 
 

@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from demo.faces import Person, Sitter, View
+from facefare.cli import main
+from facefare.evaluation import calibrating
+from facefare.evaluation.attacks import Species
+from facefare.evaluation.dataset import read_dataset
+from facefare.evaluation.errors import DatasetError, ResumeError, TooFewPeopleError
+from facefare.evaluation.extraction import FAILURES, extract
+from facefare.evaluation.presentation import BONA_FIDE, Judged, Verdict, rates
+from facefare.evaluation.sealed import SealedPieces
+
+
+@pytest.fixture(scope="module")
+def sitters(pipeline):
+    return [Sitter(person, pipeline) for person in Person]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, sitters):
+    """Two portraits that play twelve people."""
+    root = tmp_path_factory.mktemp("people")
+    for person in range(12):
+        own = root / f"person {person:02}"
+        own.mkdir()
+        for photo in range(2):
+            view = View(yaw=2.0 * person - 10, pitch=6.0 * photo, face_width=180)
+            cv2.imwrite(str(own / f"{photo}.jpg"), sitters[person % 2].view(view, person))
+    (root / "person 00" / "broken.jpg").write_bytes(b"no picture")
+    cv2.imwrite(str(root / "person 01" / "wall.png"), np.full((200, 200, 3), 90, np.uint8))
+    (root / "person 01" / "notes.txt").write_text("no picture either")
+    return root
+
+
+def labels(folder, *lines):
+    file = folder.parent / "labels.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_a_csv_says_group_session_and_attack(folder):
+    csv = labels(folder, "file,group,attack,presentation", "person 00/0.jpg,a,print,p1", "person 03/1.jpg,b,,")
+    photos = read_dataset(folder, csv)
+    assert len(photos) == 26
+    assert (photos[0].group, photos[0].attack, photos[0].presentation) == ("a", "print", "p1")
+    assert [photo.group for photo in photos].count("b") == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["name,group", "person 00/0.jpg,a"],
+        ["file,emotion", "person 00/0.jpg,a"],
+        ["file,group", "person 99/0.jpg,a"],
+        ["file,group", "../secret.jpg,a"],
+    ],
+)
+def test_a_csv_that_does_not_fit_is_an_error_that_says_so(folder, lines):
+    with pytest.raises(DatasetError, match=r"labels\.csv"):
+        read_dataset(folder, labels(folder, *lines))
+
+
+def test_a_folder_without_people_is_an_error(tmp_path):
+    for place in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(DatasetError):
+            read_dataset(place)
+
+
+def test_photos_become_templates_and_failures_are_told_apart(folder, models_dir, tmp_path):
+    photos = read_dataset(folder)
+    extracted, pieces = extract(photos, models_dir, tmp_path, lambda *_: None)
+    failed = {photos[row].file.name: FAILURES[extracted.failures[row]] for row in np.flatnonzero(extracted.failures)}
+    assert failed == {"broken.jpg": "not a picture", "wall.png": "no face"}
+    assert np.linalg.norm(extracted.vectors[extracted.failures == 0], axis=1) == pytest.approx(1, abs=1e-5)
+    again, same = extract(photos, models_dir, tmp_path, lambda *_: None)
+    assert (again.vectors == extracted.vectors).all()
+    if pieces:
+        kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+        assert extracted.vectors[0].tobytes() not in kept
+        assert b"PK" not in kept[:40]
+        same.destroy()
+        assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_pieces_are_sealed_and_gone_with_their_key(tmp_path):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    first = SealedPieces.open(tmp_path / "run", b"work", keys)
+    first.put(3, b"a template")
+    assert SealedPieces.open(tmp_path / "run", b"work", keys).get(3) == b"a template"
+    assert SealedPieces.open(tmp_path / "run", b"other work", keys).get(3) is None
+    (file,) = (tmp_path / "run").rglob("000003")
+    assert b"a template" not in file.read_bytes()
+    file.rename(file.with_name("000004"))
+    with pytest.raises(ResumeError):
+        first.get(4)
+    for key in keys.iterdir():
+        key.unlink()  # the machine was switched off
+    assert SealedPieces.open(tmp_path / "run", b"work", keys).get(4) is None
+    assert not file.with_name("000004").exists()
+
+
+def test_the_command_writes_a_page_and_figures_and_leaves_nothing_else(folder, models_dir, tmp_path):
+    out, figures = tmp_path / "report.html", tmp_path / "report.json"
+    arguments = ["evaluate", str(folder), "--out", str(out), "--json", str(figures), "--simulate-attacks", "1"]
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "models").symlink_to(models_dir)
+    result = CliRunner().invoke(main, [*arguments, "--cache-dir", str(cache)])
+    assert result.exit_code == 0, result.output
+    assert "<svg" in out.read_text()
+    report = json.loads(figures.read_text())
+    assert report["what"]["failure_to_acquire"] == {"not a picture": 1, "no face": 1, "network failed": 0}
+    species = {row["species"] for row in report["attacks"]}
+    assert species == {BONA_FIDE, *(one.value for one in Species)}
+    assert [entry for entry in (cache / "evaluation").rglob("*") if entry.is_file()] == []
+
+
+def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+
+
+def test_attack_rates_are_stated_for_each_species_by_itself():
+    def judged(species, verdict, subject):
+        return Judged("gate", species, "simulated", subject, verdict)
+
+    said = [("print", Verdict.LIVE, 0), ("print", Verdict.UNDECIDED, 1), ("mask", Verdict.LIVE, 0)]
+    said += [(BONA_FIDE, Verdict.LIVE, 0), (BONA_FIDE, Verdict.UNDECIDED, 1)]
+    rows = rates(judged(*one) for one in said)
+    assert {row["species"]: (row["measure"], row["rate"]["value"], row["undecided"]) for row in rows} == {
+        "bona fide": ("BPCER", 0.5, 0.5),
+        "mask": ("APCER", 1.0, 0.0),
+        "print": ("APCER", 0.5, 0.5),
+    }
+
+
+@pytest.fixture
+def recordings(tmp_path, sitters):
+    for person in range(4):
+        for name, seed in (("enrol", 7), ("walk", 8)):
+            own = tmp_path / f"volunteer {person}" / name
+            own.mkdir(parents=True)
+            for number, frame in enumerate(sitters[person % 2].walk_up(seed + person)):
+                cv2.imwrite(str(own / f"{number}.png"), frame)
+    return tmp_path
+
+
+def test_a_sites_recordings_are_measured_without_writing_anything(recordings, pipeline, monkeypatch):
+    monkeypatch.setattr(calibrating, "MIN_VOLUNTEERS", 4)
+    before = sorted(recordings.rglob("*"))
+    site = calibrating.measure_site(recordings, pipeline, lambda *_: None)
+    assert site.distances.shape == (4, 4, 1)
+    assert site.genuine().max() < 0.05 < 0.12 < np.delete(site.distances[0, 1::2], []).min()
+    assert sorted(recordings.rglob("*")) == before
+
+
+def test_too_few_volunteers_are_an_error(folder, pipeline):
+    with pytest.raises(TooFewPeopleError, match="20"):
+        calibrating.measure_site(folder, pipeline, lambda *_: None)
+    with pytest.raises(DatasetError):
+        calibrating.measure_site(Path("/nowhere"), pipeline, lambda *_: None)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from facefare.evaluation.calibrating import Site
+from facefare.evaluation.errors import TooFewPeopleError
+from facefare.evaluation.metrics import Distances
+from facefare.evaluation.thresholds import ImpostorCurve, calibration_document
+from facefare.identification.calibration import Calibration
+
+
+def counted(scale=1.0, n=2_000_000):
+    distances = Distances()
+    distances.add(scale * 0.3 * np.random.default_rng(0).uniform(size=n) ** 0.1)  # a power: a line in log and log
+    return distances
+
+
+@pytest.fixture(scope="module")
+def curve():
+    return ImpostorCurve.of(counted())
+
+
+def test_the_curve_gives_the_distance_of_a_rate_that_was_measured(curve):
+    for fmr in (1e-3, 1e-4):
+        assert curve.distance(fmr) == pytest.approx(0.3 * fmr**0.1, rel=0.03)
+
+
+def test_the_curve_carries_on_as_a_line_and_says_from_where(curve):
+    assert curve.distance(1e-8) == pytest.approx(0.3 * 1e-8**0.1, rel=0.15)
+    assert curve.measured_fmr == pytest.approx(30 / 2_000_000)
+    rows = curve.table(160, lambda _: 0.0)
+    assert {row["extrapolated"] for row in rows if row["payers"] == 100_000} == {True}
+
+
+def test_a_threshold_is_never_looser_than_one_in_a_thousand(curve):
+    rows = [row for row in curve.table(160, lambda _: 0.0) if row["payers"] == 1]
+    assert len({row["threshold"] for row in rows}) == 1
+
+
+def test_a_calibration_file_is_read_back_with_its_curve(curve):
+    default = Calibration.default()
+    text = calibration_document(default, curve, curve.table(default.scale, lambda _: 0.0), ["made up"], volunteers=3)
+    back = Calibration.from_json(text)
+    assert back.mean == pytest.approx(default.mean, abs=1e-6)
+    assert back.threshold(100, 0.001) == next(
+        row["threshold"] for row in curve.table(160, lambda _: 0.0) if (row["payers"], row["fpir"]) == (100, 0.001)
+    )
+    assert ImpostorCurve.read(text) == curve
+
+
+def test_a_calibration_file_without_a_curve_is_refused():
+    with pytest.raises(ValueError, match="no impostor curve"):
+        ImpostorCurve.read("{}")
+
+
+def site(volunteers, scale):
+    rng = np.random.default_rng(3)
+    distances = scale * 0.3 * rng.uniform(size=(volunteers, volunteers, 2)) ** 0.1
+    distances[np.arange(volunteers), np.arange(volunteers)] = 0.02
+    distances[0, 0, 1] = np.nan
+    return Site(distances)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.2])
+def test_a_site_moves_the_curve_by_how_near_its_strangers_come(curve, scale):
+    _, factor, cautious = site(40, scale).factor(curve)
+    assert factor == pytest.approx(scale, rel=0.05)
+    assert cautious <= factor
+    assert curve.moved(cautious).distance(1e-5) == pytest.approx(cautious * curve.distance(1e-5))
+
+
+def test_a_cameras_genuine_walks_are_counted_without_missing_ones():
+    assert len(site(20, 1.0).genuine()) == 39
+
+
+def test_too_few_volunteers_cannot_move_a_curve(curve):
+    with pytest.raises(TooFewPeopleError):
+        site(4, 1.0).factor(curve)
