@@ -65,8 +65,8 @@ def _merged(
     return merged_g, merged_p
 
 
-RIPPLE_FROM_WORDS = 512
-"""From so many words a plane (32,768 rows) the ripple's saving outweighs its rounds; see bench/identification.py."""
+RIPPLE_FROM_WORDS = 1024
+"""From so many words a plane (65,536 rows) the ripple's saving outweighs its rounds; see bench/identification.py."""
 
 
 def sign(context: Context, a: Planes, b: Planes) -> Planes:

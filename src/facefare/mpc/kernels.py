@@ -196,13 +196,11 @@ def gf_products(x: NDArray[np.uint64], y: NDArray[np.uint64]) -> NDArray[np.uint
     Many at a time, so that the loop becomes vector code; the same time for all values.
     """
     out = np.zeros_like(x)
-    x = x.copy()
-    for start in range(0, x.shape[0], 256):
-        end = min(start + 256, x.shape[0])
-        for i in range(64):
-            for k in range(start, end):
-                out[k] ^= x[k] & (U64(0) - ((y[k] >> U64(i)) & U64(1)))
-                x[k] = (x[k] << U64(1)) ^ (U64(0x1B) & (U64(0) - (x[k] >> U64(63))))
+    for i in range(63, -1, -1):  # Horner's rule, from the top bit of y
+        for k in range(x.shape[0]):
+            p = out[k]
+            p = (p << U64(1)) ^ (U64(0x1B) & (U64(0) - (p >> U64(63))))
+            out[k] = p ^ (x[k] & (U64(0) - ((y[k] >> U64(i)) & U64(1))))
     return out
 
 
