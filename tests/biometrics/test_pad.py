@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from demo.faces import View
-from facefare.biometrics.pad import Direction, Turn, TurnCheck, parallax
+from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck, blinked, parallax
 
 
 def held_up(frame, yaw):
@@ -60,3 +60,43 @@ def test_landmarks_without_extent_have_no_parallax():
 
 def test_the_direction_cannot_be_foreseen():
     assert {TurnCheck.random().direction for _ in range(100)} == set(Direction)
+
+
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+def test_a_walk_moves_with_the_depth_of_a_head(pipeline, request, sitter):
+    frames = request.getfixturevalue(sitter).walk_up(seed=4)
+    assert MotionCheck().judge([pipeline.observe(frame) for frame in frames]) is Motion.LIVE
+
+
+def test_a_photo_that_moves_as_a_head_moves_is_flat_or_cannot_be_told(pipeline, collins):
+    frame = collins.view(View())
+    seen = [pipeline.observe(held_up(frame, yaw)) for yaw in (-15, 0, 15)]
+    assert MotionCheck().judge(seen) is not Motion.LIVE
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_or_equal_views_cannot_be_told(pipeline, collins, count):
+    seen = [pipeline.observe(collins.view(View()))] * count
+    assert MotionCheck().judge(seen) is Motion.TOO_LITTLE
+
+
+@pytest.mark.parametrize(
+    ("eyes", "answer"),
+    [
+        ([0.1, 0.1, 0.04, 0.1], True),
+        ([0.1, 0.1, 0.05, 0.05, 0.1, 0.1], True),
+        ([0.1, 0.099, 0.101, 0.098], False),
+        ([0.1, 0.1, 0.1, 0.04], False),  # closed, and not open again
+        ([0.04, 0.1, 0.1, 0.1], False),
+        ([0.1, 0.04], False),
+        ([], False),
+        ([0.0, 0.0, 0.0], False),
+    ],
+)
+def test_a_blink_is_open_closed_open(eyes, answer):
+    assert blinked(eyes) is answer
+
+
+def test_painted_lids_are_seen_as_a_blink(pipeline, hopper):
+    views = [View(face_width=220, closed=closed) for closed in (False, True, False)]
+    assert blinked([pipeline.observe(hopper.view(view)).quality.eyes_open for view in views])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facefare.biometrics import decode
-from facefare.biometrics.errors import BrokenImageError, ImageError, ImageTooLargeError
+from facefare.biometrics.errors import BrokenImageError, FaceError, ImageError, ImageTooLargeError
 from facefare.biometrics.pictures import MAX_BYTES, checked
 
 
@@ -163,3 +163,30 @@ def test_a_picture_decodes_as_opencv_decodes_it(astronaut):
     there, data = cv2.imencode(".png", astronaut)
     assert there
     assert (decode(data.tobytes()) == astronaut).all()
+
+
+def test_whatever_decodes_goes_through_the_pipeline_without_another_kind_of_error(pipeline, astronaut):
+    rng = np.random.default_rng(11)
+    small = astronaut[:320, 60:380]
+    picture = Image.fromarray(np.ascontiguousarray(small[:, :, ::-1]))
+    originals = [encoded(picture, kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+    through = 0
+    for _ in range(150):
+        data = bytearray(originals[rng.integers(len(originals))])
+        for _ in range(rng.integers(1, 6)):
+            place = int(rng.integers(len(data)))
+            data[place : place + 2] = rng.bytes(rng.integers(0, 4))
+        try:
+            pipeline.observe(decode(bytes(data)))
+        except (ImageError, FaceError):
+            continue
+        through += 1
+    assert through > 0
+
+
+def test_a_hundred_megapixels_are_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    data = encoded(Image.new("1", (10_000, 10_000)), "PNG")
+    assert len(data) < MAX_BYTES
+    with pytest.raises(ImageTooLargeError, match="million"):
+        decode(data)
