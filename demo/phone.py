@@ -31,7 +31,7 @@ class Phone:
         self.device: Device | None = None
         self.counter = 0
         self._payer = payer
-        self._operator_key = operator_key
+        self.operator_key = operator_key
         self._key = Ed25519PrivateKey.generate()
         self._sealing_key = X25519PrivateKey.generate()
         self._holding: Holding | None = None
@@ -75,13 +75,13 @@ class Phone:
         """The code for the terminal of this announcement; counts up. Raises HeldError, ValueError if unregistered."""
         if self._pass is None:
             raise ValueError("This phone is not registered yet.")
-        terminal = decoded(Signed, announced).verified(Announcement, self._operator_key)
+        terminal = decoded(Signed, announced).verified(Announcement, self.operator_key)
         self.counter += 1
         at = now or datetime.now(UTC)
         return code.make(self.holding, self._pass, terminal, counter=self.counter, now=at)
 
     def _register(self, consent_sha256: bytes, attestation: bytes | None) -> Device:
-        holding, operator = self.holding, documents.operator_id(self._operator_key)
+        holding, operator = self.holding, documents.operator_id(self.operator_key)
         self.device, given = self._payer.register_device(
             public_key=self.key,
             commitment=holding.commitment,

@@ -18,7 +18,7 @@ from facefare.terminal.configuration import Configuration, HeldSection
 from facefare.terminal.held import HeldApproach, HeldProfile, code_or_search
 from facefare.terminal.held_store import HeldStore
 
-_REFRESH_EVERY = 30.0
+_REFRESH_EVERY, _RETRY_AFTER = 30.0, 3.0  # seconds
 _TIMEOUT = 1.5
 """Seconds for the wallet's answer to a code; after that the rules for a terminal without a network count."""
 
@@ -67,15 +67,17 @@ def _kept_up_to_date(held: HeldProfile, say: Say) -> Iterator[None]:
     def keep() -> None:
         told = None
         while True:
+            pause = _REFRESH_EVERY
             try:
                 held.refresh()
             except (ApiError, HeldError) as error:
                 say("refresh_failed", {"error": type(error).__name__, "detail": str(error)})
+                pause = _RETRY_AFTER
             shown = held.announcement
             if shown is not None and shown != told:
                 told = shown
                 say("opening_key", {"announcement": base64.b64encode(shown).decode()})
-            if stopping.wait(_REFRESH_EVERY):
+            if stopping.wait(pause):
                 return
 
     thread = threading.Thread(target=keep, name="held-refresh", daemon=True)
