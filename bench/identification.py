@@ -9,8 +9,10 @@ FAISS: IndexFlatIP, plain float32 vectors; one thread for one probe, two for a b
 import json
 import multiprocessing
 import multiprocessing.connection
+import queue
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +27,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from bench import spu_peer
 from facefare.guardian.ceremony import Folder, perform_on_one_machine
 from facefare.guardian.links import Links
 from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Role, Several, combine, split
 from facefare.mpc.sharing import shamir_from_replicated
+from facefare.settings import Settings
 
 _THRESHOLD = -3000
 _SCALE = 160
@@ -57,6 +61,8 @@ def identification(
     queries: Annotated[int, typer.Option(help="Queries timed for each line.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot (PNG).")] = None,
+    delay_ms: Annotated[float, typer.Option(help="Add this to every message between guardians.")] = 0.0,
+    spu: Annotated[bool, typer.Option(help="Time SecretFlow SPU too, at 100,000 rows (installs it apart).")] = False,
 ) -> None:
     """Time private identification beside FAISS."""
     console = Console()
@@ -66,7 +72,7 @@ def identification(
         task = progress.add_task("", total=len(cases) * len(batch) * queries)
         for n, d in cases:
             progress.update(task, description=f"building {n:,} x {d}")
-            with _guardians(n, d) as (gallery, pipes):
+            with _guardians(n, d, delay_ms / 1e3) as (gallery, pipes):
                 for b in batch:
                     progress.update(task, description=f"{n:,} x {d}, {b} at a time")
                     figures.append(_measure(gallery, pipes, b, queries, lambda: progress.advance(task)))
@@ -79,6 +85,14 @@ def identification(
             f"{f.bytes_per_row:.3f}", str(f.rounds),
         )  # fmt: skip
     console.print(table)
+    if spu:
+        with console.status("SecretFlow SPU, three simulated parties"):
+            theirs = spu_peer.ms_a_probe(100_000, 128, Settings().cache_dir)
+        ours = next((f.private_ms for f in figures if (f.rows, f.dim, f.batch) == (100_000, 128, 1)), None)
+        console.print(
+            f"SecretFlow SPU {spu_peer.VERSION}, ABY3, N = 100,000, D = 128: {theirs:.0f} ms each further probe"
+            + (f", {theirs / ours:.0f} times ours" if ours else "")
+        )
     if json_file:
         json_file.write_text(json.dumps([asdict(figure) for figure in figures], indent=2))
     if plot:
@@ -86,7 +100,9 @@ def identification(
 
 
 @contextmanager
-def _guardians(rows: int, dim: int) -> Iterator[tuple[NDArray[np.int8], list[multiprocessing.connection.Connection]]]:
+def _guardians(
+    rows: int, dim: int, delay: float
+) -> Iterator[tuple[NDArray[np.int8], list[multiprocessing.connection.Connection]]]:
     """Three guardian processes in session, each with its shares of the same gallery (rows, dim) int8."""
     context = multiprocessing.get_context("fork")
     rng = np.random.default_rng(1)
@@ -111,7 +127,9 @@ def _guardians(rows: int, dim: int) -> Iterator[tuple[NDArray[np.int8], list[mul
         pipes, processes = [], []
         for i in range(3):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_guardian, args=(Path(base) / f"guardian-{i}", shares[i], dim, theirs))
+            process = context.Process(
+                target=_guardian, args=(Path(base) / f"guardian-{i}", shares[i], dim, delay, theirs)
+            )
             process.start()
             pipes.append(ours)
             processes.append(process)
@@ -126,7 +144,9 @@ def _guardians(rows: int, dim: int) -> Iterator[tuple[NDArray[np.int8], list[mul
                 process.kill()
 
 
-def _guardian(path: Path, shares: NDArray[np.uint16], dim: int, pipe: multiprocessing.connection.Connection) -> None:
+def _guardian(
+    path: Path, shares: NDArray[np.uint16], dim: int, delay: float, pipe: multiprocessing.connection.Connection
+) -> None:
     """One guardian: for each batch of probe shares, check and search; give the answer, start, end, bytes."""
     folder = Folder(path)
     links = Links(folder.identity, folder.peers(), folder.certificate, folder.tls_key)
@@ -137,7 +157,7 @@ def _guardian(path: Path, shares: NDArray[np.uint16], dim: int, pipe: multiproce
         except Exception:
             continue
     session.set_patience(300)
-    previous, following = _Counted(session.previous), _Counted(session.following)
+    previous, following = _Counted(session.previous, delay), _Counted(session.following, delay)
     party = Party(folder.identity.index, previous, following)
     rule = InputRule(dim, 1000, 8191)
     live = np.full(-(-len(shares) // 64), ~np.uint64(0))
@@ -154,18 +174,32 @@ def _guardian(path: Path, shares: NDArray[np.uint16], dim: int, pipe: multiproce
 
 
 class _Counted:
-    """A channel that counts what it sends."""
+    """A channel that counts what it sends, and holds each message back for `delay` seconds if that is above 0."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, delay: float) -> None:
         self._channel = channel
         self.receive_into = channel.receive_into
         self.bytes = 0
         self.messages = 0
+        self._held: queue.SimpleQueue[tuple[float, bytes | memoryview]] | None = None
+        if delay > 0:
+            self._held = queue.SimpleQueue()
+            self._delay = delay
+            threading.Thread(target=self._release, args=(self._held,), daemon=True).start()
 
     def send(self, data: bytes | memoryview) -> None:
         self.bytes += len(data)
         self.messages += 1
-        self._channel.send(data)
+        if self._held is None:
+            self._channel.send(data)
+        else:
+            self._held.put((time.monotonic() + self._delay, data))
+
+    def _release(self, held: "queue.SimpleQueue[tuple[float, bytes | memoryview]]") -> None:
+        while True:
+            due, data = held.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            self._channel.send(data)
 
 
 def _measure(
