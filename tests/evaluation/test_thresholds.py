@@ -44,6 +44,8 @@ def test_a_calibration_file_is_read_back_with_its_curve(curve):
     assert back.threshold(100, 0.001) == next(
         row["threshold"] for row in curve.table(160, lambda _: 0.0) if (row["payers"], row["fpir"]) == (100, 0.001)
     )
+    assert back.verification is not None
+    assert back.verification_threshold == curve.threshold(1e-4, default.scale)
     assert ImpostorCurve.read(text) == curve
 
 

@@ -7,7 +7,9 @@ import pytest
 from demo.faces import View
 from facefare.biometrics.errors import SourceError
 from facefare.biometrics.frames import open_source
-from facefare.client import ApiError, AttemptReply
+from facefare.client import ApiError, AttemptReply, Unreachable
+from facefare.identification.calibration import Calibration
+from facefare.identification.errors import CalibrationError, TemplateOutOfRange
 from facefare.terminal import gate as gate_module
 from facefare.terminal.approach import Approach, Lane
 from facefare.terminal.gate import NOT_LIVE, ONE_AT_A_TIME, UNREADABLE_FRAME, Fare, Gate
@@ -63,9 +65,17 @@ def test_while_somebody_stands_there_after_the_answer_no_frame_is_held(desk, col
     assert desk.gate._approach._views == []
 
 
-@pytest.mark.parametrize("failure", ["away", "refused"])
-def test_a_wallet_that_does_not_answer_means_card(pipeline, collins, failure):
-    desk = Desk(pipeline, ApiError.__new__(ApiError))
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ApiError(503, "identification-unavailable", "A guardian is away."),
+        Unreachable("No answer."),
+        TemplateOutOfRange("The template is unlike any face's; take the pictures again."),
+        CalibrationError("The template is of another model."),
+    ],
+)
+def test_who_cannot_be_searched_is_asked_for_the_card(pipeline, collins, failure):
+    desk = Desk(pipeline, failure)
     desk.gate.run(collins.walk_up(3))
     assert desk.attempts[0].outcome == "use_card"
     assert desk.states[-1] is State.USE_CARD
@@ -126,3 +136,9 @@ def test_a_camera_that_disappears_ends_the_gate_with_a_sentence(desk, collins):
     with pytest.raises(SourceError, match="cable"):
         desk.gate.run(camera())
     assert desk.asked == []
+
+
+def test_a_template_of_another_embedder_is_refused(pipeline):
+    Calibration.default().require_model(pipeline.model_id)
+    with pytest.raises(CalibrationError, match="other-embedder"):
+        Calibration.default().require_model("other-embedder")

@@ -23,6 +23,8 @@ PAYERS: Final = (
 FPIRS: Final = (0.01, 0.003, 0.001)
 LOOSEST: Final = 1e-3
 """FMR that no threshold exceeds, however few the payers."""
+VERIFICATION_FMR: Final = 1e-4
+"""FMR of comparisons with one reference, the payer-held key profile."""
 ROUNDING: Final = 21
 """What rounding both templates adds to a squared distance of integers, on average: 128 coordinates, each difference
 with a variance of 2/12."""
@@ -56,6 +58,10 @@ class ImpostorCurve:
         """Return the squared distance of unit vectors below which a share `fmr` of impostors lies."""
         return float(np.exp(self.level + self.slope * np.log10(fmr)))
 
+    def threshold(self, fmr: float, scale: float) -> int:
+        """Return the threshold for quantised templates: minus a squared distance of integers."""
+        return -max(1, int(scale**2 * self.distance(fmr)) + ROUNDING)
+
     def moved(self, factor: float) -> "ImpostorCurve":
         """Return the same curve with all squared distances multiplied."""
         bulk = tuple((rate, distance * factor) for rate, distance in self.bulk)
@@ -75,7 +81,7 @@ class ImpostorCurve:
                     {
                         "payers": payers,
                         "fpir": fpir,
-                        "threshold": -max(1, int(scale**2 * distance) + ROUNDING),
+                        "threshold": self.threshold(fmr, scale),
                         "squared_distance": round(distance, 5),
                         "genuine_refused": round(refused(distance), 4),
                         "extrapolated": bool(fmr < self.measured_fmr),
@@ -122,6 +128,7 @@ def calibration_document(
         "min_squared_norm": calibration.min_squared_norm,
         "max_squared_norm": calibration.max_squared_norm,
         "notes": notes,
+        "verification": {"fmr": VERIFICATION_FMR, "threshold": curve.threshold(VERIFICATION_FMR, calibration.scale)},
         "measured": {**measured, "impostor_curve": curve.describe()},
         "thresholds": [{name: row[name] for name in ("payers", "fpir", "threshold")} for row in rows],
     }

@@ -78,6 +78,18 @@ class Calibration:
         """D."""
         return len(self.mean)
 
+    def require_model(self, model_id: str) -> None:
+        """Refuse templates of another embedder: a comparison with them would mean nothing.
+
+        Raises:
+            CalibrationError: `model_id` is not this calibration's.
+        """
+        if model_id != self.model:
+            raise CalibrationError(
+                f"The template is of {model_id}, the gallery and its calibration are of {self.model}. "
+                "A new embedder needs a gallery and enrolments of its own."
+            )
+
     def threshold(self, payers: int, fpir: float) -> int:
         """The loosest threshold that holds `fpir` for at least `payers` payers.
 

@@ -16,6 +16,7 @@ from facefare.biometrics import FacePipeline, Template, decode
 from facefare.biometrics.errors import BiometricsError, ImageError
 from facefare.biometrics.frames import Frames, open_source
 from facefare.client import AttemptReply, TerminalClient
+from facefare.identification.errors import CalibrationError
 from facefare.identification.requests import prepare_search
 from facefare.settings import Settings
 from facefare.terminal.configuration import Configuration
@@ -53,6 +54,7 @@ def serve(
         settings = Settings()
         terminal = Configuration.load(configuration)
         pipeline = FacePipeline.load(settings.cache_dir / "models")
+        terminal.calibration.require_model(pipeline.model_id)
         with (
             httpx.Client(base_url=terminal.wallet, timeout=_TIMEOUT) as http,
             lane(terminal, pipeline, _asking(terminal, http), _say) as (approach, ask),
@@ -69,7 +71,7 @@ def serve(
             else:
                 with open_source(source if source is not None else camera or 0) as frames:
                     gate.run(frames)
-    except (TerminalError, BiometricsError) as error:
+    except (TerminalError, BiometricsError, CalibrationError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
 
@@ -78,6 +80,7 @@ def _asking(terminal: Configuration, http: httpx.Client) -> Callable[[Template],
     client = TerminalClient(http, terminal.id, terminal.key)
 
     def ask(probe: Template) -> AttemptReply:
+        terminal.calibration.require_model(probe.model_id)
         search = prepare_search(
             probe.vector,
             calibration=terminal.calibration,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from facefare.biometrics import Template
 from facefare.biometrics.errors import BiometricsError
 from facefare.client import ApiError, AttemptReply
+from facefare.identification.errors import IdentificationError
 from facefare.terminal.approach import Approach, Frame, SomeoneElseTooClose
 from facefare.terminal.screen import Screen, Shown, State
 
@@ -62,7 +63,10 @@ class Gate:
         fare: Fare,
         done: Callable[[Attempt], None],
     ) -> None:
-        """`ask` seals a template, has it searched and charged, and raises ApiError; `done` hears of each attempt."""
+        """`ask` seals a template, has it searched and charged, and raises ApiError or IdentificationError.
+
+        `done` hears of each attempt.
+        """
         self._approach = approach
         self._ask = ask
         self._screen = screen
@@ -101,9 +105,11 @@ class Gate:
                     self._give_up()
 
     def _give_up(self) -> None:
+        waited = (time.perf_counter() - (self._willing_since or 0.0)) * 1e3
+        times = {"gather": waited, "embed": 0.0, "identify_and_charge": 0.0, "total": waited}
         self._approach.forget()
         self._show(State.USE_CARD, reason=NOT_LIVE)
-        self._end(Attempt(State.USE_CARD.value, NOT_LIVE))
+        self._end(Attempt(State.USE_CARD.value, NOT_LIVE, times=times))
 
     def _attempt(self) -> None:
         started = self._willing_since or time.perf_counter()
@@ -116,7 +122,7 @@ class Gate:
             with _timed(attempt, "identify_and_charge"):
                 reply = self._ask(probe)
             attempt.outcome, attempt.reason, attempt.receipt = reply.outcome, reply.reason, reply.receipt
-        except (ApiError, BiometricsError):
+        except (ApiError, BiometricsError, IdentificationError):
             pass  # use your card
         self._show(State(attempt.outcome), reason=attempt.reason)
         attempt.times["total"] = (time.perf_counter() - started) * 1e3
