@@ -64,9 +64,10 @@ def test_every_answer_equals_the_plain_computation(trio, case):
     ]
 
 
-def test_a_large_gallery_goes_through_the_ripple_and_several_tiles(trio, monkeypatch):
+@pytest.mark.parametrize("ripple_from", [64, 1 << 20])
+def test_a_large_gallery_goes_through_carry_select_or_ripple_and_several_tiles(trio, monkeypatch, ripple_from):
     monkeypatch.setattr("facefare.mpc.scan.LANES", 1 << 15)
-    monkeypatch.setattr("facefare.mpc.carry.RIPPLE_FROM_WORDS", 64)
+    monkeypatch.setattr("facefare.mpc.carry.RIPPLE_FROM_WORDS", ripple_from)
     rng = np.random.default_rng(5)
     gallery = rng.integers(-30, 31, (70_001, 4)).astype(np.int32)
     gallery[:, 0] = 40

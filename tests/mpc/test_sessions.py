@@ -65,13 +65,13 @@ def test_parties_that_disagree_on_what_is_public_stop(trio, differing):
         trio.run(work)
 
 
-def test_a_ripple_search_sends_31_bits_a_row_and_guardian(trio):
-    rows = 65_536
+@pytest.mark.parametrize(("rows", "bits"), [(524_288, 31), (65_536, 38)])
+def test_a_search_sends_31_bits_a_row_and_guardian_by_ripple_and_38_by_carry_select(trio, rows, bits):
     before = [(p.sent_bytes + f.sent_bytes) for p, f in zip(trio.previous, trio.following, strict=True)]
     search_all(trio, rows)
     after = [(p.sent_bytes + f.sent_bytes) for p, f in zip(trio.previous, trio.following, strict=True)]
     headers, opening = 2 * (32 + 16), 8 + 2 * 8
-    assert [b - a for a, b in zip(before, after, strict=True)] == [rows * 31 // 8 + headers + opening] * 3
+    assert [b - a for a, b in zip(before, after, strict=True)] == [rows * bits // 8 + headers + opening] * 3
 
 
 def test_a_tree_search_sends_55_bits_a_row_in_ten_rounds_at_most(trio):

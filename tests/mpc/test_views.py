@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from facefare.mpc import InputRule, Role
-from facefare.mpc.carry import Planes, sign_by_ripple, sign_by_tree
+from facefare.mpc.carry import Planes, sign_by_ripple, sign_by_select, sign_by_tree
 from facefare.mpc.context import Context
 from facefare.mpc.scan import _below_threshold
 
@@ -53,7 +53,7 @@ def run_scripted(trio, work, stretches):
     return results
 
 
-@pytest.mark.parametrize("way", [sign_by_ripple, sign_by_tree])
+@pytest.mark.parametrize("way", [sign_by_ripple, sign_by_select, sign_by_tree])
 def test_all_randomness_of_a_three_bit_sign_gives_every_secret_the_same_view(trio, way):
     ands = 2 if way is sign_by_ripple else 3
     variables = 3 * ands + 6 + 6  # masks of the ANDs, then two random components of each of 3 + 3 input bits
@@ -61,7 +61,7 @@ def test_all_randomness_of_a_three_bit_sign_gives_every_secret_the_same_view(tri
     bit = lambda k: lanes_to_word_planes((lanes >> k) & 1)  # noqa: E731
     words = len(lanes) // 64
     masks = {j: [bit(j * ands + k) for k in range(ands)] for j in range(3)}
-    # two ANDs at once, then one; the ripple takes all its masks at once
+    # the tree: two ANDs at once, then one; the others take all their masks at once
     masks = {j: [np.stack(m[:2]), m[2][None]] if way is sign_by_tree else [np.stack(m)] for j, m in masks.items()}
     views = []
     every = itertools.product(range(8), repeat=2)

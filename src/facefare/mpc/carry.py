@@ -1,8 +1,9 @@
 """The top bit of a sum of two numbers that are shared bit by bit.
 
-Two ways to the same carry: a *ripple* spends one AND a bit, and as many rounds; a *carry tree* of generate and
-propagate bits spends 39 ANDs for 16 bits in 5 rounds. The ripple moves less and computes less, so it wins as soon
-as a round's work outweighs a round's latency; the tree is for few rows or far-apart guardians.
+Three ways to the same carry, for 16 bits: a *ripple* spends 15 ANDs in 15 rounds; *carry select* works on the upper
+half for both carries that may come from the lower one, 22 ANDs in 9 rounds; a *carry tree* of generate and propagate
+bits spends 39 ANDs in 5 rounds. The fewer ANDs win as soon as a round's work outweighs a round's latency; the tree is
+for few rows or far-apart guardians.
 """
 
 from typing import NamedTuple
@@ -32,6 +33,47 @@ def sign_by_ripple(context: Context, a: Planes, b: Planes) -> Planes:
         majority(a.own[k], a.following[k], b.own[k], b.following[k], c0, c1, masks[k], out)
         c0, c1 = out, context.reshare(out)
     return Planes((a.own[top] ^ b.own[top] ^ c0)[np.newaxis], (a.following[top] ^ b.following[top] ^ c1)[np.newaxis])
+
+
+def sign_by_select(context: Context, a: Planes, b: Planes) -> Planes:
+    """Top bit of a + b, (1, W): the lower half ripples while the upper one does so for both carries into it."""
+    top = len(a.own) - 1
+    low = (top + 1) // 2
+    words = a.own.shape[1]
+    zeros = np.zeros(words, np.uint64)
+    masks = iter(context.zero_bits((low + 2 * (top - low), words)))
+    carry = (zeros, zeros)  # components of the carry out of the lower half, so far
+    without, with_carry = carry, carry  # out of the upper half, if none comes in, and if one does
+
+    def step(k: int, carry_in: tuple[NDArray[np.uint64], NDArray[np.uint64]], out: NDArray[np.uint64]) -> None:
+        majority(a.own[k], a.following[k], b.own[k], b.following[k], *carry_in, next(masks), out)
+
+    for k in range(low):
+        high = low + k
+        out = np.empty((1 if high >= top else 2 if k == 0 else 3, words), np.uint64)
+        step(k, carry, out[0])
+        if high < top:
+            step(high, without, out[1])
+            if k > 0:
+                step(high, with_carry, out[2])
+        got = context.reshare(out)
+        carry = (out[0], got[0])
+        if high < top:
+            without = (out[1], got[1])
+            # a | b = a ^ b ^ ab: the first carry costs one AND for both
+            with_carry = (
+                (out[2], got[2])
+                if k > 0
+                else (a.own[high] ^ b.own[high] ^ out[1], a.following[high] ^ b.following[high] ^ got[1])
+            )
+    differ = (without[0] ^ with_carry[0])[np.newaxis], (without[1] ^ with_carry[1])[np.newaxis]
+    picked = np.empty_like(differ[0])
+    chosen = (carry[0][np.newaxis], carry[1][np.newaxis])
+    and_planes(*differ, *chosen, next(masks)[np.newaxis], picked)
+    got = context.reshare(picked)
+    return Planes(
+        (a.own[top] ^ b.own[top] ^ without[0]) ^ picked, (a.following[top] ^ b.following[top] ^ without[1]) ^ got
+    )
 
 
 def sign_by_tree(context: Context, a: Planes, b: Planes) -> Planes:
@@ -65,11 +107,13 @@ def _merged(
     return merged_g, merged_p
 
 
-RIPPLE_FROM_WORDS = 1024
-"""From so many words a plane (65,536 rows) the ripple's saving outweighs its rounds; see bench/identification.py."""
+SELECT_FROM_WORDS, RIPPLE_FROM_WORDS = 256, 8192
+"""From 16,384 lanes on carry select is faster than the tree, from 524,288 on the ripple than both; measured."""
 
 
 def sign(context: Context, a: Planes, b: Planes) -> Planes:
-    """Top bit of a + b, (1, W), by whichever of the two is faster for so many rows."""
-    way = sign_by_ripple if a.own.shape[1] >= RIPPLE_FROM_WORDS else sign_by_tree
-    return way(context, a, b)
+    """Top bit of a + b, (1, W), by whichever of the three is fastest for so many rows."""
+    words = a.own.shape[1]
+    if words >= RIPPLE_FROM_WORDS:
+        return sign_by_ripple(context, a, b)
+    return sign_by_select(context, a, b) if words >= SELECT_FROM_WORDS else sign_by_tree(context, a, b)

@@ -38,7 +38,7 @@ def compile_all() -> None:
         next_up, next_down = queues[(i + 1) % 3]
         party = Party(i, _Pipe(up, down), _Pipe(next_down, next_up))
         _, probes = party.admit(shares[i], InputRule(2, 1, 8191), Role.PROBE)
-        for rows in (64, 65_536):
+        for rows in (64, 16_384, 524_288):
             live = np.zeros(rows // 64, np.uint64)
             for batch in (1, 2):
                 thresholds = np.full(batch, -1, np.int32)
