@@ -316,6 +316,14 @@ def test_a_device_belongs_to_the_payer_of_its_consent_and_is_registered_once(wor
     assert refused(lambda: ada.register_device(**brought)) == "device-exists"
 
 
+def test_a_payer_cannot_flood_the_deny_lists_with_devices(world: Any) -> None:
+    ada = world.payer()
+    for _ in range(10):
+        device, _ = ada.register_device(**honest(world, ada))
+        ada.revoke_device(device.id)
+    assert refused(lambda: ada.register_device(**honest(world, ada))) == "too-many-devices"
+
+
 def test_an_attestation_counts_for_the_device_reference_and_consent_it_names(world: Any, phone_of: Any) -> None:
     ada = world.payer()
     operator_key = world.app.state.services.receipt_key.public_key()

@@ -24,12 +24,15 @@ from facefare.identification.held import documents
 from facefare.identification.held.code import Pass, new_pass
 from facefare.identification.held.documents import DAY, Attestation, DenyList, Signed
 from facefare.identification.held.errors import BadSignature, DeviceDenied, OverSelfMadeLimit, WrongOperator
-from facefare.wallet import consents, tables
+from facefare.wallet import consents, payers, tables
 from facefare.wallet.device_tables import device, device_change
-from facefare.wallet.errors import DeviceExists, UnknownConsent, UnknownDevice, UnknownStation
+from facefare.wallet.errors import DeviceExists, TooManyDevices, UnknownConsent, UnknownDevice, UnknownStation
 
 PASS_FOR = timedelta(days=30)
 """A device that was not online for so long can't pay; a denied one can leave the list after it."""
+
+MAX_DEVICES = 10
+"""A payer's devices with a pass that has not run out, ended ones too: each may lengthen every deny list."""
 
 
 class State(StrEnum):
@@ -78,7 +81,7 @@ def register(
     """Let the device pay for the payer, and give it its first pass.
 
     Raises BadSignature, MalformedCode, WrongOperator, OverSelfMadeLimit where this operator takes attested
-    references only, UnknownStation, UnknownConsent, DeviceExists.
+    references only, UnknownStation, UnknownConsent, DeviceExists, TooManyDevices.
     """
     operator = documents.operator_id(operator_key.public_key())
     documents.check(
@@ -94,6 +97,12 @@ def register(
     consent = consents.in_force(connection, brought.consent_sha256)
     if consent.payer_id != payer_id:
         raise UnknownConsent("No consent of yours in force has this receipt; agree first.")
+    payers.locked(connection, payer_id)
+    listable = select(func.count()).where(
+        device.c.payer_id == payer_id, device.c.pass_through >= _day(datetime.now(UTC))
+    )
+    if connection.execute(listable).scalar_one() >= MAX_DEVICES:
+        raise TooManyDevices(f"A payer registers at most {MAX_DEVICES} devices a month.")
     id = documents.device_id(brought.public_key)
     through = _day(datetime.now(UTC) + PASS_FOR)
     try:

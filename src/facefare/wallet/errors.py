@@ -9,6 +9,7 @@ WalletError
 ├── UnknownGallery
 ├── UnknownDevice
 ├── DeviceExists         the device's key is registered already
+├── TooManyDevices       more than a payer needs
 ├── InvalidEnrolment     the station's request is not well formed or not signed by its key
 ├── AlreadyEnrolled
 ├── NotEnrolled
@@ -51,6 +52,10 @@ class UnknownDevice(WalletError):
 
 class DeviceExists(WalletError):
     """The device's key is registered already."""
+
+
+class TooManyDevices(WalletError):
+    """The payer registered more devices within a month than a person needs."""
 
 
 class InvalidEnrolment(WalletError):

@@ -32,6 +32,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     wallet.UnknownGallery: (404, "unknown-gallery"),
     wallet.UnknownDevice: (404, "unknown-device"),
     wallet.DeviceExists: (409, "device-exists"),
+    wallet.TooManyDevices: (409, "too-many-devices"),
     wallet.InvalidEnrolment: (422, "invalid-enrolment"),
     wallet.AlreadyEnrolled: (409, "already-enrolled"),
     wallet.NotEnrolled: (409, "not-enrolled"),
