@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from demo.faces import Person, Sitter
+from demo.faces import Sitter
 from demo.phone import drawn, held_up
 from facefare.biometrics import FacePipeline, Template, fuse
-from facefare.biometrics.models.install import install
 from facefare.client import ApiError, AttemptReply
 from facefare.identification.calibration import Calibration
 from facefare.identification.held import code, documents
@@ -129,15 +128,8 @@ def picture(*codes: bytes) -> Any:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> FacePipeline:
-    folder = Path.home() / ".cache" / "facefare" / "models"
-    install(folder)
-    return FacePipeline.load(folder)
-
-
-@pytest.fixture(scope="module")
-def sitters(pipeline: FacePipeline) -> dict[str, Sitter]:
-    return {"collins": Sitter(Person.EILEEN_COLLINS, pipeline), "hopper": Sitter(Person.GRACE_HOPPER, pipeline)}
+def sitters(collins: Sitter, hopper: Sitter) -> dict[str, Sitter]:
+    return {"collins": collins, "hopper": hopper}
 
 
 def seen(pipeline: FacePipeline, frames: list[Any]) -> Template:
