@@ -1,24 +1,42 @@
-"""Times the way from a frame to a template on one core, stage by stage, and peers where they are installed.
+"""The way from a frame to a template on one core, stage by stage, beside open-source peers in the same run.
 
-    python bench/face.py [--json FILE] [--rounds 50]
-
-The peer `face_recognition` (dlib) is timed in the same run if it can be imported.
+The peer needs a Python of its own, with `pip install face-recognition dlib-bin` (or dlib) in it: name it with
+`--peers-python`. Peers whose weights have to be downloaded at run time (deepface, insightface) are left out.
 """
 
-import argparse
-import importlib
 import json
+import resource
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import cv2
-import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
 
-from demo.faces import Frame, Person, Sitter
+from demo.faces import Frame, Person, Sitter, save
 from facefare.biometrics import FacePipeline
-from facefare.biometrics.models.install import install
+from facefare.settings import Settings
+from facefare.terminal.approach import Approach, Lane
+
+_PEER = """
+import json, statistics, sys, time
+from pathlib import Path
+import face_recognition
+frames = [face_recognition.load_image_file(file) for file in sorted(Path(sys.argv[1]).iterdir())]
+times, found = [], 0
+for number in range(int(sys.argv[2]) + 1):
+    frame = frames[number % len(frames)]
+    started = time.perf_counter()
+    found += len(face_recognition.face_encodings(frame, model="small"))
+    times.append(time.perf_counter() - started)
+print(json.dumps({"face_recognition": 1000 * statistics.median(times[1:])}))
+"""
 
 
 class Stopwatch:
@@ -48,64 +66,84 @@ def median_ms(work: Callable[[Frame], object], frames: list[Frame], rounds: int)
     return statistics.median(times) * 1000
 
 
-def peers(frames: list[Frame], rounds: int) -> dict[str, float]:
-    """Time `face_recognition`: detect (HOG), five points, embed."""
-    try:
-        face_recognition = importlib.import_module("face_recognition")
-    except ImportError:
-        return {}
-    return {
-        "face_recognition": median_ms(
-            lambda frame: face_recognition.face_encodings(np.ascontiguousarray(frame[:, :, ::-1]), model="small"),
-            frames,
-            rounds,
-        )
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "facefare" / "models")
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    install(options.models)
-    pipeline = FacePipeline.load(options.models)
-    frames = Sitter(Person.GRACE_HOPPER, pipeline).walk_up(seed=1)
-
-    whole = median_ms(lambda frame: pipeline.embed(frame, pipeline.observe(frame)), frames, options.rounds)
-    observe = median_ms(pipeline.observe, frames, options.rounds)
+def networks(pipeline: FacePipeline, frames: list[Frame], rounds: int) -> tuple[dict[str, float], float]:
+    """Mean milliseconds inside each network, and outside all of them."""
     watches = {}
     for name in ("detector", "mesher", "embedder"):
         network = getattr(pipeline, f"_{name}")._network
         watches[name] = network._session = Stopwatch(network._session)
     started = time.perf_counter()
-    for number in range(options.rounds):
+    for number in range(rounds):
         frame = frames[number % len(frames)]
         pipeline.embed(frame, pipeline.observe(frame))
-    mean = (time.perf_counter() - started) * 1000 / options.rounds
-    networks = {name: watch.seconds * 1000 / options.rounds for name, watch in watches.items()}
+    mean = (time.perf_counter() - started) * 1000 / rounds
+    inside = {name: watch.seconds * 1000 / rounds for name, watch in watches.items()}
+    return inside, mean - sum(inside.values())
 
+
+def growth_mb(pipeline: FacePipeline, frames: list[Frame], count: int) -> float:
+    """How much the most memory ever used grows over so many frames at a gate, after a tenth of them."""
+    approach, before = Approach(pipeline, Lane()), 0
+    for number in range(count):
+        approach.offer(frames[number % len(frames)])
+        if approach.ready:
+            approach.probe()
+        if number == count // 10:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peers(python: Path, frames: list[Frame], rounds: int) -> dict[str, float]:
+    """Time `face_recognition` (dlib): detect (HOG), five points, embed; in its own Python, on the same frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(frames, Path(folder))
+        command = [str(python), "-c", _PEER, folder, str(rounds)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"})
+    return json.loads(answer.stdout)
+
+
+def face(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+    rounds: Annotated[int, typer.Option(help="Frames to time.", min=10)] = 60,
+    endurance: Annotated[int, typer.Option(help="Frames to watch memory over.", min=0)] = 1000,
+    peers_python: Annotated[Path | None, typer.Option(help="A Python that has the peers.")] = None,
+) -> None:
+    """Time the way from a frame to a template, beside peers."""
+    cv2.setNumThreads(1)
+    pipeline = FacePipeline.load(Settings().cache_dir / "models")
+    frames = Sitter(Person.GRACE_HOPPER, pipeline).walk_up(seed=1)
+    whole = median_ms(lambda frame: pipeline.embed(frame, pipeline.observe(frame)), frames, rounds)
+    observe = median_ms(pipeline.observe, frames, rounds)
+    beside = peers(peers_python, frames, rounds) if peers_python else {}
+    grown = growth_mb(pipeline, frames, endurance) if endurance else None
+    inside, outside = networks(pipeline, frames, rounds)
     result = {
         "frame_to_template_ms": whole,
         "observe_ms": observe,
-        "networks_ms": networks,
-        "outside_networks_ms": mean - sum(networks.values()),
-        "peers": peers(frames, options.rounds),
+        "networks_ms": inside,
+        "outside_networks_ms": outside,
+        "memory_growth_mb": grown,
+        "endurance_frames": endurance,
+        "peers": beside,
     }
-    print(f"frame 640x480 to template, one core, median of {options.rounds}: {whole:.1f} ms")
-    print(f"  of it observe (detect, landmarks, quality): {observe:.1f} ms")
-    for name, value in networks.items():
-        print(f"  network of the {name}: {value:.1f} ms")
-    print(f"  outside the networks: {result['outside_networks_ms']:.1f} ms")
-    for name, value in result["peers"].items():
-        print(f"peer {name}: {value:.1f} ms")
-    if not result["peers"]:
-        print("peer face_recognition: not installed, not timed")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    table = Table(title="640x480, one core, milliseconds")
+    table.add_column("what")
+    table.add_column("ms", justify="right")
+    rows = {"frame to template, median": whole, "  of it observe, median": observe}
+    rows |= {f"  network: {name}, mean": value for name, value in inside.items()}
+    rows |= {"  outside the networks, mean": outside}
+    rows |= {f"peer: {name}, median": value for name, value in beside.items()}
+    for what, value in rows.items():
+        table.add_row(what, f"{value:.1f}")
+    console = Console()
+    console.print(table)
+    if grown is not None:
+        console.print(f"memory over {endurance:,} frames: grew by {grown:.1f} MB")
+    if not beside:
+        console.print("peers: not timed (see --peers-python)")
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(face)
