@@ -13,6 +13,7 @@ test: setup browser lint  ## every test
 
 setup: $(READY)  ## the virtual environment, the networks, the compiled kernels
 	@$(BIN)/facefare models install
+	@$(BIN)/facefare web assets || true
 
 $(READY): requirements.lock pyproject.toml tools/make_venv.sh
 	@PYTHON=$(PYTHON) sh tools/make_venv.sh
@@ -22,8 +23,10 @@ $(READY): requirements.lock pyproject.toml tools/make_venv.sh
 	@$(BIN)/python -m facefare.mpc.compile
 	@touch $@
 
-browser:  ## Chromium for the browser tests
+browser: setup  ## what the browser tests need: Chromium, and the pages' files from npm
 	@sh tools/need.sh chromium chromium
+	@sh tools/need.sh npm npm
+	@$(BIN)/facefare web assets --for-tests
 
 lint: setup  ## style, types, layers
 	$(BIN)/ruff check .

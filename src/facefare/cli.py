@@ -14,6 +14,7 @@ from facefare.guardian.commands import app as guardian
 from facefare.terminal.commands import app as gate
 from facefare.web.commands import app as wallet
 from facefare.web.commands import ledger
+from facefare.web.pages.commands import app as web
 
 main = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 main.add_typer(audit, name="audit")
@@ -22,6 +23,7 @@ main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
 main.add_typer(wallet, name="wallet")
+main.add_typer(web, name="web")
 main.command()(calibrate)
 main.command()(evaluate)
 for _point in entry_points(group="facefare.commands"):
