@@ -27,10 +27,10 @@ _TITLES = {
     State.LOOK_HERE: "Look at the camera",
     State.WAIT: "One moment",
     State.ACCEPTED: "Please go ahead",
-    State.ALREADY_PAID: "Please go ahead",
+    State.ALREADY_PAID: "Paid already. Please go ahead",
     State.USE_CARD: "Please use your card",
-    State.REFUSED: "Not paid. Please use your card",
-    State.OUT_OF_SERVICE: "Out of service. Please use your card",
+    State.REFUSED: "Not paid. Use your card",
+    State.OUT_OF_SERVICE: "Out of service. Use your card",
 }
 _STILL_HERE = 5.0
 """Seconds between signs of life to the page."""
@@ -96,7 +96,7 @@ class KioskScreen:
         detail = ""
         if shown.hint:
             detail = say(words.HINTS.get(shown.hint, shown.hint))
-        elif shown.reason and shown.state is not State.ACCEPTED:
+        elif shown.reason and shown.state not in (State.ACCEPTED, State.ALREADY_PAID):
             detail = say(words.REASONS.get(shown.reason, "Your app says why"))
         priced = shown.state not in (State.OUT_OF_SERVICE, State.ALREADY_PAID)
         return {

@@ -54,6 +54,7 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path) ->
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
     pages.mount("/static", static_files.app())
+    pages.add_api_route("/sw.js", static_files.service_worker)
     for kind in (PageError, LedgerError, WalletError, PaymentsError, HTTPException, RequestValidationError, Exception):
         pages.add_exception_handler(kind, _explained)
     pages.add_exception_handler(SignInFirst, _to_sign_in)

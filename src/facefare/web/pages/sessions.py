@@ -32,7 +32,7 @@ def payer_of(connection: Connection, token: str) -> Payer | None:
         .join(tables.session, columns.payer_id == wallet.payer.c.id)
         .where(columns.token_sha256 == hashed(token), columns.expires_at > datetime.now(UTC))
     ).one_or_none()
-    return None if row is None else Payer(row.id, row.currency, row.account_id)
+    return None if row is None else Payer(row.id, row.currency, row.account_id, row.daily_limit)
 
 
 def end(connection: Connection, token: str) -> None:

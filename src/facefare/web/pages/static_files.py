@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -22,6 +22,11 @@ class _Files(StaticFiles):
         if path == _WORKER:
             response.headers["Content-Security-Policy"] = _WORKER_POLICY
         return response
+
+
+def service_worker() -> Response:
+    """The service worker, which has to be served from the folder that it serves."""
+    return FileResponse(FOLDER / "sw.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
 def app() -> StaticFiles:

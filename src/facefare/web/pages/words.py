@@ -13,6 +13,14 @@ REASONS = {
     "paid_moments_ago": "You have paid already",
     "insufficient_funds": "Not enough money in the wallet",
     "currency_not_held": "The wallet holds another currency",
+    "daily_limit": "Your limit for today is reached",
+    "second_factor": "Your PIN is needed, or your app",
+    "pin_wrong": "The PIN was wrong",
+    "pin_locked": "The PIN is locked. Set a new one in your app",
+    "confirmation_timed_out": "Nobody confirmed the payment in time",
+    "owing": "Something is still owed. Your app shows what",
+    "fare_unknown": "The fare is not known here",
+    "not_seen_alive": "Please look at the camera again, or use your card",
 }
 """Why a payment was not made, or not again; `_("…")` of each is in the catalogues."""
 
@@ -25,6 +33,7 @@ HINTS = {
     "turn towards the light": "Turn towards the light",
     "open your eyes": "Open your eyes",
     "take off the sunglasses": "Please take off your sunglasses",
+    "turn your head a little": "Turn your head a little",
     "one person at a time": "One person at a time, please",
     "the camera's picture can't be read": "The camera has a problem",
 }
@@ -50,6 +59,7 @@ CAPTURE = {
 OUTCOMES = {
     "accepted": "Paid",
     "already_paid": "Already paid, not charged again",
+    "confirmation_required": "Asked for your PIN or your app",
     "use_card": "Asked for a card",
     "refused": "Refused",
 }
@@ -61,6 +71,20 @@ FACE_STATES = {
     "active": "On: you can pay by looking",
     "paused": "Paused: nobody can charge you by face",
     "deleted": "Deleted",
+}
+
+
+DISPUTES = {
+    "refunded": "The money is back in your wallet.",
+    "under_review": "We look at it. Your money comes back if it was not you.",
+    "declined": "We looked at it and could not give the money back.",
+}
+
+DEVICES = {
+    "active": "Pays",
+    "owing": "Stopped until what is owed is paid",
+    "lost": "Reported lost",
+    "revoked": "No longer used",
 }
 
 

@@ -1,0 +1,86 @@
+"""Axe finds nothing on any page, in any language's direction, in either colour scheme; targets are large enough."""
+
+from typing import Any
+
+import pytest
+
+from facefare.settings import Settings
+from facefare.terminal.screen import Shown, State
+from facefare.web.pages.kiosk import KioskScreen
+from facefare.web.pages.languages import language
+
+AXE = Settings().cache_dir / "web" / "axe.js"
+SIGNED_IN = ["", "receipts", "face", "face/delete", "face/capture", "access", "consent", "top-up", "safety", "none"]
+
+
+def violations(page: Any) -> list[str]:
+    if not AXE.exists():
+        pytest.fail("The check needs axe-core: facefare web assets --for-tests")
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("async () => (await axe.run({ resultTypes: ['violations'] })).violations")
+    return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize(("locale", "scheme"), [("en", "light"), ("ar", "dark")])
+def test_the_payers_pages_have_no_violation(site: Any, visit: Any, locale: str, scheme: str) -> None:
+    ada = site.payer("ada")
+    receipt = site.look("ada").receipt
+    site.look("ada")
+    ada.pause_face()
+    found = {}
+    with visit(site.url, locale=locale, color_scheme=scheme, expect_missing=True) as page:
+        for path in ("", "sign-in", "sign-up", "offline"):
+            page.goto(f"/app/{path}")
+            found[path] = violations(page)
+        page.goto("/app/sign-in")
+        page.locator("summary").click()
+        page.locator("#token").fill(site.tokens["ada"])
+        page.locator("form.stack button").click()
+        page.wait_for_url("**/app/")
+        for path in [*SIGNED_IN, f"receipts/{receipt}"]:
+            page.goto(f"/app/{path}")
+            found[f"in {path}"] = violations(page)
+    assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_gates_screen_has_no_violation_in_any_state(served: Any, visit: Any, kiosk: Any, scheme: str) -> None:
+    screen = KioskScreen(language("en"))
+    found = {}
+    screen.show(Shown(State.IDLE, 280, "EUR"))
+    with served(screen.app()) as url, visit(url, color_scheme=scheme, **kiosk) as page:
+        page.goto("/")
+        for state in State:
+            screen.show(Shown(state, 280, "EUR", reason="insufficient_funds"))
+            page.locator(f"body[data-state={state.value}]").wait_for()
+            found[state] = violations(page)
+        page.goto("about:blank")
+    assert {state: problems for state, problems in found.items() if problems} == {}
+
+
+def test_the_way_through_sign_in_works_with_the_keyboard_alone(site: Any, visit: Any) -> None:
+    site.payer("ada")
+    with visit(site.url) as page:
+        page.goto("/app/sign-in")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.locator("summary").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.type(site.tokens["ada"])
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/app/")
+
+
+def test_what_is_tapped_is_at_least_44_pixels_high(site: Any, visit: Any) -> None:
+    site.payer("ada")
+    with visit(site.url) as page:
+        site.sign_in(page, "ada")
+        for path in ("", "face", "consent", "safety", "top-up"):
+            page.goto(f"/app/{path}")
+            small = page.evaluate(
+                """() => [...document.querySelectorAll("a.button, button, input:not([type=hidden]), nav a")]
+                    .filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
+                    .map((e) => e.outerHTML.slice(0, 80))"""
+            )
+            assert small == []

@@ -1,0 +1,150 @@
+"""What the pages refuse, and what they tell every browser; spoken to directly, as an attacker would."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+OWN = {"Sec-Fetch-Site": "same-origin"}
+HTML = {"Accept": "text/html"}
+
+
+def cookies(answer: Any) -> list[str]:
+    return [value for name, value in answer.headers.multi_items() if name == "set-cookie"]
+
+
+def signed_in(site: Any, label: str) -> dict[str, str]:
+    answer = site.http.post("/app/sign-in/token", data={"token": site.tokens[label]}, headers=OWN)
+    assert answer.status_code == 303
+    site.http.cookies.clear()
+    return {"Cookie": cookies(answer)[0].partition(";")[0]}
+
+
+@pytest.mark.parametrize("path", ["", "sign-in", "receipts", "no-such-page", "static/app.css", "static/none", "sw.js"])
+def test_every_answer_carries_the_strict_policy(site: Any, path: str) -> None:
+    headers = site.http.get(f"/app/{path}", headers=HTML).headers
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self' 'wasm-unsafe-eval'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "https:", "*"} & set(headers["content-security-policy"].split())
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+    assert "camera=(self)" in headers["permissions-policy"]
+
+
+def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_hosts(site: Any) -> None:
+    site.payer("ada")
+    answer = site.http.post("/app/sign-in/token", data={"token": site.tokens["ada"]}, headers=OWN)
+    (cookie,) = cookies(answer)
+    assert cookie.startswith("__Host-session=")
+    assert {"HttpOnly", "Secure", "Path=/", "SameSite=lax"} <= {part.strip() for part in cookie.split(";")}
+    assert "Domain" not in cookie
+    value = cookie.partition("=")[2].partition(";")[0]
+    with site.engine.connect() as connection:
+        everything = str(connection.execute(text("SELECT * FROM web_session")).all())
+    assert value not in everything
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
+    ],
+)
+def test_another_sites_page_can_change_nothing(site: Any, headers: dict[str, str]) -> None:
+    ada = site.payer("ada")
+    session = signed_in(site, "ada")
+    sent = {name: site.url if value == "OWN" else value for name, value in headers.items()}
+    for path in ("face/pause", "face/delete", "top-up", "safety/pin", "sign-out", "consent/withdraw"):
+        answer = site.http.post(f"/app/{path}", headers={**session, **sent}, data={"amount": "500", "key": "k" * 16})
+        assert answer.status_code == 403
+    account = ada.account()
+    assert (account.available, account.faces[0].state) == (1000, "active")
+    assert site.http.post("/app/face/pause", headers={**session, "Origin": site.url}).status_code == 200
+
+
+def test_signing_out_ends_the_session_on_the_server_too(site: Any) -> None:
+    site.payer("ada")
+    session = signed_in(site, "ada")
+    assert site.http.get("/app/face", headers=session).status_code == 200
+    site.http.post("/app/sign-out", headers={**session, **OWN})
+    assert site.http.get("/app/face", headers=session).status_code == 303
+
+
+def test_an_expired_or_invented_session_is_nobodys(site: Any) -> None:
+    site.payer("ada")
+    session = signed_in(site, "ada")
+    with site.engine.begin() as connection:
+        connection.execute(text("UPDATE web_session SET expires_at = now() - interval '1 second'"))
+    assert site.http.get("/app/face", headers=session).status_code == 303
+    assert site.http.get("/app/face", headers={"Cookie": "__Host-session=" + "x" * 43}).status_code == 303
+
+
+def test_guessing_tokens_is_stopped_after_twenty_tries(site: Any) -> None:
+    site.payer("ada")
+    for _ in range(20):
+        assert site.http.post("/app/sign-in/token", data={"token": "ptk_wrong"}, headers=OWN).status_code == 401
+    answer = site.http.post("/app/sign-in/token", data={"token": site.tokens["ada"]}, headers={**OWN, **HTML})
+    assert answer.status_code == 429
+    assert cookies(answer) == []
+
+
+def test_where_tries_cannot_be_counted_nobody_signs_in(site: Any) -> None:
+    site.payer("ada")
+    with site.engine.begin() as connection:
+        connection.execute(text("DROP TABLE tries"))
+    answer = site.http.post("/app/sign-in/token", data={"token": site.tokens["ada"]}, headers={**OWN, **HTML})
+    assert answer.status_code == 500
+    assert cookies(answer) == []
+
+
+def test_the_table_of_tries_holds_no_address(site: Any) -> None:
+    site.http.post("/app/sign-in/token", data={"token": "ptk_wrong"}, headers=OWN)
+    with site.engine.connect() as connection:
+        (bucket,) = connection.execute(text("SELECT bucket FROM tries")).scalars()
+    assert len(bucket) == 32
+    assert b"127.0.0.1" not in bucket
+
+
+def test_no_picture_fits_into_a_request(site: Any) -> None:
+    site.payer("ada")
+    session = signed_in(site, "ada")
+    for path in ("top-up", "passkeys", "safety/pin"):
+        assert site.http.post(f"/app/{path}", content=b"x" * 20_000, headers={**session, **OWN}).status_code == 413
+    parts = (b"pin=1234&x=" + b"y" * 4096 for _ in range(8))  # without a length
+    answer = site.http.post("/app/safety/pin", content=parts, headers={**session, **OWN})
+    assert answer.status_code in (400, 413, 422)
+
+
+@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/app//evil.example", "/app/\\evil", "x"])
+def test_choosing_a_language_leads_nowhere_else(site: Any, back: str) -> None:
+    answer = site.http.post("/app/language", data={"tag": "de", "back": back}, headers=OWN)
+    assert answer.headers["location"] == "/app/"
+
+
+def test_pages_are_not_kept_by_caches_and_named_files_are(site: Any) -> None:
+    page = site.http.get("/app/", headers=HTML)
+    assert page.headers["cache-control"] == "no-store"
+    style = next(part for part in page.text.split('"') if part.startswith("/app/static/app.css?v="))
+    assert "immutable" in site.http.get(style).headers["cache-control"]
+
+
+def test_the_first_page_is_under_100_kilobytes(site: Any) -> None:
+    page = site.http.get("/app/", headers=HTML)
+    links = {part for part in page.text.split('"') if part.startswith("/app/static/")}
+    total = len(page.content) + sum(len(site.http.get(link.partition("#")[0]).content) for link in links)
+    assert total < 100_000
+
+
+def test_an_error_says_nothing_of_its_insides(site: Any) -> None:
+    with site.engine.begin() as connection:
+        connection.execute(text("DROP TABLE tries"))
+    answer = site.http.post("/app/sign-in/options", headers={**OWN, "Accept": "application/json"})
+    assert answer.json() == {"problem": "Something went wrong here. Nothing was charged by this request."}
