@@ -169,6 +169,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
                 "FACEFARE_RELAY_DIR": str(folder / "relay"),
                 "FACEFARE_GUARDIANS": json.dumps([str(folder / f"identity-{i}.json") for i in range(3)]),
                 "FACEFARE_OPERATOR": "Demo Metro",
+                "FACEFARE_FUNDING_SOURCE": "test",
                 "FACEFARE_PASSBACK_SECONDS": str(PASSBACK_SECONDS),
             },
         )

@@ -1,8 +1,9 @@
 """Typed settings from the environment (prefix FACEFARE_) and an optional .env file."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,3 +33,9 @@ class Settings(BaseSettings):
     self_made_limit: int = Field(
         default=10_00, ge=0, description="Minor units a reference pays that no station attested; 0: none is taken."
     )
+    funding_source: Literal["none", "test", "stripe"] = Field(
+        default="none", description="Where payers' money comes from; `test` gives money away, for demos only."
+    )
+    stripe_secret_key: SecretStr | None = Field(default=None, description="sk_…; needed for `stripe`.")
+    stripe_webhook_secret: SecretStr | None = Field(default=None, description="whsec_…; needed for `stripe`.")
+    stripe_api: str | None = Field(default=None, description="Base URL of a stand-in for Stripe's API.")

@@ -17,6 +17,7 @@ from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Rules
 from facefare.payments.errors import AttemptUnderWay, QueryReused
 from facefare.payments.merchants import Terminal
+from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS
 from facefare.wallet import consents, faces, payers
 from facefare.wallet import tables as wallet
@@ -68,7 +69,7 @@ def town(engine: Engine) -> Town:
                 state="active",
             )
         )
-        top_ups.from_test_funds(connection, payer, 1000, idempotency_key="first")
+        top_ups.from_test_funds(connection, payer, 1000, funding=Funding.TEST, idempotency_key="first")
     return Town(engine, gates, payer)
 
 

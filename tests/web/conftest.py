@@ -16,6 +16,7 @@ from facefare.client import PayerClient, StationClient, TerminalClient
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
+from facefare.payments.top_ups import Funding
 from facefare.wallet import faces, stations
 from facefare.wallet.consents import Notice
 from facefare.web.api import create_app
@@ -90,6 +91,7 @@ def world(engine: Engine, guardians: Any, requests: Any) -> Iterator[World]:
         fpir=0.001,
         receipt_key=Ed25519PrivateKey.generate(),
         notice=NOTICE,
+        funding=Funding.TEST,
     )
     with TestClient(app, raise_server_exceptions=False) as http:
         yield World(

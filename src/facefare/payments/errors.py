@@ -9,6 +9,23 @@ PaymentsError
 ├── QueryReused           this query was used for another payment
 ├── AttemptUnderWay       the same query is being answered right now
 ├── InvalidWebhookUrl
+├── FundingClosed         money can't come in this way here
+├── NoCard
+├── CardNotReady          the card form was not finished
+├── CardDeclined          the processor does not do it with this card
+├── UnknownTopUp
+├── EventForged           not signed by the card processor
+├── ProcessorUnavailable
+├── ProcessorDisagrees    it says something else than we asked for
+├── UnknownApiKey
+├── ScopeMissing
+├── UnknownScope
+├── UnknownDispute
+├── UnknownEvent
+├── UnknownEndpoint
+├── UnknownSettlement
+├── ProofWrong            a key was not shown to be in the hands of who names it
+├── ReportUnreadable      the processor's report is not in the form that we know
 └── WrongState            the intent is not in a state that allows this
 """
 
@@ -51,3 +68,71 @@ class InvalidWebhookUrl(PaymentsError):
 
 class WrongState(PaymentsError):
     """The payment is not in a state that allows this."""
+
+
+class FundingClosed(PaymentsError):
+    """Money can't come in this way here; the operator's settings say how."""
+
+
+class NoCard(PaymentsError):
+    """There is no card on file."""
+
+
+class CardNotReady(PaymentsError):
+    """The card form was not finished."""
+
+
+class CardDeclined(PaymentsError):
+    """The processor does not do it with this card."""
+
+
+class UnknownTopUp(PaymentsError):
+    """No such top-up of the one who asks."""
+
+
+class EventForged(PaymentsError):
+    """The event is not signed by the card processor, or too old."""
+
+
+class ProcessorUnavailable(PaymentsError):
+    """The card processor did not answer, or could not do it; the same request may be sent again."""
+
+
+class ProcessorDisagrees(PaymentsError):
+    """The card processor says something else than we asked for; to be looked into."""
+
+
+class UnknownApiKey(PaymentsError):
+    """No such API key, or it was revoked."""
+
+
+class ScopeMissing(PaymentsError):
+    """The API key is not allowed to do this."""
+
+
+class UnknownScope(PaymentsError):
+    """There is no such scope."""
+
+
+class UnknownDispute(PaymentsError):
+    """No such dispute of the one who asks."""
+
+
+class UnknownEvent(PaymentsError):
+    """No such event of the one who asks."""
+
+
+class UnknownEndpoint(PaymentsError):
+    """No such webhook endpoint of the one who asks."""
+
+
+class UnknownSettlement(PaymentsError):
+    """No such settlement of the one who asks."""
+
+
+class ProofWrong(PaymentsError):
+    """The key was not shown to be in the hands of who names it."""
+
+
+class ReportUnreadable(PaymentsError):
+    """The card processor's report is not in the form that we know."""

@@ -16,7 +16,8 @@ from facefare.wallet.payers import Payer
 class Receipt:
     """What moved, where and when, and what was left; amounts in minor units.
 
-    `kind` is payment, refund or top_up; `place` and `payment_intent` are none for a top-up.
+    `kind` is payment or refund (these have a `place` and a `payment_intent`), top_up, card_refund (back to the
+    card), chargeback (taken back by the card's bank), chargeback_returned or debt (something owed was paid).
     """
 
     id: str

@@ -106,7 +106,10 @@ receipt = Table(
     Column("place", Text),
     Column("balance_after", BigInteger, nullable=False),
     _at("at"),
-    CheckConstraint("kind IN ('payment', 'refund', 'top_up')", name="receipt_kind_known"),
+    CheckConstraint(
+        "kind IN ('payment', 'refund', 'top_up', 'card_refund', 'chargeback', 'chargeback_returned', 'debt')",
+        name="receipt_kind_known",
+    ),
     Index("receipt_of_payer", "payer_id", "id"),
 )
 

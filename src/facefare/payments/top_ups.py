@@ -1,22 +1,39 @@
-"""Money in: a payer's account is credited once for each top-up, from a named source."""
+"""Where money comes from: the operator's choice, and test money where that is the choice.
+
+A payer's account is credited once for each top-up. Cards are in `card_top_ups`.
+"""
 
 import hashlib
+from enum import StrEnum
 
 from sqlalchemy import Connection
 
 from facefare.ledger import Account, Kind, Transfer, open_account, post
 from facefare.ledger.ids import new_id
 from facefare.payments import receipts
+from facefare.payments.errors import FundingClosed
 from facefare.wallet import payers
 from facefare.wallet.payers import Payer
 
 
-def from_test_funds(connection: Connection, payer: Payer, amount: int, *, idempotency_key: str | None) -> str:
+class Funding(StrEnum):
+    """Where payers' money comes from: nowhere, out of thin air (demo and tests), or from cards."""
+
+    NONE = "none"
+    TEST = "test"
+    STRIPE = "stripe"
+
+
+def from_test_funds(
+    connection: Connection, payer: Payer, amount: int, *, funding: Funding, idempotency_key: str | None
+) -> str:
     """Credit `amount` minor units of test money; returns the receipt's id.
 
-    The same key of the same payer credits once and returns the same receipt. Raises InvalidAmount, and
-    TransferConflict for the same key with another amount.
+    The same key of the same payer credits once and returns the same receipt. Raises FundingClosed unless
+    `funding` is TEST, InvalidAmount, and TransferConflict for the same key with another amount.
     """
+    if funding is not Funding.TEST:
+        raise FundingClosed("Money can't be added this way here.")
     payers.locked(connection, payer.id)
     source = f"acc_test_funds_{payer.currency}"
     open_account(connection, Account(source, payer.currency, Kind.ASSET, floor=None))

@@ -22,6 +22,16 @@ INVARIANTS: dict[str, str] = {
           AND (r.amount, r.currency) = (t.amount, t.currency)
         WHERE t.kind IN ('posted', 'capture') AND r.id IS NULL
           AND EXISTS (SELECT 1 FROM payer p WHERE p.account_id IN (t.debit_account, t.credit_account))""",
+    "a top-up from a card is in the ledger exactly when it succeeded": """
+        SELECT u.id FROM card_top_up u LEFT JOIN ledger_transfer t ON t.id = u.id AND t.kind = 'posted'
+        WHERE CASE u.state WHEN 'succeeded' THEN (t.amount, t.currency) IS DISTINCT FROM (u.amount, u.currency)
+          ELSE t.id IS NOT NULL END""",
+    "a refund to a card took exactly what it says": """
+        SELECT r.id FROM card_refund r LEFT JOIN ledger_transfer t ON t.id = r.id || '.capture'
+        WHERE r.state = 'succeeded' AND t.amount IS DISTINCT FROM r.amount""",
+    "a top-up gave back exactly what it says": """
+        SELECT u.id FROM card_top_up u LEFT JOIN card_refund r ON r.top_up_id = u.id AND r.state <> 'failed'
+        GROUP BY u.id, u.refunded HAVING coalesce(sum(r.amount), 0) <> u.refunded""",
     "a query paid for one payment only": """
         SELECT query_id::text FROM payment_intent GROUP BY query_id HAVING count(*) > 1""",
 }

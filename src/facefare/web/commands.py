@@ -28,6 +28,8 @@ from facefare.payments.decision import Rules
 from facefare.payments.errors import PaymentsError
 from facefare.payments.held import HeldRules
 from facefare.payments.merchants import Terminal
+from facefare.payments.processor import Processor
+from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS as PAYMENT_INVARIANTS
 from facefare.settings import Settings
 from facefare.wallet import faces, stations
@@ -72,6 +74,8 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                     retention_days=settings.retention_days,
                 ),
                 rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
+                funding=Funding(settings.funding_source),
+                processor=_processor(settings),
                 held_rules=HeldRules(self_made_limit=settings.self_made_limit),
             ),
             host=host,
@@ -193,6 +197,19 @@ def _receipt_key(settings: Settings) -> Ed25519PrivateKey:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
     return made
+
+
+def _processor(settings: Settings) -> Processor | None:
+    """The card processor, where cards are the source of money; raises PaymentsError without its secrets."""
+    if settings.funding_source != "stripe":
+        return None
+    if settings.stripe_secret_key is None or settings.stripe_webhook_secret is None:
+        raise PaymentsError("Set FACEFARE_STRIPE_SECRET_KEY and FACEFARE_STRIPE_WEBHOOK_SECRET to take cards.")
+    return Processor(
+        settings.stripe_secret_key.get_secret_value(),
+        settings.stripe_webhook_secret.get_secret_value(),
+        api_base=settings.stripe_api,
+    )
 
 
 def _raw_key(text: str) -> bytes:

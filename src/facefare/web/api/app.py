@@ -11,19 +11,22 @@ from fastapi import FastAPI, Response
 from sqlalchemy import Engine, text
 
 from facefare.identification.calibration import Calibration
-from facefare.payments import intents, merchants, webhooks
+from facefare.payments import card_top_ups, intents, merchants, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.held import HeldRules
+from facefare.payments.processor import Processor
+from facefare.payments.top_ups import Funding
 from facefare.wallet import consents
 from facefare.wallet.consents import Notice
 from facefare.wallet.faces import Changes
-from facefare.web.api import attempts, enrolments, held, payers, problems
+from facefare.web.api import attempts, cards, enrolments, held, payers, problems
 from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
 
 _SWEEP_EVERY = 60.0
 _DELIVER_EVERY = 2.0
+_FUND_EVERY = 5.0
 
 
 def create_app(
@@ -36,13 +39,16 @@ def create_app(
     notice: Notice,
     rules: Rules | None = None,
     held_rules: HeldRules | None = None,
+    funding: Funding = Funding.NONE,
+    processor: Processor | None = None,
 ) -> FastAPI:
     """The wallet's API on a migrated database.
 
     A search takes the loosest threshold of `calibration` that keeps the false-positive identification rate
     at `fpir` for the gallery's current size; where there is none, a card is asked for.
     `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
-    who hold their own reference.
+    who hold their own reference. `funding` says where payers' money comes from (by default from nowhere);
+    `processor` charges cards.
     """
     services = Services(
         engine=engine,
@@ -54,11 +60,14 @@ def create_app(
         notice=notice,
         rules=rules or Rules(),
         held=held_rules or HeldRules(),
+        funding=funding,
+        processor=processor,
     )
 
     @asynccontextmanager
     async def working(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work(services)) for work in (_sweep_for_ever, _deliver_for_ever)]
+        loops = (_sweep_for_ever, _deliver_for_ever, _fund_for_ever)
+        tasks = [asyncio.create_task(work(services)) for work in loops]
         yield
         for task in tasks:
             task.cancel()
@@ -75,7 +84,7 @@ def create_app(
     app.add_middleware(BodyLimit)
     problems.install(app)
     problems.describe(app)
-    for router in (attempts.router, enrolments.router, held.router, payers.router):
+    for router in (attempts.router, cards.router, enrolments.router, held.router, payers.router):
         app.include_router(router)
 
     @app.get("/healthz", tags=["operation"])
@@ -128,3 +137,16 @@ async def _deliver_for_ever(services: Services) -> None:
                 await asyncio.to_thread(webhooks.deliver_due, services.engine, http)
             except Exception as error:  # the next round tries again
                 structlog.get_logger().warning("delivery_failed", error=type(error).__name__)
+
+
+async def _fund_for_ever(services: Services) -> None:
+    """Top up payers below their own mark, and settle what a crash left open at the card processor."""
+    if (processor := services.processor) is None:
+        return
+    while True:
+        await asyncio.sleep(_FUND_EVERY)
+        try:
+            await asyncio.to_thread(card_top_ups.charge_those_below, services.engine, processor)
+            await asyncio.to_thread(card_top_ups.finish_left_behind, services.engine, processor)
+        except Exception as error:  # the next round tries again
+            structlog.get_logger().warning("funding_failed", error=type(error).__name__)

@@ -203,11 +203,14 @@ def given_consents(payer: SignedIn, connection: Transaction) -> list[ConsentOut]
 def top_up(
     body: TopUp,
     payer: SignedIn,
+    services: WithServices,
     connection: Transaction,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> ReceiptOut:
     """Add money from the test funding source, once for each Idempotency-Key."""
-    receipt_id = top_ups.from_test_funds(connection, payer, body.amount, idempotency_key=idempotency_key)
+    receipt_id = top_ups.from_test_funds(
+        connection, payer, body.amount, funding=services.funding, idempotency_key=idempotency_key
+    )
     return ReceiptOut(**vars(receipts.read(connection, payer.id, receipt_id)))
 
 

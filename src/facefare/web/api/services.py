@@ -14,6 +14,8 @@ from facefare.identification.calibration import Calibration
 from facefare.mpc.answers import Answer
 from facefare.payments.decision import Rules
 from facefare.payments.held import HeldRules
+from facefare.payments.processor import Processor
+from facefare.payments.top_ups import Funding
 from facefare.wallet import payers
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import NotAuthenticated
@@ -41,6 +43,8 @@ class Services:
     notice: Notice
     rules: Rules
     held: HeldRules
+    funding: Funding
+    processor: Processor | None
 
 
 def _services(request: Request) -> Services:
