@@ -3,6 +3,7 @@
 import asyncio
 import io
 import secrets
+from dataclasses import replace
 from typing import Annotated
 
 import segno
@@ -11,9 +12,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from facefare.guardian.messages import Confirmation, Operation
 from facefare.ledger import balance_of
-from facefare.payments import intents, receipts, top_ups
-from facefare.wallet import access, consents, faces
-from facefare.wallet.errors import UnknownConsent
+from facefare.ledger.currency import MINOR_UNITS
+from facefare.payments import attempts, intents, receipts, top_ups
+from facefare.payments.disputes import Dispute, open_dispute
+from facefare.payments.errors import UnknownIntent
+from facefare.wallet import access, consents, devices, faces, payers, pins
+from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled, UnknownConsent
 from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
@@ -40,8 +44,19 @@ def home(payer: Visitor, services: WithServices, shown: Shown) -> Response:
             balance=balance_of(connection, payer.account_id),
             faces=faces.of_payer(connection, payer.id),
             receipts=receipts.of_payer(connection, payer.id, limit=5),
+            waiting=[
+                intent
+                for intent in intents.of_payer(connection, payer.id, limit=5)
+                if intent.state == "requires_confirmation"
+            ],
             operator=services.notice.operator,
         )
+
+
+@router.get("/offline")
+def offline(shown: Shown) -> Response:
+    """What the service worker shows without a network; nothing personal is on it."""
+    return shown.page("offline.html")
 
 
 @router.get("/receipts")
@@ -61,6 +76,28 @@ def receipt(receipt_id: str, payer: SignedIn, services: WithServices, shown: Sho
     with services.engine.connect() as connection:
         found = receipts.read(connection, payer.id, receipt_id)
     return shown.page("receipt.html", receipt=found, contact=services.notice.contact)
+
+
+@router.post("/receipts/{receipt_id}/dispute")
+async def dispute(receipt_id: str, payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """'That wasn't me': the money is back at once up to a limit, and the face is paused."""
+    opened = await asyncio.to_thread(_dispute, services, payer, receipt_id)
+    paused = True
+    try:
+        await services.changes.alter(payer.id, Operation.PAUSE)
+    except NotEnrolled:
+        paused = False
+    except (ChangeUnconfirmed, GalleryBusy):
+        pass  # written down as pending: it is carried again by itself
+    return shown.page("disputed.html", dispute=opened, paused=paused)
+
+
+@router.post("/payments/{intent_id}/confirm")
+def confirm(intent_id: str, payer: SignedIn, services: WithServices) -> Response:
+    """Say yes to a payment that waits for a second factor."""
+    with services.engine.begin() as connection:
+        attempts.confirm_in_app(connection, payer, intent_id, services.rules)
+    return RedirectResponse(f"{PREFIX}/", status_code=303)
 
 
 @router.get("/access")
@@ -131,6 +168,48 @@ async def delete(payer: SignedIn, services: WithServices, shown: Shown) -> Respo
     await asyncio.to_thread(_withdraw, services, payer)
     deleted = await services.changes.alter(payer.id, Operation.DELETE)
     return await asyncio.to_thread(_deleted, services, shown, deleted)
+
+
+# --- safety ---
+
+
+@router.get("/safety")
+def safety(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """PIN, limit, passkeys, devices."""
+    return _safety(services, payer, shown, done=None)
+
+
+@router.post("/safety/pin")
+def set_pin(payer: SignedIn, services: WithServices, shown: Shown, pin: Annotated[str, Form(max_length=8)]) -> Response:
+    """Set or replace the PIN."""
+    with services.engine.begin() as connection:
+        pins.set_pin(connection, payer.id, pin)
+    return _safety(services, payer, shown, done="Your new PIN is set.")
+
+
+@router.post("/safety/limit")
+def set_limit(
+    payer: SignedIn,
+    services: WithServices,
+    shown: Shown,
+    limit: Annotated[int | None, Form(ge=0, le=10_000_000)] = None,
+) -> Response:
+    """Set the most to be charged in a day, in whole units of the currency; nothing: no limit."""
+    minor = None if limit is None else limit * 10 ** MINOR_UNITS[payer.currency]
+    with services.engine.begin() as connection:
+        payers.set_daily_limit(connection, payer.id, minor)
+    return _safety(services, replace(payer, daily_limit=minor), shown, done="Your limit is set.")
+
+
+@router.post("/safety/devices/{device_id}/lost")
+def lose_device(device_id: str, payer: SignedIn, services: WithServices, shown: Shown) -> Response:
+    """Report a device lost: it pays nothing from now on."""
+    with services.engine.begin() as connection:
+        devices.end(connection, payer.id, device_id, devices.State.LOST)
+    return _safety(services, payer, shown, done="It pays nothing from now on.")
+
+
+# --- consent ---
 
 
 @router.get("/consent")
@@ -214,6 +293,22 @@ def export(payer: SignedIn, services: WithServices) -> Response:
 
 def _plain(item: object) -> dict[str, object]:
     return {name: str(value) if name in ("at", "created_at") else value for name, value in vars(item).items()}
+
+
+def _dispute(services: Services, payer: Payer, receipt_id: str) -> Dispute:
+    with services.engine.begin() as connection:
+        receipt = receipts.read(connection, payer.id, receipt_id)
+        if receipt.payment_intent is None:
+            raise UnknownIntent("This is not a payment.")
+        return open_dispute(connection, payer, receipt.payment_intent, services.rules)
+
+
+def _safety(services: Services, payer: Payer, shown: Shown, *, done: str | None) -> Response:
+    with services.engine.connect() as connection:
+        mine = devices.of_payer(connection, payer.id)
+    unit = 10 ** MINOR_UNITS[payer.currency]
+    limit = None if payer.daily_limit is None else payer.daily_limit // unit
+    return shown.page("safety.html", payer=payer, limit=limit, devices=mine, done=done)
 
 
 def _face(services: Services, payer: Payer, shown: Shown, *, done: str | None) -> Response:
