@@ -3,10 +3,12 @@
 import typer
 
 from bench.attempt import attempt
+from bench.face import face
 from bench.identification import identification
 
 app = typer.Typer(help="Measure, beside a named peer.", no_args_is_help=True)
 app.command("attempt")(attempt)
+app.command("face")(face)
 app.command("identification")(identification)
 
 

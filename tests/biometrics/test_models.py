@@ -1,4 +1,5 @@
 import hashlib
+import json
 import subprocess
 
 import pytest
@@ -85,6 +86,8 @@ def embedder_text(models_dir):
         ("scale = 0.00390625", "scale = nan"),
         ('file = "dlib-resnet-v1.onnx"', 'file = "../dlib-resnet-v1.onnx"'),
         ("mirror = true", "mirror = true\nunknown = 1"),
+        ("dimensions = 128", "dimensions = 127"),
+        ("[input]", 'calibration = "../calibration.json"\n[input]'),
         ("[output]", "[output"),
     ],
 )
@@ -108,6 +111,27 @@ def test_an_embedder_whose_network_gives_another_length_is_refused(models_dir, t
 def test_the_default_embedder_conforms(models_dir):
     result = CliRunner().invoke(app, ["check", str(models_dir / "embedder.toml")])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("calibration", "problem"),
+    [
+        (json.dumps({"model": "dlib-resnet-v1", "mean": [0] * 128}), None),
+        (json.dumps({"model": "another", "mean": [0] * 128}), "is for another"),
+        ('{"model": "dlib-resnet-v1", "mean": [0, 0]}', "2 dimensions"),
+        ("{}", "no calibration file"),
+        (None, "no calibration file"),
+    ],
+)
+def test_the_calibration_of_an_embedder_has_to_be_its_own(models_dir, tmp_path, calibration, problem):
+    (tmp_path / "dlib-resnet-v1.onnx").write_bytes((models_dir / "dlib-resnet-v1.onnx").read_bytes())
+    file = tmp_path / "embedder.toml"
+    file.write_text(embedder_text(models_dir).replace("[input]", 'calibration = "own.json"\n[input]'))
+    if calibration is not None:
+        (tmp_path / "own.json").write_text(calibration)
+    result = CliRunner().invoke(app, ["check", str(file)])
+    assert (result.exit_code == 0) is (problem is None), result.output
+    assert problem is None or problem in " ".join(result.output.split())
 
 
 def write_embedder(models_dir, folder, nodes, weights=()):

@@ -74,11 +74,11 @@ def test_a_folder_without_people_is_an_error(tmp_path):
 
 def test_photos_become_templates_and_failures_are_told_apart(folder, models_dir, tmp_path):
     photos = read_dataset(folder)
-    extracted, pieces = extract(photos, models_dir, tmp_path, lambda *_: None)
+    extracted, pieces = extract(photos, models_dir, None, tmp_path, lambda *_: None)
     failed = {photos[row].file.name: FAILURES[extracted.failures[row]] for row in np.flatnonzero(extracted.failures)}
     assert failed == {"broken.jpg": "not a picture", "wall.png": "no face"}
     assert np.linalg.norm(extracted.vectors[extracted.failures == 0], axis=1) == pytest.approx(1, abs=1e-5)
-    again, same = extract(photos, models_dir, tmp_path, lambda *_: None)
+    again, same = extract(photos, models_dir, None, tmp_path, lambda *_: None)
     assert (again.vectors == extracted.vectors).all()
     if pieces:
         kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

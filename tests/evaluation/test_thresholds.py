@@ -4,8 +4,9 @@ import pytest
 from facefare.evaluation.calibrating import Site
 from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.metrics import Distances
-from facefare.evaluation.thresholds import ImpostorCurve, calibration_document
+from facefare.evaluation.thresholds import ImpostorCurve, calibration_document, new_calibration
 from facefare.identification.calibration import Calibration
+from facefare.identification.quantise import quantise
 
 
 def counted(scale=1.0, n=2_000_000):
@@ -77,3 +78,14 @@ def test_a_cameras_genuine_walks_are_counted_without_missing_ones():
 def test_too_few_volunteers_cannot_move_a_curve(curve):
     with pytest.raises(TooFewPeopleError):
         site(4, 1.0).factor(curve)
+
+
+def test_another_embedder_gets_a_centre_and_the_largest_scale_that_fits():
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(50), 4)
+    vectors = rng.normal(size=(50, 1, 64)) + 0.4 * rng.normal(size=(50, 4, 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).reshape(-1, 64).astype(np.float32)
+    made = new_calibration("other", vectors, people)
+    assert 60 <= made.scale <= 90  # unit vectors around zero: sqrt(8191) less a twentieth
+    assert quantise(vectors, made).shape == (200, 64)
+    assert made.dimensions == 64

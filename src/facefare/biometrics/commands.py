@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from facefare.biometrics.embedder import Embedder, conformance
+from facefare.biometrics.embedder import Embedder, calibration_problems, conformance
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.models.install import install
 
@@ -49,7 +49,7 @@ def check_command(
 ) -> None:
     """Check that an embedder fits: its file, checksum, input, output, and that it behaves."""
     try:
-        problems = conformance(Embedder(description))
+        problems = conformance(Embedder(description)) + calibration_problems(description)
     except BiometricsError as error:
         problems = [str(error)]
     for problem in problems:

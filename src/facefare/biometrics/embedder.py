@@ -1,5 +1,6 @@
 """The embedder as a plug: an ONNX file and a description (embedder.toml) of how to feed it."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -46,7 +47,7 @@ class Output(BaseModel):
     """What the network gives."""
 
     model_config = _Strict
-    dimensions: Annotated[int, Field(ge=2, le=4096)]
+    dimensions: Annotated[int, Field(ge=2, le=4096, multiple_of=2)]  # private matching packs them in pairs
     mirror: bool
 
 
@@ -59,6 +60,7 @@ class Description(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     licence: str
     source: str
+    calibration: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.json$")] | None = None
     input: Input
     alignment: Alignment
     output: Output
@@ -130,6 +132,27 @@ def conformance(embedder: Embedder) -> list[str]:
         problems.append("Different pictures give the same template.")
     if float(one @ nearby) < 0.98:
         problems.append("One grey level more changes the template; check mean, scale and channels.")
+    return problems
+
+
+def calibration_problems(file: Path) -> list[str]:
+    """Whether the calibration that an embedder.toml names is there and is for this embedder; a sentence each.
+
+    Raises EmbedderError, ModelMissingError or ModelChangedError as `Embedder` does.
+    """
+    description = Embedder(file).description
+    if description.calibration is None:
+        return []
+    try:
+        body = json.loads((file.parent / description.calibration).read_text("utf-8"))
+        model, dimensions = body["model"], len(body["mean"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return [f"{description.calibration} is no calibration file. Make it: facefare evaluate --write-calibration"]
+    problems = []
+    if model != description.model_id:
+        problems.append(f"{description.calibration} is for {model}, not for {description.model_id}.")
+    if dimensions != description.output.dimensions:
+        problems.append(f"{description.calibration} has {dimensions} dimensions, not {description.output.dimensions}.")
     return problems
 
 

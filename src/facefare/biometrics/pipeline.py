@@ -54,17 +54,23 @@ class FacePipeline:
         self._embedder = embedder
 
     @classmethod
-    def load(cls, models_dir: Path) -> Self:
+    def load(cls, models_dir: Path, embedder: Path | None = None) -> Self:
         """Load the networks of a folder made by `install`; verifies their checksums.
 
+        `embedder` is the embedder.toml of another embedder than the one that comes with this package.
         Raises ModelMissingError, ModelChangedError or EmbedderError.
         """
-        return cls(BlazeFace(models_dir), FaceMesher(models_dir), Embedder(models_dir / EMBEDDER_FILE))
+        return cls(BlazeFace(models_dir), FaceMesher(models_dir), Embedder(embedder or models_dir / EMBEDDER_FILE))
 
     @property
     def model_id(self) -> str:
         """The embedder's id, which every template carries."""
         return self._embedder.description.model_id
+
+    @property
+    def dimensions(self) -> int:
+        """D, of its templates."""
+        return self._embedder.description.output.dimensions
 
     def observe(self, frame: NDArray[np.uint8]) -> Observation:
         """Observe the one face of a frame.

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,7 +20,7 @@ from facefare.evaluation.extraction import extract
 from facefare.evaluation.presentation import rates, recorded, simulate
 from facefare.evaluation.report import render
 from facefare.evaluation.study import SYSTEM, Study
-from facefare.evaluation.thresholds import ImpostorCurve, calibration_document
+from facefare.evaluation.thresholds import ImpostorCurve, calibration_document, new_calibration
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 
@@ -29,6 +30,9 @@ _DEFAULT_CACHE = Path.home() / ".cache" / "facefare"
 CacheDir = Annotated[
     Path,
     typer.Option("--cache-dir", envvar="FACEFARE_CACHE_DIR", help="Models; sealed pieces while a run goes on."),
+]
+EmbedderFile = Annotated[
+    Path | None, typer.Option("--embedder", help="embedder.toml of your own embedder; the default one if none.")
 ]
 Base = Annotated[
     Path | None, typer.Option("--calibration", help="Calibration file to build upon; the default one if none.")
@@ -45,6 +49,7 @@ def evaluate(
         Path | None, typer.Option("--write-calibration", help="Write a calibration file with this run's thresholds.")
     ] = None,
     source: Annotated[str, typer.Option(help="What was measured, for the calibration file.")] = "",
+    embedder: EmbedderFile = None,
     base: Base = None,
     cache_dir: CacheDir = _DEFAULT_CACHE,
 ) -> None:
@@ -53,7 +58,15 @@ def evaluate(
         calibration = Calibration.from_file(base) if base else Calibration.default()
         photos = read_dataset(folder, labels)
         models = cache_dir / "models"
-        extracted, pieces = extract(photos, models, cache_dir / "evaluation", _advancing(progress, "Photos"))
+        model_id = FacePipeline.load(models, embedder).model_id
+        centre_anew = embedder is not None and base is None
+        if not centre_anew:
+            calibration.require_model(model_id)
+        extracted, pieces = extract(photos, models, embedder, cache_dir / "evaluation", _advancing(progress, "Photos"))
+        if centre_anew:
+            usable = np.flatnonzero(extracted.failures == 0)
+            people = np.array([photos[row].person for row in usable.tolist()], dtype=np.int64)
+            calibration = new_calibration(model_id, extracted.vectors[usable], people)
         task = progress.add_task("Comparisons", total=None)
         report = Study(photos, extracted, calibration).run(lambda step: progress.update(task, description=step))
         progress.update(task, total=1, completed=1)
@@ -86,6 +99,7 @@ def evaluate(
 def calibrate(
     recordings: Annotated[Path, typer.Argument(help="One folder a volunteer, two or more recordings in each.")],
     out: Annotated[Path, typer.Option("--out", help="The calibration file to write.")],
+    embedder: EmbedderFile = None,
     base: Base = None,
     cache_dir: CacheDir = _DEFAULT_CACHE,
 ) -> None:
@@ -94,9 +108,8 @@ def calibrate(
         text = base.read_text("utf-8") if base else Calibration.default_text()
         calibration = Calibration.from_json(text)
         curve = ImpostorCurve.read(text)
-        pipeline = FacePipeline.load(cache_dir / "models")
-        if pipeline.model_id != calibration.model:
-            raise EvaluationError(f"The calibration is for {calibration.model}, the embedder is {pipeline.model_id}.")
+        pipeline = FacePipeline.load(cache_dir / "models", embedder)
+        calibration.require_model(pipeline.model_id)
         site = measure_site(recordings, pipeline, _advancing(progress, "Volunteers"))
         rate, factor, cautious = site.factor(curve)
         genuine = site.genuine()

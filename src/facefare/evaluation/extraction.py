@@ -41,21 +41,21 @@ class Extracted:
 
 
 def extract(
-    photos: Sequence[Photo], models: Path, keep: Path, on_progress: Callable[[int, int], None]
+    photos: Sequence[Photo], models: Path, embedder: Path | None, keep: Path, on_progress: Callable[[int, int], None]
 ) -> tuple[Extracted, SealedPieces | None]:
     """Extract all photos; `on_progress` hears how many are done, of how many.
 
     Returns what was extracted and the sealed pieces (under `keep`), which the caller destroys at the end.
     Raises BiometricsError if the networks are missing, ResumeError.
     """
-    model_id = FacePipeline.load(models).model_id  # fails here rather than in a worker
+    model_id = FacePipeline.load(models, embedder).model_id  # fails here rather than in a worker
     work = "\n".join([model_id, *(f"{photo.file} {photo.file.stat().st_size}" for photo in photos)]).encode()
     pieces = SealedPieces.open(keep, work)
     chunks = [photos[start : start + _CHUNK] for start in range(0, len(photos), _CHUNK)]
     done: list[bytes | None] = [pieces.get(number) if pieces else None for number in range(len(chunks))]
     ready = sum(len(chunk) for chunk, piece in zip(chunks, done, strict=True) if piece is not None)
     on_progress(ready, len(photos))
-    with workers(models) as pool:
+    with workers(models, embedder) as pool:
         waiting = {
             number: pool.submit(_extract_chunk, [photo.file for photo in chunk])
             for number, chunk in enumerate(chunks)
@@ -78,8 +78,7 @@ def extract(
 
 def _extract_chunk(files: list[Path]) -> bytes:
     rows = [_extract_one(file) for file in files]
-    size = max((len(row[0]) for row in rows), default=0)
-    vectors = np.zeros((len(rows), size or 128), np.float32)
+    vectors = np.zeros((len(rows), pipeline().dimensions), np.float32)
     for place, row in enumerate(rows):
         vectors[place, : len(row[0])] = row[0]
     packed = io.BytesIO()

@@ -55,7 +55,7 @@ def simulate(
     """Render up to `heads` people, bona fide and as every species, and judge each with both checks."""
     chosen = _frontal(photos, extracted, heads)
     judged: list[Judged] = []
-    with workers(models) as pool:
+    with workers(models, None) as pool:
         waiting = [pool.submit(_judge_head, photos[row].file, photos[row].person) for row in chosen]
         for done, future in enumerate(as_completed(waiting), start=1):
             judged += future.result()
@@ -70,7 +70,7 @@ def recorded(photos: Sequence[Photo], models: Path, on_progress: Callable[[int, 
         if photo.presentation:
             presentations.setdefault(photo.presentation, []).append(photo)
     judged = []
-    with workers(models) as pool:
+    with workers(models, None) as pool:
         waiting = [pool.submit(_judge_files, [photo.file for photo in frames]) for frames in presentations.values()]
         for done, (frames, future) in enumerate(zip(presentations.values(), waiting, strict=True), start=1):
             species = frames[0].attack or BONA_FIDE

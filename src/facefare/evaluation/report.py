@@ -86,7 +86,7 @@ def _fnir(report: Report) -> Markup:
 def _discard(report: Report) -> Markup:
     figure = Figure()
     axes = figure.add_subplot()
-    axes.set_prop_cycle(color=matplotlib.colormaps["tab20"].colors)
+    axes.set_prop_cycle(color=[matplotlib.colormaps["tab20"](place) for place in range(20)])
     for row in report["quality"]:
         kept = row["fnmr_after_discarding"]
         axes.plot([100 * float(share) for share in kept], list(kept.values()), label=row["measure"])

@@ -12,10 +12,10 @@ COUNT = 2
 _own: list[FacePipeline] = []
 
 
-def workers(models: Path) -> ProcessPoolExecutor:
-    """Start the processes; inside them `pipeline` gives the networks of the folder `models`."""
+def workers(models: Path, embedder: Path | None) -> ProcessPoolExecutor:
+    """Start the processes; inside them `pipeline` gives the networks of the folder `models` (and the `embedder`)."""
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(COUNT, mp_context=spawn, initializer=_start, initargs=(models,))
+    return ProcessPoolExecutor(COUNT, mp_context=spawn, initializer=_start, initargs=(models, embedder))
 
 
 def pipeline() -> FacePipeline:
@@ -23,6 +23,6 @@ def pipeline() -> FacePipeline:
     return _own[0]
 
 
-def _start(models: Path) -> None:
+def _start(models: Path, embedder: Path | None) -> None:
     cv2.setNumThreads(1)
-    _own[:] = [FacePipeline.load(models)]
+    _own[:] = [FacePipeline.load(models, embedder)]

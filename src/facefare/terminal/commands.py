@@ -53,7 +53,7 @@ def serve(
     try:
         settings = Settings()
         terminal = Configuration.load(configuration)
-        pipeline = FacePipeline.load(settings.cache_dir / "models")
+        pipeline = FacePipeline.load(settings.cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)
         with (
             httpx.Client(base_url=terminal.wallet, timeout=_TIMEOUT) as http,

@@ -9,6 +9,7 @@ gallery = "gal_…"
 fare = { amount = 280, currency = "EUR" }
 lane = { left = 0.2, right = 0.8 }          # optional
 calibration = "calibration.json"            # optional
+embedder = "embedder.toml"                  # optional: your own; the gallery and the calibration have to be of it
 
 [held]                                      # optional: take codes of payers who hold their own reference
 operator_key = "64 hex digits"              # raw Ed25519 key, as `facefare wallet operator-key` prints it
@@ -74,6 +75,7 @@ class Configuration:
     fare: Fare
     lane: Lane
     calibration: Calibration
+    embedder: Path | None
     held: HeldSection | None
 
     @classmethod
@@ -88,7 +90,7 @@ class Configuration:
             key = load_pem_private_key((path.parent / document["key"]).read_bytes(), None)
             if not isinstance(key, Ed25519PrivateKey):
                 raise ConfigurationError(f"{path}: key has to be an Ed25519 private key.")
-            calibration = document.get("calibration")
+            calibration, embedder = document.get("calibration"), document.get("embedder")
             return cls(
                 id=document["id"],
                 key=key,
@@ -100,6 +102,7 @@ class Configuration:
                 fare=Fare(**document["fare"]),
                 lane=Lane(**document.get("lane", {})),
                 calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
+                embedder=path.parent / embedder if embedder else None,
                 held=HeldSection.read(document["held"], path.parent) if "held" in document else None,
             )
         except KeyError as error:
