@@ -14,6 +14,7 @@ import pytest
 from facefare.mpc import InputRule, Role
 from facefare.mpc.carry import Planes, sign_by_ripple, sign_by_select, sign_by_tree
 from facefare.mpc.context import Context
+from facefare.mpc.rounds import run
 from facefare.mpc.scan import _below_threshold
 
 
@@ -73,7 +74,9 @@ def test_all_randomness_of_a_three_bit_sign_gives_every_secret_the_same_view(tri
             secret = np.stack([np.full(words, ~np.uint64(0) if value >> k & 1 else np.uint64(0)) for k in range(3)])
             components.append((c0, c1, secret ^ c0 ^ c1))
         held = [[Planes(c[i], c[(i + 1) % 3]) for c in components] for i in range(3)]
-        signs = run_scripted(trio, lambda context: way(context, *held[context.index]), lambda j: masks[j])
+        signs = run_scripted(
+            trio, lambda context: run(context, way(context, *held[context.index]))[0], lambda j: masks[j]
+        )
         opened = signs[0].own ^ signs[1].own ^ signs[2].own
         assert (opened == (~np.uint64(0) if (a + b) & 4 else 0)).all()
         view = []
@@ -163,7 +166,7 @@ def _ripple_below(context, rows, probe):
 
     saved, carry.RIPPLE_FROM_WORDS = carry.RIPPLE_FROM_WORDS, 0
     try:
-        return _below_threshold(context, rows, probe, np.zeros(1, np.int32))
+        return run(context, _below_threshold(context, rows, probe, np.zeros(1, np.int32)))[0]
     finally:
         carry.RIPPLE_FROM_WORDS = saved
 

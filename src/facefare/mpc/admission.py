@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefare.mpc.carry import Planes, sign_by_tree
-from facefare.mpc.context import Context, as_bytes
+from facefare.mpc.context import Context
 from facefare.mpc.kernels import bit_planes
+from facefare.mpc.rounds import Round, Rounds, reshare
 from facefare.mpc.sharing import U16, U32, as_probe, shamir_from_replicated, weighted_probe_share
 
 MIN_COORDINATE, MAX_COORDINATE = -128, 127
@@ -56,36 +57,31 @@ class InputRule:
             raise ValueError(f"Squared norms lie within 1 and {LARGEST_SQUARED_NORM}, lower bound first.")
 
 
-def admit(
-    context: Context, shares: NDArray[np.uint32], rule: InputRule, role: Role
-) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
-    """Check B inputs and make this guardian's shares of them.
+@dataclass(frozen=True, repr=False)
+class Checked:
+    """Inputs on their way in: this guardian's 16-bit shares (B, D + 2), and the tests that are still to be run."""
 
-    Args:
-        context: this guardian's side of the operation.
-        shares: (B, D) uint32, this guardian's additive shares.
-        rule: what is allowed, the same at all three guardians.
-        role: reference or probe.
+    shares: NDArray[np.uint16]
+    tests: tuple[NDArray[np.uint32], NDArray[np.uint32]]
 
-    Returns:
-        (B,) bool, true where the input is allowed; and (B, D + 2) uint16 shares, of use only where it is.
-    """
+    def verdict(self, context: Context) -> Rounds[NDArray[np.bool_]]:
+        """(B,) bool, the same at all three guardians: whether the input is allowed; the shares are of use only then."""
+        return (yield from _none_negative(context, *self.tests))
+
+
+def convert(context: Context, shares: NDArray[np.uint32], rule: InputRule, role: Role) -> Rounds[Checked]:
+    """Turn this guardian's additive shares (B, D) uint32 of B inputs into what it searches with or stores."""
     x0: NDArray[np.uint32] = shares + context.zero(shares.shape, U32)
-    x1 = context.reshare(x0)
+    x1 = yield from reshare(x0)
     squares: NDArray[np.uint32] = (x0 * (x0 + x1) + x1 * x0).sum(axis=1, dtype=U32)
     n0: NDArray[np.uint32] = squares + context.zero((len(shares),), U32)
-    n1 = context.reshare(n0)
-    allowed = ~_any_negative(
-        context,
-        _tests(x0, n0, rule, component=context.index),
-        _tests(x1, n1, rule, component=(context.index + 1) % 3),
-    )
-    one = U16(1)
+    n1 = yield from reshare(n0)
+    components = (context.index, (context.index + 1) % 3)
     parts = []
-    for component, (x, n) in zip((context.index, (context.index + 1) % 3), ((x0, n0), (x1, n1)), strict=True):
+    for component, x, n in zip(components, (x0, x1), (n0, n1), strict=True):
         columns = np.empty((len(x), rule.dimensions + 2), U16)
         minus_n = np.negative(n).astype(U16)
-        constant = one if component == 0 else U16(0)
+        constant = U16(component == 0)
         if role is Role.REFERENCE:
             columns[:, :-2] = x.astype(U16)
             columns[:, -2], columns[:, -1] = minus_n, constant
@@ -95,7 +91,10 @@ def admit(
             columns = as_probe(columns)
         parts.append(columns)
     share = shamir_from_replicated(parts[0], parts[1])
-    return allowed, weighted_probe_share(share) if role is Role.PROBE else share
+    return Checked(
+        weighted_probe_share(share) if role is Role.PROBE else share,
+        (_tests(x0, n0, rule, components[0]), _tests(x1, n1, rule, components[1])),
+    )
 
 
 def _tests(x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, component: int) -> NDArray[np.uint32]:
@@ -112,8 +111,10 @@ def _tests(x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, compon
     )
 
 
-def _any_negative(context: Context, own: NDArray[np.uint32], following: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Open, for each line of replicated values (B, T), whether any is negative as a signed 32-bit number."""
+def _none_negative(
+    context: Context, own: NDArray[np.uint32], following: NDArray[np.uint32]
+) -> Rounds[NDArray[np.bool_]]:
+    """Open, for each line of replicated values (B, T), whether none is negative as a signed 32-bit number."""
     B, T = own.shape
     planes = np.zeros((32, -(-B * T // 64)), np.uint64)
     zeros = np.zeros_like(planes)
@@ -122,24 +123,25 @@ def _any_negative(context: Context, own: NDArray[np.uint32], following: NDArray[
         case 0:
             c0 = context.own.take(planes.shape, np.uint64)
             c1 = _planes32(own + following) ^ c0
-            context.following.send(as_bytes(c1))
+            yield Round(to_following=c1)
             a, b = Planes(c0, c1), Planes(zeros, zeros)
         case 1:
-            a = Planes(context.receive(context.previous, planes.shape, np.uint64), zeros)
+            masked, _ = yield Round(from_previous=(planes.shape, np.uint64))
+            a = Planes(masked, zeros)
             b = Planes(zeros, _planes32(following))
         case _:
+            yield Round()
             a = Planes(zeros, context.next.take(planes.shape, np.uint64))
             b = Planes(_planes32(own), zeros)
-    signs = sign_by_tree(context, a, b)
+    signs = yield from sign_by_tree(context, a, b)
     # Component i - 1 is the one that guardian i lacks; guardian i + 1 holds it as its following one.
-    context.previous.send(as_bytes(signs.following))
-    missing = context.receive(context.following, signs.own.shape, np.uint64)
+    _, missing = yield Round(to_previous=signs.following, from_following=(signs.own.shape, np.uint64))
     opened = signs.own ^ signs.following ^ missing
     bits = np.unpackbits(opened.view(np.uint8), bitorder="little")
     # bit 16 l + j of a word is value 4 j + l, see kernels.bit_planes
     values = bits.reshape(-1, 4, 16).transpose(0, 2, 1).reshape(-1)[: B * T]
     negative: NDArray[np.bool_] = np.logical_or.reduce(values.reshape(B, T), axis=1)
-    return negative
+    return ~negative
 
 
 def _planes32(values: NDArray[np.uint32]) -> NDArray[np.uint64]:

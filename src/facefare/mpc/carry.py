@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from facefare.mpc.context import Context
 from facefare.mpc.kernels import and_planes, majority, tree_level
+from facefare.mpc.rounds import Rounds, reshare
 
 
 class Planes(NamedTuple):
@@ -22,7 +23,7 @@ class Planes(NamedTuple):
     following: NDArray[np.uint64]
 
 
-def sign_by_ripple(context: Context, a: Planes, b: Planes) -> Planes:
+def sign_by_ripple(context: Context, a: Planes, b: Planes) -> Rounds[Planes]:
     """Top bit of a + b, (1, W): bits - 1 ANDs, bits - 1 rounds."""
     top = len(a.own) - 1
     c0 = np.zeros_like(a.own[0])
@@ -31,11 +32,11 @@ def sign_by_ripple(context: Context, a: Planes, b: Planes) -> Planes:
     for k in range(top):
         out = np.empty_like(c0)
         majority(a.own[k], a.following[k], b.own[k], b.following[k], c0, c1, masks[k], out)
-        c0, c1 = out, context.reshare(out)
+        c0, c1 = out, (yield from reshare(out))
     return Planes((a.own[top] ^ b.own[top] ^ c0)[np.newaxis], (a.following[top] ^ b.following[top] ^ c1)[np.newaxis])
 
 
-def sign_by_select(context: Context, a: Planes, b: Planes) -> Planes:
+def sign_by_select(context: Context, a: Planes, b: Planes) -> Rounds[Planes]:
     """Top bit of a + b, (1, W): the lower half ripples while the upper one does so for both carries into it."""
     top = len(a.own) - 1
     low = (top + 1) // 2
@@ -56,7 +57,7 @@ def sign_by_select(context: Context, a: Planes, b: Planes) -> Planes:
             step(high, without, out[1])
             if k > 0:
                 step(high, with_carry, out[2])
-        got = context.reshare(out)
+        got = yield from reshare(out)
         carry = (out[0], got[0])
         if high < top:
             without = (out[1], got[1])
@@ -70,16 +71,18 @@ def sign_by_select(context: Context, a: Planes, b: Planes) -> Planes:
     picked = np.empty_like(differ[0])
     chosen = (carry[0][np.newaxis], carry[1][np.newaxis])
     and_planes(*differ, *chosen, next(masks)[np.newaxis], picked)
-    got = context.reshare(picked)
+    got = yield from reshare(picked)
     return Planes(
         (a.own[top] ^ b.own[top] ^ without[0]) ^ picked, (a.following[top] ^ b.following[top] ^ without[1]) ^ got
     )
 
 
-def sign_by_tree(context: Context, a: Planes, b: Planes) -> Planes:
+def sign_by_tree(context: Context, a: Planes, b: Planes) -> Rounds[Planes]:
     """Top bit of a + b, (1, W), in 1 + ceil(log2(bits - 1)) rounds."""
     top = len(a.own) - 1
-    g0, g1 = context.and_((a.own[:top], a.following[:top]), (b.own[:top], b.following[:top]), and_planes)
+    g0 = np.empty_like(a.own[:top])
+    and_planes(a.own[:top], a.following[:top], b.own[:top], b.following[:top], context.zero_bits(g0.shape), g0)
+    g1 = yield from reshare(g0)
     p0, p1 = a.own ^ b.own, a.following ^ b.following
     sign0, sign1 = p0[top], p1[top]
     p0, p1 = p0[:top], p1[:top]
@@ -87,7 +90,7 @@ def sign_by_tree(context: Context, a: Planes, b: Planes) -> Planes:
         pairs, odd = divmod(len(g0), 2)
         out = np.empty((2 * pairs - 1, g0.shape[1]), np.uint64)
         tree_level(g0, g1, p0, p1, context.zero_bits(out.shape), out)
-        got = context.reshare(out)
+        got = yield from reshare(out)
         g0, p0 = _merged(g0, p0, out, pairs, odd)
         g1, p1 = _merged(g1, p1, got, pairs, odd)
     return Planes((sign0 ^ g0[0])[np.newaxis], (sign1 ^ g1[0])[np.newaxis])
@@ -111,7 +114,7 @@ SELECT_FROM_WORDS, RIPPLE_FROM_WORDS = 256, 8192
 """From 16,384 lanes on carry select is faster than the tree, from 524,288 on the ripple than both; measured."""
 
 
-def sign(context: Context, a: Planes, b: Planes) -> Planes:
+def sign(context: Context, a: Planes, b: Planes) -> Rounds[Planes]:
     """Top bit of a + b, (1, W), by whichever of the three is fastest for so many rows."""
     words = a.own.shape[1]
     if words >= RIPPLE_FROM_WORDS:

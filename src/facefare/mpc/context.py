@@ -4,7 +4,6 @@ Replicated components: guardian i holds component i ("own") and component i + 1 
 component and sends it to guardian i - 1, who also holds it. That message is a *reshare*.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +43,6 @@ class Context:
             link.receive_into(as_bytes(array))
         return array
 
-    def reshare(self, own: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Send this guardian's own component to the previous one; return component i + 1, same shape."""
-        self.previous.send(as_bytes(own))
-        return self.receive(self.following, own.shape, own.dtype.type)
-
     def zero(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
         """This guardian's part of a fresh additive sharing of zero: F(k_i) - F(k_{i+1})."""
         return self.own.take(shape, dtype) - self.next.take(shape, dtype)
@@ -58,14 +52,3 @@ class Context:
         words = self.own.take(shape, np.uint64)
         words ^= self.next.take(shape, np.uint64)
         return words
-
-    def and_(
-        self,
-        x: tuple[NDArray[np.uint64], NDArray[np.uint64]],
-        y: tuple[NDArray[np.uint64], NDArray[np.uint64]],
-        kernel: Callable[..., None],
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """AND of replicated bits (K, W) by the kernel, with its mask and its reshare."""
-        out = np.empty_like(x[0])
-        kernel(*x, *y, self.zero_bits(out.shape), out)
-        return out, self.reshare(out)

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.carry import Planes
-from facefare.mpc.context import Context, as_bytes
+from facefare.mpc.context import Context
 from facefare.mpc.kernels import fold, gf_products
+from facefare.mpc.rounds import Round, Rounds, reshare
 from facefare.mpc.streams import Stream
 
 BLOCK = 1024
@@ -63,6 +64,12 @@ class MatchSums:
                 terms = (odd & np.uint64(1), place ^ (odd & start), t1 ^ (odd & a), s3)
                 sums[b] ^= np.array([np.bitwise_xor.reduce(term) for term in terms])
 
+    def of(self, probes: NDArray[np.intp]) -> "MatchSums":
+        """The sums of some of the probes only."""
+        part = copy.copy(self)
+        part._sums, part.tags = self._sums[:, probes], self.tags[probes]
+        return part
+
     @classmethod
     def combined(cls, parts: Sequence["MatchSums"]) -> "MatchSums":
         """The sums of a gallery from those of its shards, all made from one seed."""
@@ -70,22 +77,20 @@ class MatchSums:
         whole._sums = np.bitwise_xor.reduce([part._sums for part in parts])
         return whole
 
-    def open(self, context: Context) -> list[AnswerShare]:
+    def open(self, context: Context) -> Rounds[list[AnswerShare]]:
         """Test each probe's sums and give this guardian's parts of the answers, in two rounds."""
         batch = self._sums.shape[1]
         parity_and_row = self._sums[:, :, :2]
         s1, s3 = self._sums[:, :, 2], self._sums[:, :, 3]
         squares = np.stack([gf_products(component, component) for component in s1])  # linear, so each by itself
         own = _product(s1, squares) ^ context.zero_bits((batch,))
-        following = context.reshare(own)
+        following = yield from reshare(own)
         d = np.stack([own ^ s3[0], following ^ s3[1]])
         blind = np.stack([context.own.take((batch,), np.uint64), context.next.take((batch,), np.uint64)])
         part = _product(d, blind) ^ context.zero_bits((batch,))
-        context.previous.send(as_bytes(part))
-        context.following.send(as_bytes(part))
-        opened = part.copy()
-        for link in (context.previous, context.following):
-            opened ^= context.receive(link, (batch,), np.uint64)
+        expected = ((batch,), np.uint64)
+        others = yield Round(part, part, from_previous=expected, from_following=expected)
+        opened = part ^ others[0] ^ others[1]
         return [
             AnswerShare(
                 context.index,

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from facefare.mpc import admission
-from facefare.mpc.admission import InputRule, Role
+from facefare.mpc.admission import Checked, InputRule, Role, convert
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.channels import Channel
 from facefare.mpc.context import Context, as_bytes
 from facefare.mpc.errors import OutOfStep, SessionEnded
 from facefare.mpc.opening import BLOCK, MatchSums
+from facefare.mpc.rounds import reshare, run
 from facefare.mpc.scan import Gathered, check_sizes, gather
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
 from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
@@ -79,11 +79,11 @@ class Party:
             (B,) bool, the same at all three: whether the input is allowed; and (B, D + 2) uint16 shares, of use
             only where it is.
         """
-        if shares.ndim != 2 or shares.shape[1] != rule.dimensions or shares.dtype != np.uint32:
-            raise ValueError(f"Shares of inputs are (B, {rule.dimensions}) uint32.")
+        _check_inputs(shares, rule)
         facts = (shares.shape, rule, role)
         with self._operation("admit", facts) as (context, _):
-            return admission.admit(context, shares, rule, role)
+            checked: Checked = run(context, convert(context, shares, rule, role))[0]
+            return run(context, checked.verdict(context))[0], checked.shares
 
     def search(
         self,
@@ -112,10 +112,44 @@ class Party:
             raise ValueError("There are two components of an accumulator for each row.")
         facts = (gallery.shape, live.tobytes(), thresholds.tobytes())
         with self._operation("search", facts) as (context, seed):
-            gathered = gather(context, gallery, live, probes, thresholds, MatchSums(seed, len(gallery), len(probes)))
-            answers = gathered.sums.open(context) if len(probes) else []
-            if accumulators is not None:
-                gathered.accumulate(answers, accumulators)
+            sums = MatchSums(seed, len(gallery), len(probes))
+            gathered: Gathered = run(context, gather(context, gallery, live, probes, thresholds, sums))[0]
+            return _opened(context, gathered, accumulators)
+
+    def identify(
+        self,
+        shares: NDArray[np.uint32],
+        rule: InputRule,
+        gallery: NDArray[np.uint16],
+        live: NDArray[np.uint64],
+        thresholds: NDArray[np.int32],
+        accumulators: NDArray[np.uint64] | None = None,
+    ) -> list[AnswerShare | None]:
+        """Check probes and search for them in one operation: the checks take no rounds of their own.
+
+        Args:
+            shares: (B, D) uint32, this guardian's additive shares of the probes.
+            rule: what is allowed; the same at all three.
+            gallery, live, thresholds, accumulators: as for `search`.
+
+        Returns:
+            This guardian's part of each probe's answer; None for a forbidden probe, of which nothing is opened.
+        """
+        _check_inputs(shares, rule)
+        N, B = len(gallery), len(shares)
+        check_sizes(gallery, live, np.empty((B, rule.dimensions + 2), U16), thresholds)
+        if accumulators is not None and accumulators.shape != (2, N):
+            raise ValueError("There are two components of an accumulator for each row.")
+        facts = (shares.shape, rule, gallery.shape, live.tobytes(), thresholds.tobytes())
+        with self._operation("identify", facts) as (context, seed):
+            checked: Checked = run(context, convert(context, shares, rule, Role.PROBE))[0]
+            sums = MatchSums(seed, N, B)
+            search = gather(context, gallery, live, checked.shares, thresholds, sums)
+            verdict, gathered = run(context, checked.verdict(context), search)
+            allowed = np.flatnonzero(verdict)
+            answers: list[AnswerShare | None] = [None] * B
+            for b, answer in zip(allowed, _opened(context, gathered.of(allowed), accumulators), strict=True):
+                answers[b] = answer
             return answers
 
     # A gallery in shards: the parties of the first shard draw a seed once the probes are fixed, the parties of each
@@ -151,14 +185,16 @@ class Party:
         facts = (shard.shape, first_row, rows, live.tobytes(), thresholds.tobytes(), seed)
         with self._operation("gather", facts) as (context, _):
             sums = MatchSums(seed, rows, len(probes))
-            return gather(context, shard, live, probes, thresholds, sums, first_row)
+            found: Gathered = run(context, gather(context, shard, live, probes, thresholds, sums, first_row))[0]
+            return found
 
     def open(self, shards: Sequence[Gathered]) -> list[AnswerShare]:
         """Open one combined answer for each probe of a batch that was gathered shard by shard."""
         if not shards:
             raise ValueError("There is no shard to open.")
         with self._operation("open", (len(shards), shards[0].sums.tags.tobytes())) as (context, _):
-            return MatchSums.combined([shard.sums for shard in shards]).open(context)
+            answers: list[AnswerShare] = run(context, MatchSums.combined([s.sums for s in shards]).open(context))[0]
+            return answers
 
     def refresh(self, gallery: NDArray[np.uint16]) -> None:
         """Add a fresh sharing of zero to (N, C) shares in place; old and new shares say nothing together."""
@@ -166,7 +202,7 @@ class Party:
             for first in range(0, len(gallery), _WORKED_AT_ONCE):
                 rows = gallery[first : first + _WORKED_AT_ONCE]
                 zero = context.zero(rows.shape, U16)
-                rows += shamir_from_replicated(zero, context.reshare(zero))
+                rows += shamir_from_replicated(zero, run(context, reshare(zero))[0])
 
     def recover(self, gallery: NDArray[np.uint16], lost_by: int) -> NDArray[np.uint16] | None:
         """Give guardian `lost_by` its shares of these rows back; nobody sees two shares of a row.
@@ -226,3 +262,16 @@ class Party:
                 raise OutOfStep(f"Guardian {(self._index + step) % 3} runs another operation than this one.")
             coins[(self._index + step) % 3] = bytes(header[len(digest) :])
         return b"".join(coins[i] for i in range(3))
+
+
+def _check_inputs(shares: NDArray[np.uint32], rule: InputRule) -> None:
+    if shares.ndim != 2 or shares.shape[1] != rule.dimensions or shares.dtype != np.uint32:
+        raise ValueError(f"Shares of inputs are (B, {rule.dimensions}) uint32.")
+
+
+def _opened(context: Context, gathered: Gathered, accumulators: NDArray[np.uint64] | None) -> list[AnswerShare]:
+    """Open one answer for each probe, and let the rows answered take in the tags."""
+    answers: list[AnswerShare] = run(context, gathered.sums.open(context))[0] if len(gathered.sums.tags) else []
+    if accumulators is not None:
+        gathered.accumulate(answers, accumulators)
+    return answers

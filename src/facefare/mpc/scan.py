@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.carry import Planes, sign
-from facefare.mpc.context import Context, as_bytes
+from facefare.mpc.context import Context
 from facefare.mpc.kernels import accumulate, bit_planes, dots, in_row_order
 from facefare.mpc.opening import BLOCK, MatchSums
+from facefare.mpc.rounds import Round, Rounds
 from facefare.mpc.sharing import U16
 
 LANES = 1 << 20
@@ -26,6 +27,10 @@ class Gathered:
 
     sums: MatchSums
     tiles: list[Planes]
+
+    def of(self, probes: NDArray[np.intp]) -> "Gathered":
+        """The same for some of the probes only."""
+        return Gathered(self.sums.of(probes), [Planes(tile.own[probes], tile.following[probes]) for tile in self.tiles])
 
     def accumulate(self, answers: Sequence[AnswerShare], accumulators: NDArray[np.uint64]) -> None:
         """Let the rows answered take in the answers' tags; accumulators (2, N) uint64 of this gallery or shard."""
@@ -65,13 +70,13 @@ def gather(
     thresholds: NDArray[np.int32],
     sums: MatchSums,
     first_row: int = 0,
-) -> Gathered:
+) -> Rounds[Gathered]:
     """Go over the rows tile by tile; see `Party.search` for the arrays. `first_row`: this shard's in the gallery."""
     N, B = len(gallery), len(probes)
     tile = max(1, LANES // max(B, 1) // BLOCK) * BLOCK
     tiles = []
     for first in range(0, N if B else 0, tile):
-        below = _below_threshold(context, gallery[first : first + tile], probes, thresholds)
+        below = yield from _below_threshold(context, gallery[first : first + tile], probes, thresholds)
         matched = _matched(context.index, below, B, live[first // 64 :])
         sums.add(first_row + first, matched)
         tiles.append(matched)
@@ -83,7 +88,7 @@ def _below_threshold(
     rows: NDArray[np.uint16],
     probes: NDArray[np.uint16],
     thresholds: NDArray[np.int32],
-) -> Planes:
+) -> Rounds[Planes]:
     """Replicated sign bits of score - threshold, (1, W), B x M lanes with M a whole number of blocks."""
     B, M = len(probes), -(-len(rows) // BLOCK) * BLOCK
     z = np.empty((B, M), U16)
@@ -93,21 +98,23 @@ def _below_threshold(
     # u = z_0 + z_1 - threshold is known to guardian 1, z_2 to guardian 2; each shares its word by one message.
     match context.index:
         case 0:
-            context.following.send(as_bytes(z))
-            z2 = Planes(context.own.take(shape, np.uint64), zeros)
-            u = Planes(zeros, context.receive(context.following, shape, np.uint64))
+            yield Round(to_following=z)
+            _, masked_u = yield Round(from_following=(shape, np.uint64))
+            u, z2 = Planes(zeros, masked_u), Planes(context.own.take(shape, np.uint64), zeros)
         case 1:
-            z += context.receive(context.previous, (B, M), U16) - thresholds.astype(U16)[:, np.newaxis]
+            z_0, _ = yield Round(from_previous=((B, M), U16))
+            z += z_0 - thresholds.astype(U16)[:, np.newaxis]
             mask = context.next.take(shape, np.uint64)
             u = Planes(_planes(z) ^ mask, mask)
-            context.previous.send(as_bytes(u.own))
-            z2 = Planes(zeros, context.receive(context.following, shape, np.uint64))
+            _, masked_z2 = yield Round(to_previous=u.own, from_following=(shape, np.uint64))
+            z2 = Planes(zeros, masked_z2)
         case _:
             u = Planes(context.own.take(shape, np.uint64), zeros)
             mask = context.next.take(shape, np.uint64)
             z2 = Planes(_planes(z) ^ mask, mask)
-            context.previous.send(as_bytes(z2.own))
-    return sign(context, u, z2)
+            yield Round()
+            yield Round(to_previous=z2.own)
+    return (yield from sign(context, u, z2))
 
 
 def _planes(z: NDArray[np.uint16]) -> NDArray[np.uint64]:
