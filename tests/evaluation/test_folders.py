@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 from demo.faces import Person, Sitter, View
 from facefare.cli import main
 from facefare.evaluation import calibrating
-from facefare.evaluation.attacks import Species
+from facefare.evaluation.attacks import Species, present
 from facefare.evaluation.dataset import read_dataset
 from facefare.evaluation.errors import DatasetError, ResumeError, TooFewPeopleError
 from facefare.evaluation.extraction import FAILURES, extract
-from facefare.evaluation.presentation import BONA_FIDE, Judged, Verdict, rates
+from facefare.evaluation.heads import walk
+from facefare.evaluation.presentation import BONA_FIDE, Judged, Verdict, rates, recorded
 from facefare.evaluation.sealed import SealedPieces
 
 
@@ -140,6 +141,22 @@ def test_attack_rates_are_stated_for_each_species_by_itself():
         "mask": ("APCER", 1.0, 0.0),
         "print": ("APCER", 0.5, 0.5),
     }
+
+
+def test_presentations_that_a_csv_labels_are_judged_by_their_frames(tmp_path, sitters, models_dir):
+    own = tmp_path / "people" / "collins"
+    own.mkdir(parents=True)
+    lines = ["file,attack,presentation"]
+    shown = {"live": ("", sitters[0].walk_up(4)), "held up": ("print", present(sitters[0], Species.PRINT, walk(4), 4))}
+    for name, (attack, frames) in shown.items():
+        for number, frame in enumerate(frames):
+            cv2.imwrite(str(own / f"{name} {number}.png"), frame)
+            lines.append(f"collins/{name} {number}.png,{attack},{name}")
+    photos = read_dataset(tmp_path / "people", labels(tmp_path / "people", *lines))
+    judged = {one.species: one for one in recorded(photos, models_dir, lambda *_: None)}
+    assert judged[BONA_FIDE].verdict is Verdict.LIVE
+    assert judged["print"].verdict is not Verdict.LIVE
+    assert {one.source for one in judged.values()} == {"recorded"}
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from facefare.cli import main
+from facefare.evaluation import commands
 from facefare.evaluation.calibrating import Site
 from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.metrics import Distances
@@ -89,3 +92,25 @@ def test_another_embedder_gets_a_centre_and_the_largest_scale_that_fits():
     assert 60 <= made.scale <= 90  # unit vectors around zero: sqrt(8191) less a twentieth
     assert quantise(vectors, made).shape == (200, 64)
     assert made.dimensions == 64
+
+
+def test_the_command_writes_a_calibration_for_the_site(tmp_path, monkeypatch, models_dir):
+    monkeypatch.setattr(commands, "measure_site", lambda *_: site(40, 0.2))
+    out = tmp_path / "site.json"
+    arguments = ["calibrate", str(tmp_path), "--out", str(out), "--cache-dir", str(models_dir.parent)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    made, default = Calibration.from_file(out), Calibration.default()
+    assert made.model == default.model
+    assert made.mean == pytest.approx(default.mean, abs=1e-6)
+    assert made.threshold(100, 0.001) > default.threshold(100, 0.001)  # strangers come nearer: stricter
+    assert "40 volunteers" in out.read_text()
+
+
+def test_the_command_refuses_a_calibration_of_another_embedder(tmp_path, models_dir):
+    base = tmp_path / "base.json"
+    base.write_text(Calibration.default_text().replace("dlib-resnet-v1", "another"))
+    arguments = ["calibrate", str(tmp_path), "--out", str(tmp_path / "out.json"), "--calibration", str(base)]
+    result = CliRunner().invoke(main, [*arguments, "--cache-dir", str(models_dir.parent)])
+    assert result.exit_code == 1
+    assert not (tmp_path / "out.json").exists()

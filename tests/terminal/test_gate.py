@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -41,27 +42,32 @@ class Desk:
         return [state for state, _ in itertools.groupby(self.shown, lambda shown: shown.state)]
 
 
+@pytest.fixture(scope="module")
+def walk(collins):
+    return collins.walk_up(3)
+
+
 @pytest.fixture
 def desk(pipeline):
     return Desk(pipeline)
 
 
-def test_one_walk_is_one_attempt_and_the_amount_is_shown_before_it(desk, collins):
-    desk.gate.run([EMPTY, *collins.walk_up(3), *collins.walk_up(3), EMPTY])
+def test_one_walk_is_one_attempt_and_the_amount_is_shown_before_it(desk, walk):
+    desk.gate.run([EMPTY, *walk, *walk, EMPTY])
     assert len(desk.asked) == len(desk.attempts) == 1
     assert desk.attempts[0].outcome == "accepted"
     assert desk.states == [State.IDLE, State.LOOK_HERE, State.WAIT, State.ACCEPTED, State.IDLE]
     assert all((shown.amount, shown.currency) == (280, "EUR") for shown in desk.shown)
 
 
-def test_after_an_empty_lane_the_next_person_gets_an_attempt(desk, collins, hopper):
-    desk.gate.run([*collins.walk_up(3), EMPTY, *hopper.walk_up(4), EMPTY])
+def test_after_an_empty_lane_the_next_person_gets_an_attempt(desk, hopper, walk):
+    desk.gate.run([*walk, EMPTY, *hopper.walk_up(4), EMPTY])
     assert len(desk.asked) == 2
     assert desk.asked[0].vector @ desk.asked[1].vector < 0.95
 
 
-def test_while_somebody_stands_there_after_the_answer_no_frame_is_held(desk, collins):
-    desk.gate.run(collins.walk_up(3) + collins.walk_up(3))
+def test_while_somebody_stands_there_after_the_answer_no_frame_is_held(desk, walk):
+    desk.gate.run(walk + walk)
     assert desk.gate._approach._views == []
 
 
@@ -74,9 +80,9 @@ def test_while_somebody_stands_there_after_the_answer_no_frame_is_held(desk, col
         CalibrationError("The template is of another model."),
     ],
 )
-def test_who_cannot_be_searched_is_asked_for_the_card(pipeline, collins, failure):
+def test_who_cannot_be_searched_is_asked_for_the_card(pipeline, failure, walk):
     desk = Desk(pipeline, failure)
-    desk.gate.run(collins.walk_up(3))
+    desk.gate.run(walk)
     assert desk.attempts[0].outcome == "use_card"
     assert desk.states[-1] is State.USE_CARD
 
@@ -88,8 +94,8 @@ def test_a_photo_is_asked_for_the_card_and_never_searched(desk, collins, monkeyp
     assert [(attempt.outcome, attempt.reason) for attempt in desk.attempts] == [("use_card", NOT_LIVE)]
 
 
-def test_a_broken_frame_is_skipped_calmly(desk, collins):
-    first, *rest = collins.walk_up(3)
+def test_a_broken_frame_is_skipped_calmly(desk, walk):
+    first, *rest = walk
     desk.gate.run([first, np.zeros((480, 640), np.uint8), np.zeros((2, 2, 3), np.uint8), *rest])
     assert UNREADABLE_FRAME in [shown.hint for shown in desk.shown]
     assert desk.attempts[0].outcome == "accepted"
@@ -103,7 +109,7 @@ def test_two_people_side_by_side_are_asked_to_come_one_by_one(desk, collins, hop
 
 
 @pytest.mark.parametrize("name", ["_detector", "_mesher", "_embedder"])
-def test_a_network_that_gives_no_numbers_opens_no_gate(desk, pipeline, collins, monkeypatch, name):
+def test_a_network_that_gives_no_numbers_opens_no_gate(desk, pipeline, monkeypatch, name, walk):
     network = getattr(pipeline, name)._network
     honest = network._session
 
@@ -112,15 +118,15 @@ def test_a_network_that_gives_no_numbers_opens_no_gate(desk, pipeline, collins, 
             return [np.full_like(output, np.nan) for output in honest.run(*arguments)]
 
     monkeypatch.setattr(network, "_session", Broken())
-    desk.gate.run(collins.walk_up(3))
+    desk.gate.run(walk)
     assert desk.asked == []
     assert all(attempt.outcome == "use_card" for attempt in desk.attempts)
 
 
-def test_a_video_that_ends_ends_the_gate_without_an_error(desk, collins, tmp_path):
+def test_a_video_that_ends_ends_the_gate_without_an_error(desk, tmp_path, walk):
     file = tmp_path / "walk.avi"
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
-    for frame in collins.walk_up(3):
+    for frame in walk:
         writer.write(frame)
     writer.release()
     with open_source(file) as frames:
@@ -128,9 +134,26 @@ def test_a_video_that_ends_ends_the_gate_without_an_error(desk, collins, tmp_pat
     assert desk.attempts[0].outcome == "accepted"
 
 
-def test_a_camera_that_disappears_ends_the_gate_with_a_sentence(desk, collins):
+def test_memory_does_not_grow_with_the_frames(desk, walk):
+    lane = [*walk, EMPTY]
+
+    def frames(count):
+        return (lane[number % len(lane)] for number in range(count))
+
+    desk.gate.run(frames(18))
+    tracemalloc.start()
+    desk.gate.run(frames(18))
+    before, _ = tracemalloc.get_traced_memory()
+    desk.gate.run(frames(90))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(desk.asked) == 14
+    assert after - before < 300_000  # a third of a frame: the probes that this test keeps
+
+
+def test_a_camera_that_disappears_ends_the_gate_with_a_sentence(desk, walk):
     def camera():
-        yield from collins.walk_up(3)[:2]
+        yield from walk[:2]
         raise SourceError("Camera 0 stopped giving pictures. Check its cable, then start again.")
 
     with pytest.raises(SourceError, match="cable"):
