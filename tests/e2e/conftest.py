@@ -42,6 +42,7 @@ FLAGS = [
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
 KIOSK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
+STAFF_TOKEN = "stk_" + "for-tests-only-" * 3
 NOTICE = Notice("2026-11", "en", "https://operator.example/privacy", "Example Transit", "privacy@operator.example", 395)
 CALIBRATION = Calibration("labels", np.zeros(2, np.float32), 160.0, 1, 8191, (Threshold(1000, 0.001, -2000),))
 
@@ -146,6 +147,7 @@ class Site:
     requests: Any
     http: httpx.Client
     received: list[tuple[str, str, int]]
+    staff_token: str = STAFF_TOKEN
     tokens: dict[str, str] = field(default_factory=dict)
 
     def payer(self, label: str, funds: int = 1000) -> PayerClient:
@@ -190,7 +192,7 @@ def site(engine: Engine, guardians: Any, requests: Any) -> Iterator[Site]:
             notice=NOTICE,
             funding=Funding.TEST,
         )
-        mount_pages(app, origin=url, currency="EUR", cache_dir=Settings().cache_dir)
+        mount_pages(app, origin=url, currency="EUR", cache_dir=Settings().cache_dir, staff_token=STAFF_TOKEN)
         late.app = app
         with httpx.Client(base_url=url) as http:
             yield Site(url, engine, guardians, requests, http, late.received)

@@ -40,6 +40,12 @@ def test_the_payers_pages_have_no_violation(site: Any, visit: Any, locale: str, 
         for path in [*SIGNED_IN, f"receipts/{receipt}"]:
             page.goto(f"/app/{path}")
             found[f"in {path}"] = violations(page)
+        page.goto("/app/console/sign-in")
+        found["console sign-in"] = violations(page)
+        page.locator("#token").fill(site.staff_token)
+        page.locator("form.stack button").click()
+        page.wait_for_url("**/console/")
+        found["console"] = violations(page)
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 

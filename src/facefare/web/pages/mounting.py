@@ -14,13 +14,15 @@ from facefare.payments.errors import PaymentsError
 from facefare.wallet.errors import WalletError
 from facefare.web.api.problems import PROBLEMS
 from facefare.web.api.services import Services
-from facefare.web.pages import payer, rendering, sign_in, static_files
+from facefare.web.pages import console, payer, rendering, sign_in, static_files
+from facefare.web.pages.console import StaffOnly
 from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError, PasskeyRefused, TooManyTries
 from facefare.web.pages.guard import Guard
 from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import PREFIX
+from facefare.web.pages.staff import StaffKey
 from facefare.web.pages.visitor import SignInFirst, Site
 
 _STATUS: dict[type[PageError], int] = {
@@ -31,13 +33,14 @@ _STATUS: dict[type[PageError], int] = {
 }
 
 
-def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path) -> None:
+def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, staff_token: str | None = None) -> None:
     """Serve the pages beside the API of `create_app`, and lead `/` to them.
 
     Args:
         app: what `create_app` made.
         origin: as browsers see this site, such as "https://pay.example": passkeys are bound to its host.
         currency: ISO 4217, of the accounts that are opened here.
+        staff_token: opens the operator's console, at least 32 characters; no console without one.
         cache_dir: where `facefare models install` and `facefare web assets` put their files.
     """
     services: Services = app.state.services
@@ -48,16 +51,19 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path) ->
         currency,
         Tries(services.engine, services.receipt_key),
         Networks.find(cache_dir),
+        StaffKey(staff_token) if staff_token else None,
     )
     if pages.state.site.networks is not None:
         pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
+    pages.include_router(console.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)
     for kind in (PageError, LedgerError, WalletError, PaymentsError, HTTPException, RequestValidationError, Exception):
         pages.add_exception_handler(kind, _explained)
     pages.add_exception_handler(SignInFirst, _to_sign_in)
+    pages.add_exception_handler(StaffOnly, _to_console_sign_in)
     app.mount(PREFIX, Guard(pages, origin=origin, refuse=_refusal))
 
     @app.get("/", include_in_schema=False)
@@ -67,6 +73,10 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path) ->
 
 async def _to_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
     return RedirectResponse(f"{PREFIX}/sign-in", status_code=303)
+
+
+async def _to_console_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    return RedirectResponse(f"{PREFIX}/console/sign-in", status_code=303)
 
 
 async def _explained(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import Rendering
+from facefare.web.pages.staff import StaffKey
 
 SESSION_COOKIE = "__Host-session"
 
@@ -23,12 +24,14 @@ class SignInFirst(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """What the pages know beside the API's services; no networks where they were not installed."""
+    """What the pages know beside the API's services; no networks where they were not installed, no staff
+    key where there is no console."""
 
     party: RelyingParty
     currency: str
     tries: Tries
     networks: Networks | None
+    staff: StaffKey | None
 
 
 def _site(request: Request) -> Site:

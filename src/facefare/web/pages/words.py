@@ -64,7 +64,16 @@ OUTCOMES = {
     "refused": "Refused",
 }
 
-KINDS = {"payment": "Payment", "refund": "Refund", "top_up": "Top-up"}
+KINDS = {
+    "payment": "Payment",
+    "refund": "Refund",
+    "top_up": "Top-up",
+    "card_refund": "Paid back to your card",
+    "chargeback": "Top-up taken back by your bank",
+    "chargeback_returned": "Top-up given back by your bank",
+    "debt": "Something that was owed",
+    "pay_out": "Paid out to you",
+}
 
 FACE_STATES = {
     "pending": "Waiting for the guardians",
