@@ -30,7 +30,7 @@ from rich.table import Table
 from bench import spu_peer
 from facefare.guardian.ceremony import Folder, perform_on_one_machine
 from facefare.guardian.links import Links
-from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Role, Several, combine, split
+from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Several, combine, split
 from facefare.mpc.sharing import shamir_from_replicated
 from facefare.settings import Settings
 
@@ -166,8 +166,7 @@ def _guardian(
     while (probes := pipe.recv()) is not None:
         before = previous.bytes + following.bytes, max(previous.messages, following.messages)
         start = time.monotonic()
-        _, weighted = party.admit(probes, rule, Role.PROBE)
-        answers = party.search(shares, live, weighted, np.full(len(probes), _THRESHOLD, np.int32))
+        answers = party.identify(probes, rule, shares, live, np.full(len(probes), _THRESHOLD, np.int32))
         end = time.monotonic()
         sent = previous.bytes + following.bytes - before[0], max(previous.messages, following.messages) - before[1]
         pipe.send((start, end, sent, answers))

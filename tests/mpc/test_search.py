@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facefare.mpc import InputRule, Match, NoMatch, Role, Several, combine
+from facefare.mpc import InputRule, Match, NoMatch, Role, Several, combine, split
 
 
 def bitmap(flags):
@@ -208,3 +208,40 @@ def test_a_shard_that_lies_outside_the_gallery_is_refused(trio, first_row, rows)
     arrays = np.zeros((64, 4), np.uint16), np.zeros(1, np.uint64), probe[0], np.zeros(1, np.int32)
     with pytest.raises(ValueError, match="shard"):
         trio.parties[0].gather(*arrays, first_row=first_row, rows=rows, seed=bytes(48))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cases(), st.lists(st.integers(0, 4), max_size=3))
+def test_identify_answers_like_admission_and_search_and_opens_nothing_of_a_forbidden_probe(trio, case, spoiled):
+    dimensions, gallery, live, probes, thresholds = case
+    rule = InputRule(dimensions, 1, 8191)
+    probes = probes.copy()
+    forbidden = {b for b in spoiled if b < len(probes)}
+    for b in forbidden:
+        probes[b] = 0
+    rows = [np.empty((0, dimensions + 2), np.uint16)] * 3
+    if len(gallery):
+        rows = trio.admit(gallery, rule, Role.REFERENCE)[1]
+    shares = split(probes)
+    parts = trio.run(
+        lambda i: trio.parties[i].identify(shares[i], rule, rows[i], bitmap(live), thresholds.astype(np.int32))
+    )
+    for b, probe in enumerate(probes):
+        if b in forbidden:
+            assert [part[b] for part in parts] == [None] * 3
+        else:
+            assert combine([part[b] for part in parts]) == expected(gallery, live, probe, thresholds[b])
+
+
+def test_a_forbidden_probe_in_a_batch_leaves_the_accumulators_of_the_others_right(trio):
+    rule = InputRule(2, 1, 8191)
+    gallery = np.array([[60, 60], [-60, 60], [60, -60]])
+    _, rows = trio.admit(gallery, rule, Role.REFERENCE)
+    sums = [np.zeros((2, 3), np.uint64) for _ in range(3)]
+    shares = split(np.array([[127, 127], [-60, 60], [0, 0]], np.int32))
+    live, thresholds = bitmap([True] * 3), np.full(3, -5, np.int32)
+    parts = trio.run(lambda i: trio.parties[i].identify(shares[i], rule, rows[i], live, thresholds, sums[i]))
+    answer = combine([part[1] for part in parts])
+    assert answer == Match(1)
+    opened = sums[0][0] ^ sums[1][0] ^ sums[2][0]
+    assert opened.tolist() == [0, answer.tag, 0]

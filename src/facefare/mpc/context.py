@@ -4,7 +4,7 @@ Replicated components: guardian i holds component i ("own") and component i + 1 
 component and sends it to guardian i - 1, who also holds it. That message is a *reshare*.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ class Context:
         if array.size:
             link.receive_into(as_bytes(array))
         return array
+
+    def beside(self) -> "Context":
+        """The same for a protocol that runs side by side: two that took from one stream would get out of step."""
+        return replace(self, own=self.own.beside(), next=self.next.beside())
 
     def zero(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
         """This guardian's part of a fresh additive sharing of zero: F(k_i) - F(k_{i+1})."""

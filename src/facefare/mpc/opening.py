@@ -67,7 +67,7 @@ class MatchSums:
     def of(self, probes: NDArray[np.intp]) -> "MatchSums":
         """The sums of some of the probes only."""
         part = copy.copy(self)
-        part._sums, part.tags = self._sums[:, probes], self.tags[probes]
+        part._sums, part.tags = np.ascontiguousarray(self._sums[:, probes]), self.tags[probes]
         return part
 
     @classmethod

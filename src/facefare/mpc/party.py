@@ -145,7 +145,7 @@ class Party:
             checked: Checked = run(context, convert(context, shares, rule, Role.PROBE))[0]
             sums = MatchSums(seed, N, B)
             search = gather(context, gallery, live, checked.shares, thresholds, sums)
-            verdict, gathered = run(context, checked.verdict(context), search)
+            verdict, gathered = run(context, checked.verdict(context.beside()), search)
             allowed = np.flatnonzero(verdict)
             answers: list[AnswerShare | None] = [None] * B
             for b, answer in zip(allowed, _opened(context, gathered.of(allowed), accumulators), strict=True):

@@ -2,6 +2,7 @@
 
 A protocol yields a `Round`, which says what goes to either neighbour and what is to come back, and is resumed with what
 came. All three guardians run the same protocols in the same order, so what shares a message comes apart again in order.
+Protocols side by side take from streams of their own (`Context.beside`).
 """
 
 from collections.abc import Generator, Sequence

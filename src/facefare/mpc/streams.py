@@ -25,10 +25,11 @@ def session_key(upper_nonce: bytes, lower_nonce: bytes) -> bytes:
 
 
 class Stream:
-    """AES-128 in counter mode, one operation's stretch of it."""
+    """AES-128 in counter mode; each part of an operation has a stretch of its own, 2^56 blocks long."""
 
-    def __init__(self, key: bytes, operation: int) -> None:
-        counter = operation.to_bytes(8, "big") + bytes(8)
+    def __init__(self, key: bytes, operation: int, part: int = 0) -> None:
+        self._place = key, operation, part
+        counter = operation.to_bytes(8, "big") + part.to_bytes(1, "big") + bytes(7)
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
 
     def take(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
@@ -40,6 +41,11 @@ class Stream:
             piece = _ZEROS[: min(len(_ZEROS), size - start)]
             self._encryptor.update_into(piece, view[start:])
         return buffer[:size].view(dtype).reshape(shape)
+
+    def beside(self) -> "Stream":
+        """The stretch of the operation's next part, for a protocol that runs side by side with this one's."""
+        key, operation, part = self._place
+        return Stream(key, operation, part + 1)
 
     def __repr__(self) -> str:
         return "Stream(...)"
