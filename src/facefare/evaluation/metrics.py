@@ -5,12 +5,16 @@ A comparison score here is a squared distance, smaller is more alike: of unit ve
 templates (integers). A comparison matches if its distance is below the threshold.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Report = dict[str, Any]
+"""A part of what the JSON file holds: plain dictionaries, lists, numbers and words."""
+ENOUGH: Final = 30
+"""Errors for a rate to be taken at its word (rule of 30)."""
 _RESAMPLES = 1000
 _CONFIDENCE = 0.95
 FINE = 2e-5  # width of a bin for distances of unit vectors
@@ -76,6 +80,15 @@ class Rate:
         rates = (weights @ errors) / np.maximum(weights @ trials, 1e-9)
         low, high = np.quantile(rates, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
         return cls(wrong / all_trials, float(low), float(high), wrong, all_trials, people)
+
+    @classmethod
+    def of_trials(cls, people: NDArray[np.int64], wrong: NDArray[np.bool_]) -> Self:
+        """Of single trials: whose (T,) and whether they went wrong (T,)."""
+        return cls.over_people(np.bincount(people, weights=wrong), np.bincount(people))
+
+    def describe(self) -> Report:
+        """Return it as the report holds it."""
+        return {**asdict(self), "fewer_than_30_errors": self.errors < ENOUGH}
 
     @classmethod
     def over_pairs(cls, first: NDArray[np.int64], second: NDArray[np.int64], photos: NDArray[np.int64]) -> Self:

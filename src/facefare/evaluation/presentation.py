@@ -20,8 +20,7 @@ from facefare.evaluation.attacks import Species, present
 from facefare.evaluation.dataset import Photo
 from facefare.evaluation.extraction import MEASURES, Extracted, central, read_picture
 from facefare.evaluation.heads import Frame, Head, View, walk
-from facefare.evaluation.metrics import Rate
-from facefare.evaluation.study import Report, rate_of
+from facefare.evaluation.metrics import Rate, Report
 from facefare.evaluation.workers import pipeline, workers
 
 BONA_FIDE: Final = "bona fide"
@@ -95,7 +94,7 @@ def rates(judged: Iterable[Judged]) -> list[Report]:
                 "species": species,
                 "source": source,
                 "measure": "BPCER" if genuine else "APCER",
-                "rate": rate_of(Rate.over_people(np.bincount(subjects, weights=wrong), np.bincount(subjects))),
+                "rate": Rate.of_trials(subjects, np.array(wrong)).describe(),
                 "undecided": float(np.mean([one.verdict is Verdict.UNDECIDED for one in group])),
             }
         )

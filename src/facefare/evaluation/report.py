@@ -9,7 +9,8 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from facefare.evaluation.study import SYSTEM, Report
+from facefare.evaluation.metrics import Report
+from facefare.evaluation.study import SYSTEM
 
 _STYLE: Any = {
     "axes.grid": True,
