@@ -343,6 +343,14 @@ class PayerClient(_Client):
         """All devices, oldest first."""
         return _devices(self._call("GET", "/v1/payers/me/devices"))
 
+    def pause_device(self, device_id: str) -> Device:
+        """Let a device pay nothing for the time being."""
+        return Device(**self._call("POST", f"/v1/payers/me/devices/{device_id}/pause"))
+
+    def resume_device(self, device_id: str) -> Device:
+        """Let a paused device pay again."""
+        return Device(**self._call("POST", f"/v1/payers/me/devices/{device_id}/resume"))
+
     def lose_device(self, device_id: str) -> Device:
         """Report a device lost."""
         return Device(**self._call("POST", f"/v1/payers/me/devices/{device_id}/lost"))

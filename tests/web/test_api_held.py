@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from facefare.identification.held.code import Claim
 from facefare.identification.held.documents import Announcement, DenyList, PaymentRecord, Signed, decoded
 from facefare.ledger import verify
 from facefare.ledger.tables import metadata
+from facefare.payments import held, merchants
 from facefare.payments.held import HeldRules
 from facefare.wallet.device_tables import device as device_table
 
@@ -171,6 +173,28 @@ def test_too_little_money_is_refused_and_not_owed(world: Any, gate: Till, phone_
     reply = gate.pay(phone.code(gate.announced))
     assert (reply.outcome, reply.reason) == ("refused", "insufficient_funds")
     assert [device.state for device in ada.devices()] == ["active"]
+
+
+def test_one_code_reported_eight_times_at_once_is_charged_once(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    signed = decoded(Signed, gate.take(phone_of(ada).code(gate.announced)))
+    services = world.app.state.services
+
+    def report(_: int) -> str:
+        with world.engine.begin() as connection:
+            terminal = merchants.terminal(connection, "trm_gate")
+            return held.pay(
+                connection,
+                terminal,
+                signed,
+                operator_key=services.receipt_key.public_key(),
+                rules=services.rules,
+                held=services.held,
+            ).payment_intent
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(report, range(8)))) == 1
+    assert has_paid(ada) == 280
 
 
 # --- what is refused ---
@@ -371,10 +395,25 @@ def test_a_lost_or_revoked_phone_pays_nothing_and_the_other_one_does(
     assert has_paid(ada) == 280
 
 
+def test_a_paused_phone_pays_again_once_it_is_resumed(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    phone = phone_of(ada)
+    assert ada.pause_device(phone.device.id).state == "paused"
+    assert refused(lambda: gate.pay(phone.code(gate.announced))) == "device-denied"
+    assert decoded(DenyList, decoded(Signed, gate.client.deny_list()).payload).devices == (
+        documents.device_tag(phone.key),
+    )
+    assert ada.resume_device(phone.device.id).state == "active"
+    assert gate.pay(phone.code(gate.announced)).outcome == "accepted"
+    assert decoded(DenyList, decoded(Signed, gate.client.deny_list()).payload).devices == ()
+    ada.lose_device(phone.device.id)
+    assert (ada.pause_device(phone.device.id).state, ada.resume_device(phone.device.id).state) == ("lost", "lost")
+
+
 def test_somebody_else_cannot_report_or_settle_a_device(world: Any, phone_of: Any) -> None:
     ada, eve = world.payer(), world.payer()
     id = phone_of(ada).device.id
-    for call in (eve.lose_device, eve.revoke_device, eve.settle, eve.renew_pass):
+    for call in (eve.lose_device, eve.revoke_device, eve.pause_device, eve.resume_device, eve.settle, eve.renew_pass):
         assert refused(lambda call=call: call(id)) == "unknown-device"
     assert [device.state for device in ada.devices()] == ["active"]
 

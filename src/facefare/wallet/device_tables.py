@@ -41,7 +41,7 @@ device = Table(
     Column("change", BigInteger, nullable=False, server_default=device_change.next_value()),
     _at(),
     _at("changed_at"),
-    CheckConstraint("state IN ('active', 'owing', 'lost', 'revoked')", name="device_state_known"),
+    CheckConstraint("state IN ('active', 'paused', 'owing', 'lost', 'revoked')", name="device_state_known"),
     CheckConstraint("(station_id IS NULL) = (attestation IS NULL)", name="attested_by_a_station"),
     Index("device_denied", "pass_through", postgresql_where=text("state <> 'active'")),
 )

@@ -1,8 +1,8 @@
 """Devices that pay with a key of their own: who has which, in what state, and what terminals are told of it.
 
-    active <--paid-- owing          lost and revoked are for ever: the payer registers a device anew
-       |  '--unpaid-> |
-       '--> lost, revoked <--'
+    paused <--> active <--> owing          by the payer; by a payment that could not be charged, and its settling
+       |          |           |
+       '----> lost, revoked <-'             for ever: the payer registers a device anew
 
 Invariants:
   - a device belongs to one payer and one reference, of which the wallet holds a salted hash only;
@@ -39,6 +39,7 @@ class State(StrEnum):
     """Whether a device pays."""
 
     ACTIVE = "active"
+    PAUSED = "paused"
     OWING = "owing"
     LOST = "lost"
     REVOKED = "revoked"
@@ -154,9 +155,22 @@ def end(connection: Connection, payer_id: str, device_id: str, state: State) -> 
     return _changed(connection, device_id, state)
 
 
+def pause(connection: Connection, payer_id: str, device_id: str) -> Device:
+    """Let the device pay nothing until it is resumed; one that may not pay anyway stays as it is.
+
+    Raises UnknownDevice.
+    """
+    return _switched(connection, payer_id, device_id, State.ACTIVE, State.PAUSED)
+
+
+def resume(connection: Connection, payer_id: str, device_id: str) -> Device:
+    """Let a paused device pay again. Raises UnknownDevice."""
+    return _switched(connection, payer_id, device_id, State.PAUSED, State.ACTIVE)
+
+
 def owes(connection: Connection, device_id: str) -> None:
     """Deny a device whose payer did not have the money for what was accepted offline."""
-    if _locked(connection, device.c.id == device_id).state == State.ACTIVE:
+    if _locked(connection, device.c.id == device_id).state in (State.ACTIVE, State.PAUSED):
         _changed(connection, device_id, State.OWING)
 
 
@@ -242,6 +256,11 @@ def _attested(connection: Connection, brought: Registration, operator: bytes) ->
     return said
 
 
+def _switched(connection: Connection, payer_id: str, device_id: str, before: State, after: State) -> Device:
+    row = _locked(connection, device.c.id == device_id, device.c.payer_id == payer_id)
+    return _changed(connection, device_id, after) if row.state == before else _device(row)
+
+
 def _locked(connection: Connection, *conditions: object) -> Row[tuple[object, ...]]:
     row = connection.execute(
         select(device).where(*conditions).with_for_update()  # type: ignore[arg-type]
@@ -253,7 +272,7 @@ def _locked(connection: Connection, *conditions: object) -> Row[tuple[object, ..
 
 def _check_active(connection: Connection, row: Row[tuple[object, ...]], at: datetime) -> None:
     if row.state != State.ACTIVE and row.changed_at <= at:
-        raise DeviceDenied("The device was reported lost, was revoked, or something is owed.")
+        raise DeviceDenied("The device is paused, was reported lost or revoked, or something is owed.")
     columns = tables.consent.c
     agreed = connection.execute(
         select(columns.id).where(

@@ -147,6 +147,18 @@ def renew(device_id: DeviceId, payer: SignedIn, services: WithServices, connecti
     return _pass(devices.renew_pass(connection, payer.id, device_id, services.receipt_key))
 
 
+@router.post("/payers/me/devices/{device_id}/pause", tags=["payer"])
+def pause(device_id: DeviceId, payer: SignedIn, connection: Transaction) -> DeviceOut:
+    """Let a device pay nothing for the time being."""
+    return _shown(connection, devices.pause(connection, payer.id, device_id))
+
+
+@router.post("/payers/me/devices/{device_id}/resume", tags=["payer"])
+def resume(device_id: DeviceId, payer: SignedIn, connection: Transaction) -> DeviceOut:
+    """Let a paused device pay again."""
+    return _shown(connection, devices.resume(connection, payer.id, device_id))
+
+
 @router.post("/payers/me/devices/{device_id}/lost", tags=["payer"])
 def lose(device_id: DeviceId, payer: SignedIn, connection: Transaction) -> DeviceOut:
     """Report a device lost: it pays nothing from now on, offline gates know with their next deny list."""
