@@ -15,15 +15,21 @@ from facefare.terminal.commands import app as gate
 from facefare.web.commands import app as wallet
 from facefare.web.commands import ledger
 from facefare.web.pages.commands import app as web
+from facefare.web.rights_commands import consent, dispute_details, fares, pay_outs, retention_app
 
 main = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 main.add_typer(audit, name="audit")
+main.add_typer(consent, name="consent")
+main.add_typer(fares, name="fares")
 main.add_typer(gate, name="gate")
 main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
 main.add_typer(wallet, name="wallet")
 main.add_typer(web, name="web")
+wallet.add_typer(retention_app, name="retention")
+wallet.add_typer(pay_outs, name="pay-outs")
+wallet.command("dispute")(dispute_details)
 main.command()(calibrate)
 main.command()(evaluate)
 for _point in entry_points(group="facefare.commands"):

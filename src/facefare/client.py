@@ -193,8 +193,8 @@ class TerminalClient(_Client):
     def __init__(self, http: httpx.Client, terminal_id: str, key: Ed25519PrivateKey) -> None:
         super().__init__(http, TerminalAuth(terminal_id, key))
 
-    def attempt(self, *, amount: int, currency: str, search: bytes, capture_later: bool = False) -> AttemptReply:
-        """Ask for `amount` minor units from whoever the sealed search (SearchRequest bytes) finds.
+    def attempt(self, *, amount: int | None, currency: str, search: bytes, capture_later: bool = False) -> AttemptReply:
+        """Ask for `amount` minor units (None: the fare here) from whoever the sealed search (bytes) finds.
 
         The same search sent again is the same payment and gets the same reply.
         """
@@ -271,9 +271,13 @@ class PayerClient(_Client):
         reply = self._call("GET", "/v1/payers/me")
         return Account(**{**reply, "faces": tuple(_face(face) for face in reply["faces"])})
 
-    def consent(self, notice_version: str) -> tuple[str, bytes]:
-        """Agree to pay by face; the signed receipt and its SHA-256 (what the station signs)."""
-        reply = self._call("POST", "/v1/payers/me/consents", {"notice_version": notice_version})
+    def consent(self, notice_version: str, *, of_age: bool = True) -> tuple[str, bytes]:
+        """Agree to pay by face; the signed receipt and its SHA-256 (what the station signs).
+
+        `of_age`: the payer states to be of the notice's minimum age.
+        """
+        body = {"notice_version": notice_version, "of_age": of_age}
+        reply = self._call("POST", "/v1/payers/me/consents", body)
         return reply["receipt"], bytes.fromhex(reply["receipt_sha256"])
 
     def top_up(self, amount: int, idempotency_key: str) -> dict[str, Any]:

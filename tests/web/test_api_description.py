@@ -13,6 +13,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from facefare.client import TerminalAuth
+from facefare.payments import api_keys, merchants
+from facefare.payments.api_keys import Scope
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
@@ -22,11 +24,14 @@ def operations(world: Any) -> list[Any]:
     return [result.ok() for result in schema.get_all_operations()]
 
 
-@pytest.mark.parametrize("role", ["stranger", "payer", "terminal"])
+@pytest.mark.parametrize("role", ["stranger", "payer", "terminal", "operator"])
 def test_no_role_can_cause_a_server_error_or_an_undescribed_answer(world: Any, role: str) -> None:
     payer = world.payer("ada")
     token = payer._auth._token
     auth = TerminalAuth("trm_gate", world.requests.terminal_key)
+    with world.engine.begin() as connection:
+        merchant = merchants.register_merchant(connection, "Shop")
+        _, api_key = api_keys.create(connection, merchant, "fuzzing", set(Scope))
     for operation in operations(world):
         if operation.path == "/v1/payers/me/face" and role == "payer":
             continue  # changes go to guardians; what can be sent there has no parts
@@ -35,6 +40,8 @@ def test_no_role_can_cause_a_server_error_or_an_undescribed_answer(world: Any, r
             request = world.http.build_request(**case.as_transport_kwargs(base_url=str(world.http.base_url)))
             if role == "payer":
                 request.headers["Authorization"] = f"Bearer {token}"
+            if role == "operator":
+                request.headers["Authorization"] = f"Bearer {api_key}"
             if role == "terminal":
                 request.read()
                 request = next(auth.auth_flow(request))
@@ -56,9 +63,11 @@ OPEN = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/v1/consent_keys"),
+    ("GET", "/v1/retention_runs"),  # counts of what was forgotten, signed
     ("GET", "/v1/terminal_keys"),  # public keys, for anyone who wants to pay
     ("POST", "/v1/payers"),  # anyone may open an account
     ("POST", "/v1/enrolments"),  # what counts is the station's signature inside
+    ("POST", "/v1/processor_events"),  # what counts is the processor's signature
 }
 
 
@@ -71,6 +80,7 @@ def test_every_other_route_is_closed_to_strangers_and_to_the_other_role(world: A
         if (method, path) in OPEN:
             continue
         concrete = path.replace("{intent_id}", "pi_" + "0" * 26).replace("{receipt_id}", "rcp_" + "0" * 26)
+        concrete = concrete.replace("{consent_id}", "con_" + "0" * 26)
         assert world.http.request(method, concrete, json={}).status_code == 401
         signed = world.http.request(method, concrete, json={}, auth=world.gate._auth)
         with_token = world.http.request(method, concrete, json={}, headers=bearer)

@@ -5,20 +5,26 @@ the terminal's next try is told to use a card. A decision, the ledger's hold and
 the entry in the payer's access log are one transaction, under a lock on the payer's row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Row, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from facefare.fares.errors import FaresError
+from facefare.fares.explain import Line
+from facefare.fares.standing import State
 from facefare.ledger import Transfer, balance_of, post
 from facefare.ledger.currency import check_amount, check_currency
+from facefare.ledger.errors import InvalidAmount
 from facefare.ledger.ids import new_id
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
-from facefare.payments import intents, merchants, receipts, tables, webhooks
+from facefare.payments import intents, merchants, receipts, tables, tariffs, travel, webhooks
 from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, Situation, decide
-from facefare.payments.errors import AttemptUnderWay, QueryReused, UnknownIntent, WrongState
+from facefare.payments.errors import AttemptUnderWay, NoFarePoint, QueryReused, UnknownIntent, WrongState
 from facefare.payments.merchants import Terminal
+from facefare.payments.travel import Due
 from facefare.wallet import access, faces, payers, pins
 from facefare.wallet.payers import Payer
 from facefare.wallet.pins import Checked
@@ -34,13 +40,13 @@ _Intent = Row[tuple[object, ...]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a terminal asks for: an amount in minor units, by one query to the guardians.
+    """What a terminal asks for: an amount in minor units (None: the fare), by one query to the guardians.
 
     `query_id` (16 bytes) and `request_sha256` (32 bytes) name the sealed request, which is not kept.
     `capture_later`: hold the amount only; the terminal captures all or part of it (a tip, say) later.
     """
 
-    amount: int
+    amount: int | None
     currency: str
     query_id: bytes
     request_sha256: bytes
@@ -63,10 +69,14 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
     """Write the intent down before the guardians are asked; its id.
 
     The same query sent again gets the reply it got before, instead of an id. Raises UnknownCurrency,
-    InvalidAmount, QueryReused, AttemptUnderWay.
+    InvalidAmount, QueryReused, AttemptUnderWay; for a fare NoFarePoint, and InvalidAmount in another currency than
+    the tariff's.
     """
     check_currency(asked.currency)
-    check_amount(asked.amount)
+    if asked.amount is not None:
+        check_amount(asked.amount)
+    else:
+        _check_fare(connection, terminal, asked)
     id = new_id("pi")
     new = connection.execute(
         upsert(tables.intent)
@@ -77,7 +87,7 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
             place=terminal.place,
             at_gate=terminal.kind == "gate",
             state="processing",
-            **vars(asked),
+            **{**vars(asked), "amount": asked.amount or 0, "fare": asked.amount is None},
         )
         .on_conflict_do_nothing(index_elements=["query_id"])
         .returning(tables.intent.c.id)
@@ -86,12 +96,9 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
         return id
     columns = tables.intent.c
     row = connection.execute(select(tables.intent).where(columns.query_id == asked.query_id).with_for_update()).one()
-    if (row.terminal_id, row.amount, row.currency, row.request_sha256, row.capture_later) != (
-        terminal.id,
-        asked.amount,
-        asked.currency,
-        asked.request_sha256,
-        asked.capture_later,
+    same = (row.terminal_id, row.currency, row.request_sha256, row.fare)
+    if same != (terminal.id, asked.currency, asked.request_sha256, asked.amount is None) or (
+        asked.amount is not None and (row.amount, row.capture_later) != (asked.amount, asked.capture_later)
     ):
         raise QueryReused("This query was used for another payment; take a new picture.")
     if row.state == "processing":
@@ -116,25 +123,36 @@ def conclude(connection: Connection, intent_id: str, gallery_id: str, answer: An
             decision = Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED)
         case Several():
             decision = Decision(Outcome.USE_CARD, Reason.SEVERAL_MATCH)
-        case Match(row):
+        case Match(row, tag):
             face = faces.active_at(connection, gallery_id, row)
             if face is not None:
-                return charge(connection, intent_id, face.payer_id, rules, second_factor=None)
+                return charge(connection, intent_id, face.payer_id, rules, second_factor=None, tag=tag)
             decision = Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED)
     return _close(connection, intent, None, decision)
 
 
-def charge(connection: Connection, intent_id: str, payer_id: str, rules: Rules, *, second_factor: str | None) -> Reply:
+def charge(
+    connection: Connection,
+    intent_id: str,
+    payer_id: str,
+    rules: Rules,
+    *,
+    second_factor: str | None,
+    tag: int | None = None,
+) -> Reply:
     """Decide about the payer who was identified, by the guardians or by a device of theirs, and say so.
 
-    Raises UnknownIntent, UnknownPayer.
+    `tag`: the guardians' tag of their answer, for the payer's access log. Raises UnknownIntent, UnknownPayer.
     """
     intent = intents.locked(connection, intent_id)
     if intent.state != "processing":
         return _told(connection, intent)
     payer = payers.locked(connection, payer_id)
-    reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
-    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value)
+    if intent.fare:
+        reply = _ride(connection, intent, payer, rules)
+    else:
+        reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
+    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, tag=tag)
     return reply
 
 
@@ -206,7 +224,63 @@ def _decide(connection: Connection, intent: _Intent, payer: Payer, rules: Rules,
     return _close(connection, intent, payer, decision, covered_by=covered_by, second_factor=second_factor)
 
 
-def _move(connection: Connection, intent: _Intent, payer: Payer) -> None:
+def _check_fare(connection: Connection, terminal: Terminal, asked: Asked) -> None:
+    if asked.capture_later:
+        raise InvalidAmount("A fare is held and taken as its tariff says.")
+    currency = tariffs.load(connection, tariffs.point_of(connection, terminal.id).tariff_id).currency
+    if asked.currency != currency:
+        raise InvalidAmount(f"The fare here is in {currency}.")
+
+
+def _ride(connection: Connection, intent: _Intent, payer: Payer, rules: Rules) -> Reply:
+    """Decide about a tap: what it costs comes from the payer's own taps."""
+    now = datetime.now(UTC)
+    before = travel.last_tap(connection, payer.id, intent.terminal_id)
+    try:
+        due = travel.price(connection, payer, intent, now)
+    except (FaresError, NoFarePoint):
+        return _close(connection, intent, payer, Decision(Outcome.USE_CARD, Reason.FARE_UNKNOWN))
+    travel.recover(connection, payer)
+    available = balance_of(connection, payer.account_id).available
+    situation = Situation(
+        now=now,
+        at_gate=True,
+        holds_currency=payer.currency,
+        available=available,
+        last_paid=before and Paid(before.at, 0),
+        spent_today=_spent_today(connection, payer.id),
+        daily_limit=payer.daily_limit,
+        alone_total=0,
+        alone_in_a_row=0,
+        confirmed=False,
+    )
+    decision = decide(due.needed, intent.currency, situation, rules)
+    if decision.outcome is Outcome.ALREADY_PAID and before:
+        return _close(connection, intent, payer, decision, covered_by=before.intent_id)
+    decision = _at_risk(connection, payer, due, decision, rules)
+    if decision.outcome is not Outcome.ACCEPTED:
+        return _close(connection, intent, payer, decision)
+    intent, covered_by = travel.begin(connection, payer, intent, due)
+    if intent.amount:
+        _move(connection, intent, payer, due.lines)
+    return _close(connection, intent, payer, decision, covered_by=None if intent.amount else covered_by)
+
+
+def _at_risk(connection: Connection, payer: Payer, due: Due, decision: Decision, rules: Rules) -> Decision:
+    """Let out whoever is inside; let in who owes nothing, where the operator takes the risk."""
+    if decision.reason is Reason.CURRENCY_NOT_HELD:
+        return decision
+    if due.leaves:
+        return Decision(Outcome.ACCEPTED, None)
+    standing, limit = travel.standing_of(connection, payer), rules.ride_risk.get(payer.currency, 0)
+    if standing.state is State.DENIED:
+        return Decision(Outcome.REFUSED, Reason.OWING)
+    if decision.reason is Reason.INSUFFICIENT_FUNDS and limit and standing.may_travel(limit):
+        return Decision(Outcome.ACCEPTED, None)
+    return decision
+
+
+def _move(connection: Connection, intent: _Intent, payer: Payer, lines: Sequence[Line] = ()) -> None:
     hold = Transfer.hold(
         f"{intent.id}.hold",
         debit=payer.account_id,
@@ -229,6 +303,7 @@ def _move(connection: Connection, intent: _Intent, payer: Payer) -> None:
         transfer_id=capture.id,
         intent_id=intent.id,
         place=intent.place,
+        lines=lines,
     )
 
 
@@ -277,13 +352,14 @@ def _close(
 def _told(connection: Connection, intent: _Intent) -> Reply:
     """What the terminal is told of an intent that was decided, now or when it asks again."""
     paid = intent.already_paid_by or (intent.id if intent.captured else None)
+    cost = travel.cost_of(connection, intent.id) if intent.fare else None
     return Reply(
         outcome=Outcome(intent.outcome),
         reason=None if intent.reason is None else Reason(intent.reason),
-        amount=intent.amount,
+        amount=intent.amount if cost is None else cost,
         currency=intent.currency,
         payment_intent=intent.id,
-        receipt=paid and receipts.of_transfer(connection, f"{paid}.capture"),
+        receipt=paid and receipts.if_any(connection, f"{paid}.capture"),
     )
 
 

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     PIN_WRONG = "pin_wrong"
     PIN_LOCKED = "pin_locked"
     CONFIRMATION_TIMED_OUT = "confirmation_timed_out"
+    FARE_UNKNOWN = "fare_unknown"
+    OWING = "owing"
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,15 @@ class Rules:
     are unattended transport terminals, which article 12 of the same regulation exempts.
     `confirm_within`: how long a payment waits for PIN or app.
     `disputes_refunded_at_once`: up to how much, by currency; more is looked at first.
+    `ride_risk`: how much travel whose money is not there yet the operator risks for a payer who owes nothing, by
+    currency; what comes of it and isn't paid is owed, and the payer is denied at gates until it is.
     """
 
     passback: timedelta = timedelta(seconds=60)
     face_alone: Mapping[str, FaceAlone] = field(default_factory=lambda: {"EUR": FaceAlone()})
     confirm_within: timedelta = timedelta(minutes=2)
     disputes_refunded_at_once: Mapping[str, int] = field(default_factory=lambda: {"EUR": 50_00})
+    ride_risk: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

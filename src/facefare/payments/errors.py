@@ -9,6 +9,8 @@ PaymentsError
 ├── QueryReused           this query was used for another payment
 ├── AttemptUnderWay       the same query is being answered right now
 ├── InvalidWebhookUrl
+├── NoFarePoint           the terminal was given no stop and tariff
+├── UnknownPayOut
 ├── FundingClosed         money can't come in this way here
 ├── NoCard
 ├── CardNotReady          the card form was not finished
@@ -17,6 +19,7 @@ PaymentsError
 ├── EventForged           not signed by the card processor
 ├── ProcessorUnavailable
 ├── ProcessorDisagrees    it says something else than we asked for
+├── NotYourTerminal
 ├── UnknownApiKey
 ├── ScopeMissing
 ├── UnknownScope
@@ -70,6 +73,14 @@ class WrongState(PaymentsError):
     """The payment is not in a state that allows this."""
 
 
+class NoFarePoint(PaymentsError):
+    """The terminal was given no stop and tariff, so it can't ask for a fare."""
+
+
+class UnknownPayOut(PaymentsError):
+    """No such pay-out that is still to be paid."""
+
+
 class FundingClosed(PaymentsError):
     """Money can't come in this way here; the operator's settings say how."""
 
@@ -100,6 +111,10 @@ class ProcessorUnavailable(PaymentsError):
 
 class ProcessorDisagrees(PaymentsError):
     """The card processor says something else than we asked for; to be looked into."""
+
+
+class NotYourTerminal(PaymentsError):
+    """No such terminal of the merchant who asks."""
 
 
 class UnknownApiKey(PaymentsError):

@@ -5,11 +5,13 @@ out once.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Row, and_, exists, or_, select, update
 
+from facefare.fares.explain import Line
 from facefare.ledger import Transfer, expire_holds, post
 from facefare.ledger.currency import check_amount
 from facefare.ledger.errors import InvalidAmount
@@ -44,7 +46,7 @@ def of_payer(connection: Connection, payer_id: str, *, limit: int, before: str |
     query = select(tables.intent).where(columns.payer_id == payer_id).order_by(columns.id.desc()).limit(limit)
     if before is not None:
         query = query.where(columns.id < before)
-    return [_intent(row) for row in connection.execute(query)]
+    return [shown(row) for row in connection.execute(query)]
 
 
 def capture(connection: Connection, terminal: Terminal, intent_id: str, amount: int, tip: int = 0) -> Intent:
@@ -54,12 +56,26 @@ def capture(connection: Connection, terminal: Terminal, intent_id: str, amount: 
     """
     row, payer = _of_merchant(connection, terminal, intent_id)
     if row.state == "succeeded" and (row.captured, row.tip) == (amount, tip):
-        return _intent(row)
-    if row.state != "requires_capture":
+        return shown(row)
+    if row.state != "requires_capture" or row.fare:  # what a ride costs is for the tariff to say
         raise WrongState("This payment holds no money to capture.")
     check_amount(amount)
     if amount > row.amount or not 0 <= tip < amount:
         raise InvalidAmount("A capture is at most what is on hold, and more than the tip in it.")
+    return take(connection, row, payer, amount, tip=tip, place=row.place)
+
+
+def take(
+    connection: Connection,
+    row: Row[tuple[object, ...]],
+    payer: Payer,
+    amount: int,
+    *,
+    place: str,
+    tip: int = 0,
+    lines: Sequence[Line] = (),
+) -> Intent:
+    """Capture of a hold whose intent's row and payer the caller has locked."""
     ending = _hold(connection, row).capture(f"{row.id}.capture", amount)
     post(connection, [ending])
     receipts.write(
@@ -69,7 +85,8 @@ def capture(connection: Connection, terminal: Terminal, intent_id: str, amount: 
         amount=amount,
         transfer_id=ending.id,
         intent_id=row.id,
-        place=row.place,
+        place=place,
+        lines=lines,
     )
     return _changed(connection, row.id, "succeeded", state="succeeded", captured=amount, tip=tip)
 
@@ -78,11 +95,17 @@ def void(connection: Connection, terminal: Terminal, intent_id: str) -> Intent:
     """Let go of what is on hold, or of a confirmation that is awaited; raises UnknownIntent, WrongState."""
     row, _ = _of_merchant(connection, terminal, intent_id)
     if row.state == "canceled":
-        return _intent(row)
-    if row.state not in ("requires_capture", "requires_confirmation"):
+        return shown(row)
+    if row.state not in ("requires_capture", "requires_confirmation") or row.fare:
         raise WrongState("This payment was decided already; refund it instead.")
     if row.state == "requires_capture":
-        post(connection, [_hold(connection, row).void(f"{row.id}.void")])
+        return let_go(connection, row)
+    return _changed(connection, row.id, "canceled", state="canceled")
+
+
+def let_go(connection: Connection, row: Row[tuple[object, ...]]) -> Intent:
+    """Void of a hold whose intent's row the caller has locked."""
+    post(connection, [_hold(connection, row).void(f"{row.id}.void")])
     return _changed(connection, row.id, "canceled", state="canceled")
 
 
@@ -120,7 +143,7 @@ def give_back(
         reverses_id=f"{row.id}.capture",
     )
     if back.id not in post(connection, [back]):
-        return _intent(row)
+        return shown(row)
     receipts.write(
         connection,
         payer,
@@ -200,10 +223,11 @@ def _changed(connection: Connection, intent_id: str, event: str, **values: objec
         update(tables.intent).where(tables.intent.c.id == intent_id).values(**values).returning(tables.intent)
     ).one()
     webhooks.emit(connection, row, event)
-    return _intent(row)
+    return shown(row)
 
 
-def _intent(row: Row[tuple[object, ...]]) -> Intent:
+def shown(row: Row[tuple[object, ...]]) -> Intent:
+    """A row of the table as others may see it."""
     return Intent(
         row.id,
         row.state,

@@ -1,10 +1,12 @@
 """Receipts: written in the transaction that moves the money, read by their payer alone."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, insert, select
 
+from facefare.fares.explain import Line, render
 from facefare.ledger import balance_of
 from facefare.ledger.ids import new_id
 from facefare.payments import tables
@@ -16,8 +18,9 @@ from facefare.wallet.payers import Payer
 class Receipt:
     """What moved, where and when, and what was left; amounts in minor units.
 
-    `kind` is payment or refund (these have a `place` and a `payment_intent`), top_up, card_refund (back to the
-    card), chargeback (taken back by the card's bank), chargeback_returned or debt (something owed was paid).
+    `kind` is payment, refund, top_up, debt (something owed was paid), card_refund (back to the card), chargeback
+    (taken back by the card's bank), chargeback_returned or pay_out; `place` and `payment_intent` are there for
+    payments and refunds only. `lines` say how a fare came about.
     """
 
     id: str
@@ -28,6 +31,12 @@ class Receipt:
     payment_intent: str | None
     balance_after: int
     at: datetime
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def explained(self) -> list[str]:
+        """The lines as English sentences."""
+        return [render(line, self.currency) for line in self.lines]
 
 
 def write(
@@ -39,6 +48,7 @@ def write(
     transfer_id: str,
     intent_id: str | None = None,
     place: str | None = None,
+    lines: Sequence[Line] = (),
 ) -> str:
     """Write the receipt of a transfer just posted in this transaction; returns its id."""
     id = new_id("rcp")
@@ -53,6 +63,7 @@ def write(
             currency=payer.currency,
             place=place,
             balance_after=balance_of(connection, payer.account_id).available,
+            lines=stored(lines),
         )
     )
     return id
@@ -69,6 +80,16 @@ def read(connection: Connection, payer_id: str, receipt_id: str) -> Receipt:
     return _receipt(row)
 
 
+def stored(lines: Iterable[Line]) -> list[list[object]]:
+    """Lines as they are kept in JSON."""
+    return [[line.code, dict(line.params)] for line in lines]
+
+
+def lines_of(kept: list[tuple[str, dict[str, int | str]]]) -> tuple[Line, ...]:
+    """Lines as they were kept in JSON."""
+    return tuple(Line(code, params) for code, params in kept)
+
+
 def of_transfer(connection: Connection, transfer_id: str) -> str:
     """The id of the receipt for this transfer; raises UnknownReceipt."""
     columns = tables.receipt.c
@@ -76,6 +97,12 @@ def of_transfer(connection: Connection, transfer_id: str) -> str:
     if found is None:
         raise UnknownReceipt("There is no receipt for this transfer.")
     return str(found)
+
+
+def if_any(connection: Connection, transfer_id: str) -> str | None:
+    """The id of the receipt for this transfer, or None where nothing was taken."""
+    columns = tables.receipt.c
+    return connection.execute(select(columns.id).where(columns.transfer_id == transfer_id)).scalar_one_or_none()
 
 
 def of_payer(connection: Connection, payer_id: str, *, limit: int, before: str | None = None) -> list[Receipt]:
@@ -97,4 +124,5 @@ def _receipt(row: Row[tuple[object, ...]]) -> Receipt:
         payment_intent=row.intent_id,
         balance_after=row.balance_after,
         at=row.at,
+        lines=lines_of(row.lines),
     )

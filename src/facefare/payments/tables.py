@@ -15,6 +15,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from facefare.ledger.tables import metadata
 
@@ -58,9 +59,12 @@ intent = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("merchant_id", Text, ForeignKey("merchant.id"), nullable=False),
-    Column("terminal_id", Text, ForeignKey("terminal.id"), nullable=False),
+    # None once the window for disputes is over; the place is the merchant's name then.
+    Column("terminal_id", Text, ForeignKey("terminal.id")),
     Column("place", Text, nullable=False),
     Column("at_gate", Boolean, nullable=False),
+    # The amount of a fare is known when its payer is: 0 until then, or where a cap makes the ride free.
+    Column("fare", Boolean, nullable=False, server_default=text("false")),
     Column("amount", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("capture_later", Boolean, nullable=False),
@@ -77,7 +81,7 @@ intent = Table(
     Column("already_paid_by", Text, ForeignKey("payment_intent.id")),
     _at(),
     Column("decided_at", DateTime(timezone=True)),
-    CheckConstraint("amount > 0", name="intent_amount_positive"),
+    CheckConstraint("amount > 0 OR (fare AND amount = 0)", name="intent_amount_positive"),
     CheckConstraint(
         "0 <= tip AND tip <= captured AND captured <= amount AND 0 <= refunded AND refunded <= captured",
         name="intent_amounts_in_order",
@@ -105,9 +109,12 @@ receipt = Table(
     Column("currency", Text, nullable=False),
     Column("place", Text),
     Column("balance_after", BigInteger, nullable=False),
+    # How a fare came about: [code, parameters], see facefare.fares.explain.
+    Column("lines", JSONB, nullable=False, server_default=text("'[]'")),
     _at("at"),
     CheckConstraint(
-        "kind IN ('payment', 'refund', 'top_up', 'card_refund', 'chargeback', 'chargeback_returned', 'debt')",
+        "kind IN ('payment', 'refund', 'top_up', 'card_refund', 'chargeback', 'chargeback_returned', 'debt',"
+        " 'pay_out')",
         name="receipt_kind_known",
     ),
     Index("receipt_of_payer", "payer_id", "id"),

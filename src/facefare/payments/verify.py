@@ -4,7 +4,8 @@ INVARIANTS: dict[str, str] = {
     "a payment that succeeded took exactly what it says, once": """
         SELECT i.id FROM payment_intent i LEFT JOIN ledger_transfer t
           ON t.id = i.id || '.capture' AND t.kind = 'capture' AND t.hold_id = i.id || '.hold'
-        WHERE i.state = 'succeeded' AND (t.amount, t.currency) IS DISTINCT FROM (i.captured, i.currency)""",
+        WHERE i.state = 'succeeded' AND NOT (i.fare AND i.captured = 0 AND t.id IS NULL)
+          AND (t.amount, t.currency) IS DISTINCT FROM (i.captured, i.currency)""",
     "a payment took money from its payer's account only": """
         SELECT i.id FROM payment_intent i JOIN ledger_transfer t ON t.id = i.id || '.hold'
         LEFT JOIN payer p ON p.id = i.payer_id WHERE t.debit_account IS DISTINCT FROM p.account_id""",
@@ -22,6 +23,12 @@ INVARIANTS: dict[str, str] = {
           AND (r.amount, r.currency) = (t.amount, t.currency)
         WHERE t.kind IN ('posted', 'capture') AND r.id IS NULL
           AND EXISTS (SELECT 1 FROM payer p WHERE p.account_id IN (t.debit_account, t.credit_account))""",
+    "a debt is what the ride it came from says": """
+        SELECT tap.intent_id FROM tap LEFT JOIN ledger_transfer t ON t.id = tap.intent_id || '.debt'
+        WHERE coalesce(t.amount, 0) <> tap.debt""",
+    "nobody has paid more than was owed": """
+        SELECT p.id FROM payer p JOIN ledger_account a ON a.id = p.account_id || '_debt'
+        WHERE a.credits_posted > a.debits_posted""",
     "a top-up from a card is in the ledger exactly when it succeeded": """
         SELECT u.id FROM card_top_up u LEFT JOIN ledger_transfer t ON t.id = u.id AND t.kind = 'posted'
         WHERE CASE u.state WHEN 'succeeded' THEN (t.amount, t.currency) IS DISTINCT FROM (u.amount, u.currency)

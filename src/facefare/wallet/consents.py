@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sqlalchemy import Connection, insert, select, update
 
 from facefare.ledger.ids import new_id
-from facefare.wallet import tables
+from facefare.wallet import payers, tables
 from facefare.wallet.errors import UnknownConsent, WalletError
 
 
@@ -30,6 +30,8 @@ class Notice:
     operator: str
     contact: str
     retention_days: int
+    minimum_age: int = 16
+    """GDPR, article 8, where a member state sets no lower one."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,13 @@ class Consent:
 
 
 def give(connection: Connection, payer_id: str, notice: Notice, key: Ed25519PrivateKey) -> Consent:
-    """Record that the payer agreed to pay by face under `notice`, and sign the receipt."""
+    """Record that the payer agreed to pay by face under `notice`, and sign the receipt.
+
+    The caller has asked whether the payer is of `notice.minimum_age`; the receipt says so. Raises AccountClosed.
+    """
+    payers.check_open(connection, payer_id)
     id, now = new_id("con"), datetime.now(UTC)
-    receipt = _signed(_record(id, payer_id, notice, now), key)
+    receipt = signed(_record(id, payer_id, notice, now), key)
     consent = Consent(id, payer_id, receipt, hashlib.sha256(receipt.encode()).digest())
     connection.execute(
         insert(tables.consent).values(
@@ -82,6 +88,17 @@ def of_payer(connection: Connection, payer_id: str) -> list[Consent]:
     return [Consent(row.id, row.payer_id, row.receipt, row.receipt_sha256) for row in rows]
 
 
+def receipt_of(connection: Connection, payer_id: str, consent_id: str) -> str:
+    """The signed receipt of the payer's consent, withdrawn or not; raises UnknownConsent."""
+    columns = tables.consent.c
+    receipt = connection.execute(
+        select(columns.receipt).where(columns.id == consent_id, columns.payer_id == payer_id)
+    ).scalar_one_or_none()
+    if not receipt:
+        raise UnknownConsent("You gave no such consent, or it was withdrawn too long ago to be kept.")
+    return str(receipt)
+
+
 def withdraw(connection: Connection, payer_id: str) -> None:
     """Withdraw all consents of the payer; their faces must be deleted by the caller."""
     columns = tables.consent.c
@@ -103,6 +120,19 @@ def verified(receipt: str, key: Ed25519PublicKey) -> dict[str, object]:
     except (ValueError, InvalidSignature) as error:
         raise WalletError("This is not a receipt signed by this operator.") from error
     return record
+
+
+def key_of(jwks: str, receipt: str) -> Ed25519PublicKey:
+    """Of a JWK set (RFC 7517), the key that the receipt names; raises WalletError where there is none."""
+    try:
+        named = json.loads(_unpacked(receipt.split(".")[0]))["kid"]
+        for known in json.loads(jwks)["keys"]:
+            key = Ed25519PublicKey.from_public_bytes(_unpacked(known["x"]))
+            if key_id(key) == named:
+                return key
+    except (ValueError, KeyError, TypeError) as error:
+        raise WalletError("This is not a receipt, or not a set of keys.") from error
+    raise WalletError("None of these keys is the one that the receipt names.")
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -149,6 +179,7 @@ def _record(id: str, payer_id: str, notice: Notice, now: datetime) -> dict[str, 
                         }
                     ],
                     "pii_controllers": ["operator"],
+                    "condition": f"the payer states to be {notice.minimum_age} years old or more",
                     "collection_method": "camera of an enrolment station, after a liveness check",
                     "processing_method": "secret-shared comparison by three guardians; no one of them can"
                     " see a face, and none learns who matched",
@@ -171,8 +202,9 @@ def _record(id: str, payer_id: str, notice: Notice, now: datetime) -> dict[str, 
     }
 
 
-def _signed(record: dict[str, object], key: Ed25519PrivateKey) -> str:
-    header = {"alg": "EdDSA", "kid": key_id(key.public_key()), "typ": "consent-receipt+jws"}
+def signed(record: dict[str, object], key: Ed25519PrivateKey, *, kind: str = "consent-receipt+jws") -> str:
+    """A record of the operator as a JWS (RFC 7515) of this media type."""
+    header = {"alg": "EdDSA", "kid": key_id(key.public_key()), "typ": kind}
     signing_input = ".".join(
         _packed(json.dumps(part, separators=(",", ":"), ensure_ascii=False).encode()) for part in (header, record)
     )

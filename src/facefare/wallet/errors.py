@@ -3,6 +3,7 @@
 WalletError
 ├── NotAuthenticated     no such token
 ├── UnknownPayer
+├── AccountClosed
 ├── InvalidPin           too short, too long or too simple
 ├── UnknownConsent       the enrolment names no consent that is in force
 ├── UnknownStation
@@ -28,6 +29,10 @@ class NotAuthenticated(WalletError):
 
 class UnknownPayer(WalletError):
     """No such payer."""
+
+
+class AccountClosed(WalletError):
+    """The payer closed the account."""
 
 
 class InvalidPin(WalletError):

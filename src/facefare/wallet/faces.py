@@ -133,6 +133,14 @@ def confirmations_of(connection: Connection, face_id: str) -> list[Confirmation]
     return [Confirmation(payload=row.payload, signature=row.signature) for row in rows]
 
 
+def confirmations_of_payer(connection: Connection, payer_id: str) -> list[Confirmation]:
+    """All the guardians' signed confirmations about the payer's faces, deleted ones too, oldest change first."""
+    ids = connection.execute(
+        select(tables.face.c.id).where(tables.face.c.payer_id == payer_id).order_by("id")
+    ).scalars()
+    return [word for face_id in ids.all() for word in confirmations_of(connection, face_id)]
+
+
 # --- changes ---
 
 

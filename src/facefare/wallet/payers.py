@@ -10,7 +10,7 @@ from facefare.ledger import Account, Kind, open_account
 from facefare.ledger.currency import check_currency
 from facefare.ledger.ids import new_id
 from facefare.wallet import tables
-from facefare.wallet.errors import NotAuthenticated, UnknownPayer
+from facefare.wallet.errors import AccountClosed, NotAuthenticated, UnknownPayer
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,13 @@ def locked(connection: Connection, payer_id: str) -> Payer:
     if row is None:
         raise UnknownPayer(f"There is no payer {payer_id}.")
     return _payer(row)
+
+
+def check_open(connection: Connection, payer_id: str) -> None:
+    """Raises AccountClosed for a payer who closed the account."""
+    columns = tables.payer.c
+    if connection.execute(select(columns.closed_at).where(columns.id == payer_id)).scalar_one() is not None:
+        raise AccountClosed("This account was closed; open a new one.")
 
 
 def set_daily_limit(connection: Connection, payer_id: str, limit: int | None) -> None:

@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -32,6 +33,7 @@ payer = Table(
     Column("account_id", Text, ForeignKey("ledger_account.id"), nullable=False),
     Column("daily_limit", BigInteger),
     _at(),
+    Column("closed_at", DateTime(timezone=True)),
     CheckConstraint("daily_limit >= 0", name="daily_limit_not_negative"),
 )
 
@@ -134,5 +136,22 @@ access_log = Table(
     Column("by", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("outcome", Text, nullable=False),
+    Column("tag", LargeBinary),
+    CheckConstraint("octet_length(tag) = 8", name="tag_is_64_bits"),
     Index("access_log_of_payer", "payer_id", "id"),
+)
+
+pseudonym_key = Table(
+    "pseudonym_key",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+)
+
+retention_run = Table(
+    "retention_run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("ran_at", DateTime(timezone=True), nullable=False),
+    Column("record", Text, nullable=False),
 )

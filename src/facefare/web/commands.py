@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
+from facefare.fares.errors import FaresError
 from facefare.guardian.errors import MessageError
 from facefare.guardian.messages import GuardianIdentity
 from facefare.identification.calibration import Calibration
@@ -49,7 +50,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
     """Migrate the database and serve the API until SIGINT or SIGTERM."""
     settings = Settings()
     _log_as_json()
-    with _plain_errors(), _database(settings) as engine:
+    with plain_errors(), database(settings) as engine:
         upgrade(engine)
         guardians = Guardians(
             [GuardianIdentity.from_json(path.read_text()) for path in settings.guardians],
@@ -64,7 +65,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                 if settings.calibration
                 else Calibration.default(),
                 fpir=settings.fpir,
-                receipt_key=_receipt_key(settings),
+                receipt_key=receipt_key(settings),
                 notice=Notice(
                     version=settings.notice_version,
                     language="en",
@@ -88,14 +89,14 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database to the newest shape."""
-    with _plain_errors(), _database(Settings()) as engine:
+    with plain_errors(), database(Settings()) as engine:
         upgrade(engine)
 
 
 @app.command()
 def register_merchant(name: str) -> None:
     """Let someone be paid; prints the new id (mer_…)."""
-    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
         typer.echo(merchants.register_merchant(connection, name))
 
 
@@ -108,7 +109,7 @@ def register_terminal(
     kind: Annotated[str, typer.Option(help="gate (unattended transport) or till.")] = "gate",
 ) -> None:
     """Let a gate or till take payments for a merchant."""
-    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
         merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key), kind))
 
 
@@ -117,21 +118,21 @@ def register_webhook(
     merchant: Annotated[str, typer.Argument(help="mer_…")], url: Annotated[str, typer.Argument(help="https://…")]
 ) -> None:
     """Send a merchant's events somewhere; prints the endpoint's id and its signing secret, this once."""
-    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
         typer.echo("\n".join(webhooks.register(connection, merchant, url)))
 
 
 @app.command()
 def revoke_terminal(terminal: str) -> None:
     """Refuse a gate or till, at once."""
-    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
         merchants.revoke_terminal(connection, terminal)
 
 
 @app.command()
 def register_station(station: Annotated[str, typer.Argument(help="stn_…, as at the guardians.")], key: _Key) -> None:
     """Let an enrolment station bring faces."""
-    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
         stations.register(connection, station, _raw_key(key))
 
 
@@ -141,21 +142,21 @@ def open_gallery(
     kind: Annotated[str, typer.Option(help="live or demo.")],
 ) -> None:
     """Use a gallery that the guardians have made."""
-    with _plain_errors(), _database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
         faces.open_gallery(connection, gallery, kind=kind)
 
 
 @app.command()
 def operator_key() -> None:
     """Print the operator's public key, 64 hex digits: terminals that take codes need it."""
-    with _plain_errors():
-        typer.echo(_receipt_key(Settings()).public_key().public_bytes_raw().hex())
+    with plain_errors():
+        typer.echo(receipt_key(Settings()).public_key().public_bytes_raw().hex())
 
 
 @ledger.command("verify")
 def verify_ledger(json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
     """Check every money invariant on the live books; exit code 1 if one is broken."""
-    with _plain_errors(), _database(Settings()) as engine:
+    with plain_errors(), database(Settings()) as engine:
         findings = verify(engine, PAYMENT_INVARIANTS)
     for finding in findings:
         typer.echo(f"BROKEN: {finding.invariant}: {', '.join(finding.broken_by)}")
@@ -167,7 +168,8 @@ def verify_ledger(json_file: Annotated[Path | None, typer.Option("--json")] = No
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[Engine]:
+def database(settings: Settings) -> Iterator[Engine]:
+    """The database that the settings name, or the embedded one, started for as long as it is used."""
     if settings.database_url:
         engine = make_engine(settings.database_url)
         yield engine
@@ -181,7 +183,7 @@ def _database(settings: Settings) -> Iterator[Engine]:
             engine.dispose()
 
 
-def _receipt_key(settings: Settings) -> Ed25519PrivateKey:
+def receipt_key(settings: Settings) -> Ed25519PrivateKey:
     """The operator's key for consent receipts, passes and announcements, made when it is first needed."""
     path = settings.data_dir / "wallet" / "receipt-key.pem"
     if path.exists():
@@ -233,10 +235,10 @@ def _log_as_json() -> None:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Our own errors end a command with one sentence instead of a traceback."""
     try:
         yield
-    except (LedgerError, WalletError, PaymentsError, IdentificationError, MessageError, OSError) as error:
+    except (FaresError, LedgerError, WalletError, PaymentsError, IdentificationError, MessageError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

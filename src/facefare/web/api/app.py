@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import httpx
 import structlog
@@ -11,7 +12,7 @@ from fastapi import FastAPI, Response
 from sqlalchemy import Engine, text
 
 from facefare.identification.calibration import Calibration
-from facefare.payments import card_top_ups, intents, merchants, webhooks
+from facefare.payments import card_top_ups, intents, merchants, travel, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
@@ -19,7 +20,7 @@ from facefare.payments.top_ups import Funding
 from facefare.wallet import consents
 from facefare.wallet.consents import Notice
 from facefare.wallet.faces import Changes
-from facefare.web.api import attempts, cards, enrolments, held, payers, problems
+from facefare.web.api import attempts, cards, enrolments, held, payers, problems, rights
 from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
@@ -84,7 +85,7 @@ def create_app(
     app.add_middleware(BodyLimit)
     problems.install(app)
     problems.describe(app)
-    for router in (attempts.router, cards.router, enrolments.router, held.router, payers.router):
+    for router in (attempts.router, cards.router, enrolments.router, held.router, payers.router, rights.router):
         app.include_router(router)
 
     @app.get("/healthz", tags=["operation"])
@@ -124,6 +125,7 @@ async def _sweep_for_ever(services: Services) -> None:
 
 def _sweep(services: Services) -> None:
     with services.engine.begin() as connection:
+        travel.complete(connection, datetime.now(UTC))
         intents.expire(connection, services.rules)
         merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)
 

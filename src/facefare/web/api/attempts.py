@@ -47,11 +47,13 @@ _log = structlog.get_logger()
 
 
 class Attempt(BaseModel):
-    """An amount, and the sealed search for whoever is to pay it."""
+    """An amount or the fare, and the sealed search for whoever is to pay it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    amount: Annotated[int, Field(strict=True, description="Minor units of the currency; more than 0.")]
+    amount: Annotated[
+        int | None, Field(strict=True, description="Minor units of the currency, more than 0; null: the fare here.")
+    ]
     currency: Annotated[str, Field(max_length=16, description="ISO 4217 code.", examples=["EUR"])]
     capture_later: Annotated[
         bool, Field(strict=True, description="Hold only; capture, with a tip or in part, later.")

@@ -7,7 +7,8 @@ RequestError
 ├── RequestReplayed
 ├── InvalidSearch       the sealed search is not well formed, or another terminal's
 ├── SearchRefused       the guardians found the search itself at fault
-└── NoticeUnknown       consent to a notice that is not the current one
+├── NoticeUnknown       consent to a notice that is not the current one
+└── TooYoung            consent by somebody who does not state to be old enough
 """
 
 
@@ -41,3 +42,7 @@ class SearchRefused(RequestError):
 
 class NoticeUnknown(RequestError):
     """Consent can be given to the current notice only."""
+
+
+class TooYoung(RequestError):
+    """The payer does not state to be of the notice's minimum age."""

@@ -14,12 +14,14 @@ from facefare.ledger import balance_of
 from facefare.ledger.currency import MAX_AMOUNT
 from facefare.payments import attempts, intents, receipts, top_ups
 from facefare.payments.disputes import Dispute, open_dispute
+from facefare.payments.receipts import Receipt
 from facefare.wallet import access, consents, faces, payers, pins
+from facefare.wallet.access import Access
 from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled
 from facefare.wallet.payers import Payer
 from facefare.web.api.attempts import AttemptOut, IntentId
 from facefare.web.api.enrolments import FaceOut, shown
-from facefare.web.api.errors import NoticeUnknown
+from facefare.web.api.errors import NoticeUnknown, TooYoung
 from facefare.web.api.problems import DOCUMENTED
 from facefare.web.api.services import Services, SignedIn, Transaction, WithServices
 
@@ -67,11 +69,12 @@ class PayerOut(BaseModel):
 
 
 class ConsentIn(BaseModel):
-    """The version of the privacy notice that was read."""
+    """The version of the privacy notice that was read, and that the payer is old enough to agree to it."""
 
     model_config = ConfigDict(extra="forbid")
 
     notice_version: Annotated[str, Field(max_length=64)]
+    of_age: Annotated[bool, Field(strict=True, description="The payer states to be of the notice's minimum age.")]
 
 
 class ConsentOut(BaseModel):
@@ -91,7 +94,7 @@ class TopUp(BaseModel):
 
 
 class ReceiptOut(BaseModel):
-    """What moved, where and when, and what was left; amounts in minor units."""
+    """What moved, where and when, and what was left; amounts in minor units. `explained`: why a fare is what it is."""
 
     id: str
     kind: str
@@ -101,6 +104,12 @@ class ReceiptOut(BaseModel):
     payment_intent: str | None
     balance_after: int
     at: datetime
+    explained: list[str]
+
+
+def _receipt_out(found: Receipt) -> ReceiptOut:
+    fields = {name: value for name, value in vars(found).items() if name != "lines"}
+    return ReceiptOut(**fields, explained=found.explained)
 
 
 class PaymentOut(BaseModel):
@@ -119,13 +128,21 @@ class PaymentOut(BaseModel):
 
 
 class AccessOut(BaseModel):
-    """One use of the payer's face: who asked, what for, and what came of it."""
+    """One use of the payer's face, or one look at the payer's data: who, what for, and what came of it.
+
+    `tag` (16 hex digits): the guardians' own tag of that identification, to check that none is missing here.
+    """
 
     id: str
     at: datetime
     by: str
     purpose: str
     outcome: str
+    tag: str | None
+
+
+def _access_out(found: Access) -> AccessOut:
+    return AccessOut(**{**vars(found), "tag": None if found.tag is None else f"{found.tag:016x}"})
 
 
 class NewPin(BaseModel):
@@ -186,6 +203,8 @@ def consent(body: ConsentIn, payer: SignedIn, services: WithServices, connection
     """Agree to pay by face."""
     if body.notice_version != services.notice.version:
         raise NoticeUnknown(f"The current notice is {services.notice.version}; read it and agree to that one.")
+    if not body.of_age:
+        raise TooYoung(f"Who pays by face here is {services.notice.minimum_age} years old or more.")
     given = consents.give(connection, payer.id, services.notice, services.receipt_key)
     return ConsentOut(id=given.id, receipt=given.receipt, receipt_sha256=given.receipt_sha256.hex())
 
@@ -211,13 +230,13 @@ def top_up(
     receipt_id = top_ups.from_test_funds(
         connection, payer, body.amount, funding=services.funding, idempotency_key=idempotency_key
     )
-    return ReceiptOut(**vars(receipts.read(connection, payer.id, receipt_id)))
+    return _receipt_out(receipts.read(connection, payer.id, receipt_id))
 
 
 @router.get("/me/receipts/{receipt_id}")
 def receipt(receipt_id: ReceiptId, payer: SignedIn, connection: Transaction) -> ReceiptOut:
     """One receipt."""
-    return ReceiptOut(**vars(receipts.read(connection, payer.id, receipt_id)))
+    return _receipt_out(receipts.read(connection, payer.id, receipt_id))
 
 
 @router.get("/me/receipts")
@@ -226,7 +245,7 @@ def receipt_list(
 ) -> Page[ReceiptOut]:
     """Receipts, newest first."""
     found = receipts.of_payer(connection, payer.id, limit=limit + 1, before=starting_after)
-    return Page(data=[ReceiptOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
+    return Page(data=[_receipt_out(item) for item in found[:limit]], has_more=len(found) > limit)
 
 
 @router.get("/me/payments")
@@ -271,7 +290,7 @@ def access_list(
 ) -> Page[AccessOut]:
     """Every time that the face was recognised, newest first."""
     found = access.of_payer(connection, payer.id, limit=limit + 1, before=starting_after)
-    return Page(data=[AccessOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
+    return Page(data=[_access_out(item) for item in found[:limit]], has_more=len(found) > limit)
 
 
 @router.post("/me/face/pause")

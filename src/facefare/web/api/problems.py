@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from facefare.fares import errors as fares
 from facefare.identification.held import errors as held
 from facefare.ledger import errors as ledger
 from facefare.payments import errors as payments
@@ -17,6 +18,7 @@ from facefare.wallet import errors as wallet
 from facefare.web.api import errors as web
 
 PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
+    fares.FaresError: (409, "no-fare"),
     ledger.UnknownCurrency: (422, "unknown-currency"),
     ledger.InvalidAmount: (422, "invalid-amount"),
     ledger.InsufficientFunds: (409, "insufficient-funds"),
@@ -25,6 +27,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     ledger.InvalidTransfer: (409, "invalid-transfer"),
     ledger.DatabaseUnavailable: (503, "database-unavailable"),
     wallet.NotAuthenticated: (401, "not-authenticated"),
+    wallet.AccountClosed: (409, "account-closed"),
     wallet.InvalidPin: (422, "invalid-pin"),
     wallet.UnknownPayer: (404, "unknown-payer"),
     wallet.UnknownConsent: (409, "consent-missing"),
@@ -46,6 +49,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     payments.QueryReused: (409, "query-reused"),
     payments.AttemptUnderWay: (409, "attempt-under-way"),
     payments.InvalidWebhookUrl: (422, "invalid-webhook-url"),
+    payments.NoFarePoint: (409, "no-fare-point"),
+    payments.UnknownPayOut: (404, "unknown-pay-out"),
     payments.WrongState: (409, "wrong-state"),
     payments.FundingClosed: (403, "funding-closed"),
     payments.NoCard: (409, "no-card"),
@@ -55,6 +60,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     payments.EventForged: (400, "event-forged"),
     payments.ProcessorUnavailable: (503, "processor-unavailable"),
     payments.ProcessorDisagrees: (409, "processor-disagrees"),
+    payments.NotYourTerminal: (404, "unknown-terminal"),
     payments.UnknownApiKey: (401, "unknown-api-key"),
     payments.ScopeMissing: (403, "scope-missing"),
     payments.UnknownDispute: (404, "unknown-dispute"),
@@ -70,6 +76,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     web.InvalidSearch: (422, "invalid-search"),
     web.SearchRefused: (422, "search-refused"),
     web.NoticeUnknown: (409, "notice-unknown"),
+    web.TooYoung: (422, "too-young"),
 }
 """Exception -> HTTP status and the last part of the problem's `type`."""
 
@@ -118,7 +125,14 @@ def describe(app: FastAPI) -> None:
 
 def install(app: FastAPI) -> None:
     """Answer every exception as a problem."""
-    for base in (held.HeldError, ledger.LedgerError, wallet.WalletError, payments.PaymentsError, web.RequestError):
+    for base in (
+        fares.FaresError,
+        held.HeldError,
+        ledger.LedgerError,
+        wallet.WalletError,
+        payments.PaymentsError,
+        web.RequestError,
+    ):
         app.add_exception_handler(base, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
