@@ -408,6 +408,17 @@ def test_records_kept_offline_survive_a_restart_and_are_signed_in_order(make: An
         record.check_device()
 
 
+def test_with_a_broken_disk_nothing_is_taken_and_nothing_crashes(make: Any, references: Any, faces: Any) -> None:
+    terminal, phone = make(), made_device(references["collins"])
+    terminal.held.look(picture(phone.show(terminal)))
+    terminal.store._database.execute("PRAGMA query_only = ON")  # as a full disk: reads work, writes don't
+    reply = terminal.held.pay(faces["collins"][0])
+    assert (reply.outcome, reply.reason) == ("use_card", "terminal_store_unusable")
+    assert terminal.wallet.records == []
+    terminal.store._database.execute("PRAGMA query_only = OFF")
+    assert terminal.pay(phone.show(terminal), faces["collins"][0]).outcome == "accepted"
+
+
 def test_a_second_passage_offline_is_covered_and_not_charged(make: Any, references: Any, faces: Any) -> None:
     terminal, phone = make(), made_device(references["collins"])
     terminal.wallet.away = True
@@ -477,8 +488,9 @@ def test_a_record_the_wallet_will_never_take_does_not_hold_up_the_others(
         terminal.held.refresh()
     assert len(terminal.store.kept()) == 1
     terminal.wallet.refuse = ApiError(422, "device-denied", "lost")
-    terminal.held.refresh()
+    assert terminal.held.refresh() == ["device-denied"]
     assert terminal.store.kept() == []
+    assert terminal.held.refresh() == []
 
 
 # --- keys ---

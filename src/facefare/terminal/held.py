@@ -181,13 +181,14 @@ class HeldProfile:
             return self._use_card(refusal or CodeExpired.reason)
         try:
             self._compare(probe, claim)
+            claim.forget()
+            return self._charge(claim)
         except HeldError as error:
             return self._use_card(error.reason)
         except IdentificationError:
-            return self._use_card("not_recognised")
+            return self._use_card(NotTheSame.reason)
         finally:
             claim.forget()
-        return self._charge(claim)
 
     def _compare(self, probe: Template, claim: Claim) -> None:
         if time.time() > claim.expires:
@@ -195,7 +196,9 @@ class HeldProfile:
         until = claim.expires + CLOCK_SKEW.seconds
         self._store.use(claim.tag, claim.counter, until=until)
         if not matches(probe.vector, claim, self._calibration):
-            self._mismatches[claim.tag] = [*self._recent_mismatches(claim.tag), time.monotonic()]
+            recent = {device: self._recent_mismatches(device) for device in self._mismatches}
+            recent[claim.tag] = [*recent.get(claim.tag, ()), time.monotonic()]
+            self._mismatches = {device: times for device, times in recent.items() if times}
             raise NotTheSame("The face is not the one of the reference.")
         self._mismatches.pop(claim.tag, None)
 
@@ -206,10 +209,7 @@ class HeldProfile:
         except ApiError as error:
             if 0 < error.status < 500:
                 return self._use_card(error.code.replace("-", "_"))
-        try:
-            return self._accept_offline(claim, taken_at)
-        except HeldError as error:
-            return self._use_card(error.reason)
+        return self._accept_offline(claim, taken_at)
 
     def _accept_offline(self, claim: Claim, taken_at: datetime) -> AttemptReply:
         listed = self._listed
@@ -260,17 +260,21 @@ class HeldProfile:
         keys = self._store.keys(int(time.time()))
         return next((key.announcement for key in keys.values()), None)
 
-    def refresh(self) -> None:
+    def refresh(self) -> list[str]:
         """Make a new key where it is time, fetch the deny list, hand in what was accepted offline.
 
-        Raises ApiError where the wallet is away or refuses, HeldError where it gives what it can't have signed.
+        May run beside `look` and `pay`, in another thread.
+
+        Returns:
+            Why the wallet will never take some of what was accepted offline: losses of the operator.
+
+        Raises:
+            ApiError: the wallet is away or refuses.
+            HeldError: it gives what it can't have signed, or the store failed.
         """
         self._rotate(datetime.now(UTC))
         self._fetch_deny_list()
-        self._forward()
-        self._mismatches = {
-            device: recent for device in self._mismatches if (recent := self._recent_mismatches(device))
-        }
+        return self._forward()
 
     def _rotate(self, now: datetime) -> None:
         newest = next(iter(self._store.keys(documents.seconds(now)).values()), None)
@@ -293,14 +297,17 @@ class HeldProfile:
         self._store.replace_deny_list(signed)
         self._listed = new
 
-    def _forward(self) -> None:
+    def _forward(self) -> list[str]:
+        refused = []
         for sequence, record in self._store.kept():
             try:
                 self._wallet.held_payment(record)
             except ApiError as error:
                 if error.status not in _FINAL:
                     raise
+                refused.append(error.code)
             self._store.drop(sequence)
+        return refused
 
     def _verified(self, signed: bytes) -> "_Listed":
         listed = decoded(Signed, signed).verified(DenyList, self._operator_key)

@@ -69,7 +69,8 @@ def _kept_up_to_date(held: HeldProfile, say: Say) -> Iterator[None]:
         while True:
             pause = _REFRESH_EVERY
             try:
-                held.refresh()
+                for code in held.refresh():
+                    say("offline_payment_refused", {"code": code})
             except (ApiError, HeldError) as error:
                 say("refresh_failed", {"error": type(error).__name__, "detail": str(error)})
                 pause = _RETRY_AFTER

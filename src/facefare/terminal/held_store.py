@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from facefare.identification.held.documents import key_id
-from facefare.identification.held.errors import CounterUsed
+from facefare.identification.held.errors import CounterUsed, StoreUnusable
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS opening_key (
@@ -42,7 +42,7 @@ class OpeningKey:
 
 
 class HeldStore:
-    """The file; every method is one transaction."""
+    """The file; every method is one transaction, and raises StoreUnusable where the disk is full or broken."""
 
     def __init__(self, path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds keys: for this user only
@@ -138,10 +138,9 @@ class HeldStore:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
             try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+                with self._database:  # commits, or rolls back
+                    self._database.execute("BEGIN IMMEDIATE")
+                    yield self._database
+            except sqlite3.Error as error:
+                raise StoreUnusable(f"The terminal's store failed: {type(error).__name__}.") from error

@@ -17,6 +17,7 @@ HeldError
 ├── ComparisonsUsedUp    too many faces did not fit this device's reference
 ├── DenyListUnusable     too old, rolled back, or none at all: nothing can be accepted offline
 ├── OfflineLimitReached  the device has spent what it may at a terminal that has no network
+├── StoreUnusable        the terminal's disk is full or broken: nothing can be taken
 ├── NoOpeningKey         the terminal has no announced key: it can't take codes now
 └── WrongModel           the device's reference is for another embedder than the terminal's
 """
@@ -126,6 +127,12 @@ class OfflineLimitReached(HeldError):
     """The device has spent what it may while this terminal has no network."""
 
     reason = "offline_limit_reached"
+
+
+class StoreUnusable(HeldError):
+    """The terminal can't remember what it has to."""
+
+    reason = "terminal_store_unusable"
 
 
 class NoOpeningKey(HeldError):
