@@ -98,7 +98,7 @@ def test_a_template_made_in_the_browser_equals_one_made_at_a_station(
 ) -> None:
     frame = head.view(view)
     at_station = pipeline.embed(frame, pipeline.observe(frame)).vector
-    assert float(np.linalg.norm(in_page(page, frame) - at_station)) < 0.06
+    assert float(np.linalg.norm(in_page(page, frame) - at_station)) < 0.01
 
 
 def test_capture_keeps_the_face_on_the_phone_and_sends_nothing_of_it(

@@ -97,6 +97,11 @@ DEVICES = {
 }
 
 
+def signed(kind: str, amount: int) -> int:
+    """The amount of a receipt as it changed the balance."""
+    return -amount if kind in _OUTGOING else amount
+
+
 def money(amount: int, currency: str) -> str:
     """280, EUR -> '2.80 €'; a no-break space keeps amount and currency together."""
     digits = MINOR_UNITS.get(currency, 2)
@@ -106,3 +111,4 @@ def money(amount: int, currency: str) -> str:
 
 
 _SIGNS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
+_OUTGOING = {"payment", "card_refund", "chargeback", "debt", "pay_out"}
