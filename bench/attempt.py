@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -34,8 +35,11 @@ def attempt(
     outcomes: dict[str, int] = {}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None)
-        with running(Calibration.default(), lambda text: progress.update(task, description=text)) as machine:
-            scenario = Scenario(machine, pipeline, lambda _: None)
+        with (
+            running(Calibration.default(), lambda text: progress.update(task, description=text)) as machine,
+            httpx.Client(base_url=machine.wallet_url, timeout=120) as http,
+        ):
+            scenario = Scenario(machine, pipeline, http, lambda _: None)
             scenario.enrol_synthetic(
                 lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
             )

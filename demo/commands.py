@@ -9,11 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from demo import held
 from demo.machine import MachineError, running
 from demo.scenario import Scenario, Step
 from facefare.biometrics import FacePipeline
@@ -55,13 +57,18 @@ def demo(
                 console.print(("[green]ok[/green]   " if step.ok else "[red]FAIL[/red] ") + step.name)
                 progress.update(task, description="The scenario", completed=0, total=None)
 
-            with running(Calibration.default(), say) as machine:
-                scenario = Scenario(machine, pipeline, on_step)
+            with (
+                running(Calibration.default(), say) as machine,
+                httpx.Client(base_url=machine.wallet_url, timeout=120) as http,
+            ):
+                scenario = Scenario(machine, pipeline, http, on_step)
                 scenario.play(advance)
+                # Payer A, whom no guardian knows any more, goes on with the reference on her own phone.
+                steps = scenario.steps + held.play(machine, pipeline, on_step, owner=scenario.payers["A"])
                 progress.stop()
-                console.print(_table(scenario.steps))
+                console.print(_table(steps))
                 if json_file:
-                    json_file.write_text(json.dumps([asdict(step) for step in scenario.steps], indent=2))
+                    json_file.write_text(json.dumps([asdict(step) for step in steps], indent=2))
                 if not once:
                     console.print(f"The wallet's pages: [bold]{machine.wallet_url}/[/bold]   Ctrl-C stops everything.")
                     threading.Event().wait()
@@ -71,7 +78,7 @@ def demo(
     except (MachineError, BiometricsError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error
-    if not all(step.ok for step in scenario.steps):
+    if not all(step.ok for step in steps):
         raise typer.Exit(1)
 
 

@@ -50,18 +50,21 @@ class Step:
 
 
 class Scenario:
-    """Plays the scenario on a running machine; `steps` fills up as it goes."""
+    """Plays the scenario on a running machine; `steps` fills up as it goes, `payers` holds who enrolled."""
 
-    def __init__(self, machine: Machine, pipeline: FacePipeline, on_step: Callable[[Step], None]) -> None:
+    def __init__(
+        self, machine: Machine, pipeline: FacePipeline, http: httpx.Client, on_step: Callable[[Step], None]
+    ) -> None:
+        """`http` has the wallet's base URL."""
         self._machine = machine
         self._pipeline = pipeline
         self._on_step = on_step
-        self._http = httpx.Client(base_url=machine.wallet_url, timeout=120)
+        self._http = http
         self._sitters = {
             "A": Sitter(Person.EILEEN_COLLINS, pipeline),
             "B": Sitter(Person.GRACE_HOPPER, pipeline),
         }
-        self._payers: dict[str, PayerClient] = {}
+        self.payers: dict[str, PayerClient] = {}
         self._frame = 0
         self._walks = 0
         self._passback_until = 0.0
@@ -79,7 +82,6 @@ class Scenario:
         self._guardian_stops_and_comes_back()
         self._dump_is_noise()
         self._deleted_face_is_a_stranger()
-        self._http.close()
 
     # --- the steps ---
 
@@ -113,7 +115,7 @@ class Scenario:
                 capture.offer(frame)
         face = self._bring(capture.reference().vector, consent_sha256) if capture.complete else None
         payer.top_up(top_up, idempotency_key=f"demo-{who}")
-        self._payers[who] = payer
+        self.payers[who] = payer
         account = payer.account()
         self._note(
             f"Payer {who} consents, enrols live, tops up",
@@ -125,8 +127,8 @@ class Scenario:
 
     def _payment_by_face(self) -> None:
         attempt = self.walk("A")
-        receipt = self._payers["A"].receipt(attempt["receipt"]) if attempt["receipt"] else {}
-        balance = self._payers["A"].account().available
+        receipt = self.payers["A"].receipt(attempt["receipt"]) if attempt["receipt"] else {}
+        balance = self.payers["A"].account().available
         self._note(
             "Payer A walks up",
             f"gate opens, {_money(FARE)} charged, receipt",
@@ -154,7 +156,7 @@ class Scenario:
 
     def _charged_once(self) -> None:
         first, second = self.walk("B"), self.walk("B")
-        balance = self._payers["B"].account().available
+        balance = self.payers["B"].account().available
         self._note(
             "Payer B walks up twice within a minute",
             "charged once; the second answer says so",
@@ -165,7 +167,7 @@ class Scenario:
 
     def _too_little_money(self) -> None:
         attempt = self.walk("A", after_passback=True)
-        balance = self._payers["A"].account().available
+        balance = self.payers["A"].account().available
         self._note(
             f"Payer A, with {_money(_FIRST_TOP_UP - FARE)} left, walks up",
             "refused, with the reason; nothing charged",
@@ -176,11 +178,11 @@ class Scenario:
         )
 
     def _guardian_stops_and_comes_back(self) -> None:
-        self._payers["A"].top_up(_TOP_UP, idempotency_key="demo-A-again")
-        before = self._payers["A"].account().available
+        self.payers["A"].top_up(_TOP_UP, idempotency_key="demo-A-again")
+        before = self.payers["A"].account().available
         self._machine.guardians[2].stop()
         attempt = self.walk("A", after_passback=True)
-        charged = before - self._payers["A"].account().available
+        charged = before - self.payers["A"].account().available
         self._machine.restart_guardian(2)
         back = time.perf_counter()
         while self._live_rows() != [SYNTHETIC_REFERENCES + 2] * 3:
@@ -218,9 +220,9 @@ class Scenario:
         )
 
     def _deleted_face_is_a_stranger(self) -> None:
-        deleted = self._payers["A"].delete_face()
+        deleted = self.payers["A"].delete_face()
         confirmed = deleted[0].confirmed_by if deleted else ()
-        before = self._payers["A"].account().available
+        before = self.payers["A"].account().available
         attempt = self.walk("A", after_passback=True)
         self._note(
             "Payer A deletes her face and walks up",
@@ -228,7 +230,7 @@ class Scenario:
             f"confirmed by {len(confirmed)}, then {attempt['outcome']} ({attempt['reason']})",
             len(confirmed) == 3
             and (attempt["outcome"], attempt["reason"]) == ("use_card", "not_recognised")
-            and self._payers["A"].account().available == before,
+            and self.payers["A"].account().available == before,
             attempt,
         )
 
