@@ -1,20 +1,24 @@
 """Transfers a second of the ledger on embedded PostgreSQL, against a plain two-row insert as the floor.
 
 The floor writes the two rows of a double entry and nothing else: no balances, no floors, no exactly-once,
-no holds. Both sides go through the same engine with one transaction for each transfer, or for each batch.
-
-    python bench/ledger.py [--seconds S] [--json FILE]
+no holds. Both sides go through the same engine, with one transaction for each transfer, or for each batch,
+in turns, so that what else the machine does falls on both.
 """
 
-import argparse
 import json
 import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 from sqlalchemy import Engine, text
 
 from facefare.ledger import Account, Kind, Transfer, open_account, post, verify
@@ -22,22 +26,78 @@ from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.ledger.ids import new_id
 from facefare.web.migrations import upgrade
 
-PAYERS = [f"acc_payer{number}" for number in range(1000)]
-SHOPS = [f"acc_shop{number}" for number in range(20)]
-BATCH = 200
+_PAYERS = [f"acc_payer{number}" for number in range(1000)]
+_SHOPS = [f"acc_shop{number}" for number in range(20)]
+_TURNS = 4
 
-Run = Callable[[Engine, Sequence[tuple[str, str, int]]], None]
+_Movement = tuple[str, str, int]
+_Run = Callable[[Engine, Sequence[_Movement]], None]
 
 
-def prepare(engine: Engine) -> None:
+@dataclass(frozen=True)
+class Figure:
+    """Transfers a second of the ledger and of the floor, and the first over the second."""
+
+    batch: int
+    writers: int
+    transfers_per_s: float
+    floor_per_s: float
+    ratio: float
+
+
+def ledger(
+    seconds: Annotated[float, typer.Option(help="How long each side is timed in each case.")] = 4.0,
+    batch: Annotated[int, typer.Option(help="Transfers in a transaction, in the batched case.")] = 200,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+) -> None:
+    """Time the ledger beside a plain two-row insert."""
+    console = Console()
+    cases = [(1, 1), (1, 4), (batch, 1)]
+    figures = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        embedded_postgres(Path(folder) / "data") as url,
+        Progress(console=console, transient=True) as progress,
+    ):
+        engine = make_engine(url)
+        task = progress.add_task("", total=len(cases) * _TURNS)
+        _prepare(engine)
+        for size, writers in cases:
+            progress.update(task, description=f"{size} at a time, {writers} writers")
+            figures.append(_compare(engine, size, writers, seconds / _TURNS, lambda: progress.advance(task)))
+        broken = verify(engine)
+        engine.dispose()
+    if broken:
+        raise SystemExit(f"The books are not in order: {broken}")
+    table = Table(title="The ledger beside a plain two-row insert (transfers a second)")
+    for title in ("in a transaction", "writers", "ledger", "floor", "ratio"):
+        table.add_column(title, justify="right")
+    for one in figures:
+        speeds = (f"{one.transfers_per_s:,.0f}", f"{one.floor_per_s:,.0f}", f"{one.ratio:.2f}")
+        table.add_row(str(one.batch), str(one.writers), *speeds)
+    console.print(table)
+    if json_file:
+        json_file.write_text(json.dumps(_written(figures), indent=2))
+
+
+def _written(figures: list[Figure]) -> dict[str, object]:
+    """One at a time on top, as the figure that counts most; all cases below it."""
+    first = asdict(figures[0])
+    return {name: first[name] for name in ("transfers_per_s", "floor_per_s", "ratio")} | {
+        "batched": asdict(figures[-1]),
+        "cases": [asdict(figure) for figure in figures],
+    }
+
+
+def _prepare(engine: Engine) -> None:
     upgrade(engine)
     with engine.begin() as connection:
         open_account(connection, Account("acc_bank", "EUR", Kind.ASSET, None))
-        for shop in SHOPS:
+        for shop in _SHOPS:
             open_account(connection, Account(shop, "EUR", Kind.LIABILITY, None))
-        for payer in PAYERS:
+        for payer in _PAYERS:
             open_account(connection, Account(payer, "EUR", Kind.LIABILITY, 0))
-        post(connection, [moved("acc_bank", payer, 10**12) for payer in PAYERS])
+        post(connection, [_moved("acc_bank", payer, 10**12) for payer in _PAYERS])
         connection.execute(
             text(
                 "CREATE TABLE floor_entry (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
@@ -47,13 +107,39 @@ def prepare(engine: Engine) -> None:
         )
 
 
-def moved(debit: str, credit: str, amount: int) -> Transfer:
+def _compare(engine: Engine, batch: int, writers: int, seconds: float, advance: Callable[[], None]) -> Figure:
+    floor = ours = 0.0
+    for _ in range(_TURNS):
+        floor += _rate(_by_floor, engine, seconds=seconds, batch=batch, writers=writers) / _TURNS
+        ours += _rate(_by_ledger, engine, seconds=seconds, batch=batch, writers=writers) / _TURNS
+        advance()
+    return Figure(batch, writers, round(ours, 1), round(floor, 1), round(ours / floor, 3))
+
+
+def _rate(run: _Run, engine: Engine, *, seconds: float, batch: int, writers: int) -> float:
+    """Transfers a second by `writers` threads, each with `batch` transfers in a transaction."""
+    until = time.perf_counter() + seconds
+
+    def work(seed: int) -> int:
+        chance, done = random.Random(seed), 0
+        while time.perf_counter() < until:
+            run(engine, [(chance.choice(_PAYERS), chance.choice(_SHOPS), chance.randint(1, 500)) for _ in range(batch)])
+            done += batch
+        return done
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(writers) as pool:
+        total = sum(pool.map(work, range(writers)))
+    return total / (time.perf_counter() - started)
+
+
+def _moved(debit: str, credit: str, amount: int) -> Transfer:
     return Transfer.now(new_id("tr"), debit=debit, credit=credit, amount=amount, currency="EUR", reason="bench")
 
 
-def by_ledger(engine: Engine, movements: Sequence[tuple[str, str, int]]) -> None:
+def _by_ledger(engine: Engine, movements: Sequence[_Movement]) -> None:
     with engine.begin() as connection:
-        post(connection, [moved(*movement) for movement in movements])
+        post(connection, [_moved(*movement) for movement in movements])
 
 
 _FLOOR = text(
@@ -62,7 +148,7 @@ _FLOOR = text(
 )
 
 
-def by_floor(engine: Engine, movements: Sequence[tuple[str, str, int]]) -> None:
+def _by_floor(engine: Engine, movements: Sequence[_Movement]) -> None:
     rows = [
         (id, account, signed)
         for debit, credit, amount in movements
@@ -75,58 +161,5 @@ def by_floor(engine: Engine, movements: Sequence[tuple[str, str, int]]) -> None:
         )
 
 
-def rate(run: Run, engine: Engine, *, seconds: float, batch: int, writers: int) -> float:
-    """Transfers a second by `writers` threads, each with `batch` transfers in a transaction."""
-    until = time.perf_counter() + seconds
-
-    def work(seed: int) -> int:
-        chance, done = random.Random(seed), 0
-        while time.perf_counter() < until:
-            run(
-                engine,
-                [(chance.choice(PAYERS), chance.choice(SHOPS), chance.randint(1, 500)) for _ in range(batch)],
-            )
-            done += batch
-        return done
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(writers) as pool:
-        total = sum(pool.map(work, range(writers)))
-    return total / (time.perf_counter() - started)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, embedded_postgres(Path(folder) / "data") as url:
-        engine = make_engine(url)
-        prepare(engine)
-        figures: dict[str, float] = {}
-        for name, batch, writers in (("", 1, 1), ("four_writers_", 1, 4), ("batched_", BATCH, 1)):
-            # Alternating halves, so that what else the machine does falls on both sides.
-            halves = [
-                (
-                    rate(by_floor, engine, seconds=arguments.seconds / 2, batch=batch, writers=writers),
-                    rate(by_ledger, engine, seconds=arguments.seconds / 2, batch=batch, writers=writers),
-                )
-                for _ in range(2)
-            ]
-            floor, ours = (sum(half[side] for half in halves) / 2 for side in (0, 1))
-            figures |= {
-                f"{name}transfers_per_s": round(ours, 1),
-                f"{name}floor_per_s": round(floor, 1),
-                f"{name}ratio": round(ours / floor, 3),
-            }
-            print(f"{name or 'one at a time'}: {ours:.0f} transfers/s, floor {floor:.0f}/s, ratio {ours / floor:.2f}")
-        broken = verify(engine)
-        engine.dispose()
-    if broken:
-        raise SystemExit(f"The books are not in order: {broken}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(ledger)
