@@ -28,6 +28,7 @@ from facefare.wallet.errors import (
     NotEnrolled,
     UnknownGallery,
 )
+from facefare.wallet.pending_keys import PendingKeys
 
 SYNTHETIC = bytes(32)
 """In place of a consent's hash: references of nobody, let into galleries made as demo only."""
@@ -147,8 +148,10 @@ def confirmations_of_payer(connection: Connection, payer_id: str) -> list[Confir
 class Changes:
     """Carries changes of galleries to the guardians, one at a time for each gallery."""
 
-    def __init__(self, engine: Engine, guardians: GalleryKeepers) -> None:
+    def __init__(self, engine: Engine, guardians: GalleryKeepers, keys: PendingKeys | None = None) -> None:
+        """With `keys`, nothing of a sealed enrolment outlives it in the database's files; see `pending_keys`."""
         self._engine = engine
+        self._keys = keys
         self._guardians = guardians
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -190,6 +193,7 @@ class Changes:
 
     async def finish_all_pending(self) -> None:
         """Carry again whatever is pending in any gallery; raises what `alter` raises."""
+        await asyncio.to_thread(self._shred_orphans)
         for gallery_id in await asyncio.to_thread(self._pending_galleries):
             async with self._turn(gallery_id):
                 await self._finish_pending(gallery_id)
@@ -222,10 +226,12 @@ class Changes:
             if change.operation is not Operation.ENROL or error.reason not in _REFUSED_BY_ALL:
                 raise ChangeUnconfirmed("Not all guardians confirmed the change yet; try again.") from error
             await asyncio.to_thread(self._end, change, "refused", ())
+            await asyncio.to_thread(self._shred, change)
             raise InvalidEnrolment(f"The guardians refused: {error}") from error
         except IdentificationError as error:
             raise ChangeUnconfirmed("Not all guardians confirmed the change yet; try again.") from error
         await asyncio.to_thread(self._end, change, "confirmed", confirmations)
+        await asyncio.to_thread(self._shred, change)
 
     # What follows runs in a worker thread, one transaction each.
 
@@ -255,11 +261,13 @@ class Changes:
                     raise AlreadyEnrolled(
                         "The payer's face is enrolled here already; delete it first to enrol it anew."
                     ) from error
+            change = Change(new_id("chg"), locked.id, Operation.ENROL, locked.next_row, locked.version, face_id)
+            sealed = request.to_bytes()
             return _pend(
                 connection,
-                Change(new_id("chg"), locked.id, Operation.ENROL, locked.next_row, locked.version, face_id),
+                change,
                 enrolment_id=fields.enrolment_id,
-                sealed_request=request.to_bytes(),
+                sealed_request=sealed if self._keys is None else self._keys.lock(change.id, sealed),
             )
 
     def _begin(self, face: Face, operation: Operation) -> Change | None:
@@ -285,7 +293,20 @@ class Changes:
         if row is None:
             return None
         change = Change(row.id, row.gallery_id, Operation(row.operation), row.row, row.base_version, row.face_id)
-        return change, row.sealed_request and EnrolRequest.from_bytes(row.sealed_request)
+        sealed = row.sealed_request
+        if sealed is not None and self._keys is not None:
+            sealed = self._keys.unlock(change.id, sealed)
+        return change, sealed and EnrolRequest.from_bytes(sealed)
+
+    def _shred_orphans(self) -> None:
+        if self._keys is None:
+            return
+        columns = tables.change.c
+        with self._engine.begin() as connection:
+            # Enrolments that are being written down now hold this lock's counterpart on their gallery.
+            connection.execute(select(tables.gallery.c.id).with_for_update())
+            pending = set(connection.execute(select(columns.id).where(columns.state == "pending")).scalars())
+            self._keys.shred_all_but(pending)
 
     def _pending_galleries(self) -> list[str]:
         columns = tables.change.c
@@ -333,6 +354,10 @@ class Changes:
             connection.execute(
                 update(tables.face).where(tables.face.c.id == change.face_id).values(state=_TO[change.operation])
             )
+
+    def _shred(self, change: Change) -> None:
+        if self._keys is not None:
+            self._keys.shred(change.id)
 
     def _face_of(self, change: Change) -> Face | None:
         with self._engine.connect() as connection:

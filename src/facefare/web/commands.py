@@ -36,6 +36,7 @@ from facefare.settings import Settings
 from facefare.wallet import faces, stations
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import WalletError
+from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
 
@@ -77,6 +78,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                 rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
                 funding=Funding(settings.funding_source),
                 processor=_processor(settings),
+                pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
                 held_rules=HeldRules(self_made_limit=settings.self_made_limit),
             ),
             host=host,

@@ -20,6 +20,7 @@ from facefare.settings import Settings
 from facefare.wallet import consents
 from facefare.wallet.errors import WalletError
 from facefare.wallet.faces import Changes
+from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.commands import database, plain_errors, receipt_key
 
 fares = typer.Typer(help="Tariffs, and which gate charges which.", no_args_is_help=True)
@@ -128,7 +129,9 @@ async def _delete(settings: Settings, engine: Engine, payer_ids: list[str]) -> t
         certificate=settings.relay_dir / "relay.pem",
         key=settings.relay_dir / "relay-key.pem",
     ) as guardians:
-        return await delete_unused(Changes(engine, guardians), payer_ids)
+        return await delete_unused(
+            Changes(engine, guardians, PendingKeys(settings.data_dir / "wallet" / "pending")), payer_ids
+        )
 
 
 async def delete_unused(changes: Changes, payer_ids: list[str]) -> tuple[int, list[str]]:

@@ -20,6 +20,7 @@ from facefare.payments.top_ups import Funding
 from facefare.wallet import consents
 from facefare.wallet.consents import Notice
 from facefare.wallet.faces import Changes
+from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import attempts, cards, enrolments, held, payers, problems, rights
 from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
@@ -40,6 +41,7 @@ def create_app(
     notice: Notice,
     rules: Rules | None = None,
     held_rules: HeldRules | None = None,
+    pending_keys: PendingKeys | None = None,
     funding: Funding = Funding.NONE,
     processor: Processor | None = None,
 ) -> FastAPI:
@@ -49,12 +51,12 @@ def create_app(
     at `fpir` for the gallery's current size; where there is none, a card is asked for.
     `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
     who hold their own reference. `funding` says where payers' money comes from (by default from nowhere);
-    `processor` charges cards.
+    `processor` charges cards. `pending_keys`: so that nothing of an enrolment stays in the database's files.
     """
     services = Services(
         engine=engine,
         guardians=guardians,
-        changes=Changes(engine, guardians),
+        changes=Changes(engine, guardians, pending_keys),
         calibration=calibration,
         fpir=fpir,
         receipt_key=receipt_key,

@@ -1,0 +1,104 @@
+"""After an enrolment, and after a deletion, its sealed shares are in no byte that the wallet's database ever wrote."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine, text
+
+from facefare.guardian.messages import Operation
+from facefare.ledger.database import embedded_postgres, make_engine
+from facefare.wallet import consents, faces, payers, stations
+from facefare.wallet.consents import Notice
+from facefare.wallet.errors import ChangeUnconfirmed, InvalidEnrolment
+from facefare.wallet.faces import Changes
+from facefare.wallet.pending_keys import PendingKeys
+from facefare.web.migrations import upgrade
+
+NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Engine, Path]]:
+    """A server of this test's own, and the folder of all its files: tables, indexes, write-ahead log."""
+    folder = tmp_path / "data"
+    with embedded_postgres(folder) as url:
+        engine = make_engine(url)
+        upgrade(engine)
+        with engine.begin() as connection:
+            faces.open_gallery(connection, "gal_town", kind="live")
+        yield engine, folder
+        engine.dispose()
+
+
+def enrol(engine: Engine, changes: Changes, requests: Any, label: str) -> str:
+    with engine.begin() as connection:
+        payer, _ = payers.register(connection, "EUR")
+        consent = consents.give(connection, payer.id, NOTICE, Ed25519PrivateKey.generate())
+    asyncio.run(changes.enrol(requests.enrolment(label, consent.receipt_sha256)))
+    return payer.id
+
+
+def written(engine: Engine, folder: Path) -> bytes:
+    """Every byte in the server's files, with all that was in memory written out."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SELECT pg_switch_wal()"))
+        connection.execute(text("CHECKPOINT"))
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_sealed_share_is_nowhere_in_the_databases_files(
+    server: tuple[Engine, Path], tmp_path: Path, guardians: Any, requests: Any
+) -> None:
+    engine, folder = server
+    with engine.begin() as connection:
+        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
+    keys = tmp_path / "keys"
+    label, unlocked = os.urandom(16).hex(), os.urandom(16).hex()
+    changes = Changes(engine, guardians, PendingKeys(keys))
+    payer = enrol(engine, changes, requests, label)
+    assert label.encode() not in written(engine, folder)
+    asyncio.run(changes.alter(payer, Operation.DELETE))
+    assert label.encode() not in written(engine, folder)
+    assert list(keys.iterdir()) == []
+    # The search finds what is there: without keys, the write-ahead log remembers what the table forgot.
+    enrol(engine, Changes(engine, guardians), requests, unlocked)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(sealed_request) FROM gallery_change")).scalar_one() == 0
+    assert unlocked.encode() in written(engine, folder)
+
+
+def test_an_enrolment_left_by_a_crash_is_carried_again_with_its_key_and_orphaned_keys_go(
+    engine: Engine, tmp_path: Path, guardians: Any, requests: Any
+) -> None:
+    with engine.begin() as connection:
+        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
+        faces.open_gallery(connection, "gal_town", kind="live")
+    keys = PendingKeys(tmp_path)
+    keys.lock("chg_never_came_to_be", b"data")
+    guardians.lose_answer = True
+    with pytest.raises(ChangeUnconfirmed):
+        enrol(engine, Changes(engine, guardians, keys), requests, "ada")
+    assert len(list(tmp_path.iterdir())) == 2
+    guardians.lose_answer = False
+    asyncio.run(Changes(engine, guardians, PendingKeys(tmp_path)).finish_all_pending())
+    assert list(tmp_path.iterdir()) == []
+    with engine.connect() as connection:
+        assert faces.active_at(connection, "gal_town", 0) is not None
+
+
+def test_what_was_locked_opens_with_its_own_key_only_and_not_after_shredding(tmp_path: Path) -> None:
+    keys = PendingKeys(tmp_path)
+    locked, other = keys.lock("chg_a", b"sealed"), keys.lock("chg_b", b"sealed")
+    assert keys.unlock("chg_a", locked) == b"sealed"
+    for change, data in (("chg_b", locked), ("chg_a", other), ("chg_a", b""), ("chg_c", locked)):
+        with pytest.raises(InvalidEnrolment):
+            keys.unlock(change, data)
+    keys.shred("chg_a")
+    keys.shred("chg_a")
+    with pytest.raises(InvalidEnrolment):
+        keys.unlock("chg_a", locked)
