@@ -111,7 +111,7 @@ def test_photos_without_a_face_are_counted_and_not_compared(crowd):
     figures = study.run(lambda _: None)
     assert figures["what"]["failure_to_acquire"]["no face"] == 20
     assert figures["verification"]["genuine"] == 20 * 3
-    assert figures["private"] == []
+    assert {row["views"] for row in figures["private"]} <= {"1 photo, 1 photo", "3 views, 1 view"}
     assert "recommended" not in figures
 
 

@@ -4,7 +4,7 @@ Rounding is a coin thrown once for each coordinate. Moving the public centre by 
 but how the coins fall, so that the mean over several such centres shows what rounding costs rather than one throw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -21,25 +21,32 @@ from facefare.identification.quantise import quantise
 
 FMRS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
 _ROUNDINGS = 5
+_DRAWS = 8  # of views: more change little and take their time
 _INTEGER_TOP = 40_000.0  # above the largest squared distance that the guardians take
 
 
 def private_verification(
     subjects: Subjects,
     single: Comparisons,
-    drawn: Sequence[Draw],
-    fused: FusedComparisons,
-    views: tuple[int, int],
+    draws: Mapping[tuple[int, int], Sequence[Draw]],
     calibration: Calibration,
 ) -> list[Report]:
-    """FNMR of the same comparisons, single photos and fused `views`, at the same FMR."""
-    ones, manys = [], []
-    for rounding in _roundings(calibration):
-        whole = replace(subjects, vectors=_quantised(subjects.vectors, rounding))
-        ones.append(all_pairs(whole, 1.0, _INTEGER_TOP, 0))
-        manys.append(fused_pairs([_quantised_draw(one, rounding) for one in drawn], 1.0, _INTEGER_TOP))
+    """FNMR of the same comparisons at the same FMR: single photos, and the fused views of `draws`."""
+    roundings = _roundings(calibration)
+    ones = [
+        all_pairs(replace(subjects, vectors=_quantised(subjects.vectors, rounding)), 1.0, _INTEGER_TOP, 0)
+        for rounding in roundings
+    ]
     rows = _loss("1 photo, 1 photo", single.impostor, single.genuine, subjects.people[single.pairs[:, 0]], ones)
-    return rows + _loss(f"{views[0]} views, {views[1]} views", fused.impostor, fused.genuine, fused.people, manys)
+    for (enrolled, probe), drawn in draws.items():
+        fused = fused_pairs(drawn[:_DRAWS])
+        whole = [
+            fused_pairs([_quantised_draw(one, rounding) for one in drawn[:_DRAWS]], 1.0, _INTEGER_TOP)
+            for rounding in roundings
+        ]
+        label = f"{enrolled} views, {probe} view{'s' if probe > 1 else ''}"
+        rows += _loss(label, fused.impostor, fused.genuine, fused.people, whole)
+    return rows
 
 
 def private_identification(sets: Sequence[OpenSet], calibration: Calibration) -> list[Report]:

@@ -57,11 +57,8 @@ class Study:
         on_step("one to many")
         sets = {views: open_sets(self._draws(subjects, *views, whole=False), views[0]) for views in VIEWS}
         on_step("private matching in integers")
-        private = (
-            private_verification(single_subjects, single, draws[SYSTEM], fused[SYSTEM], SYSTEM, self.calibration)
-            if SYSTEM in fused
-            else []
-        )
+        several = {views: draws[views] for views in fused if views != (1, 1)}
+        private = private_verification(single_subjects, single, several, self.calibration)
         on_step("groups and quality")
         report: Report = {
             "what": self._what(subjects),
