@@ -1,7 +1,7 @@
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefare.audit.errors import ProofInvalid
@@ -117,6 +117,7 @@ def test_the_reference_tree_has_its_published_proofs():
 sizes = st.integers(1, 130)
 
 
+@settings(deadline=None)
 @given(sizes)
 def test_appending_gives_the_root_of_the_definition_and_stores_every_complete_subtree(size):
     tree = Stored(leaves(size))
@@ -128,6 +129,7 @@ def test_appending_gives_the_root_of_the_definition_and_stores_every_complete_su
             assert tree.read(level, index) == mth(leaves(size)[index << level : (index + 1) << level])
 
 
+@settings(deadline=None)
 @given(st.data(), sizes, sizes)
 def test_every_leaf_of_every_tree_can_be_proved_and_nothing_else(data, size, more):
     index = data.draw(st.integers(0, size - 1))
@@ -154,6 +156,7 @@ def test_every_leaf_of_every_tree_can_be_proved_and_nothing_else(data, size, mor
             verify_inclusion(index, size, every[index], proof, root)
 
 
+@settings(deadline=None)
 @given(st.data(), sizes, st.integers(0, 130))
 def test_growth_can_be_proved_for_any_two_sizes_and_nothing_else_can(data, old, more):
     new = old + more

@@ -32,7 +32,13 @@ def test_each_folder_holds_its_own_private_keys_only_and_others_can_not_read_the
     seen: set[bytes] = set()
     for folder in folders(tmp_path):
         private = [file for file in folder.path.rglob("*") if file.is_file() and b"PRIVATE" in file.read_bytes()]
-        assert sorted(file.name for file in private) == ["sealing.pem", "signing.pem", "tls.pem"]
+        assert sorted(file.name for file in private) == [
+            "log.pem",
+            "sealing.pem",
+            "signing.pem",
+            "tls.pem",
+            "witness.pem",
+        ]
         for file in private:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert file.read_bytes() not in seen

@@ -14,6 +14,9 @@ from facefare.guardian.messages import (
     EnrolRequest,
     GalleryStatus,
     GuardianIdentity,
+    OpenAnswer,
+    OpenPayload,
+    OpenRequest,
     Operation,
     Problem,
     RowCall,
@@ -34,7 +37,11 @@ EXAMPLES = [
     EnrolCall(b"p", bytes(64), bytes(560), 3, 7),
     RowCall("gal_a", 3, 7),
     SearchAnswer(b"share"),
-    Status(1, True, None, (GalleryStatus("gal_a", "live", 7, H, 3, 2),)),
+    Status(1, True, None, (GalleryStatus("gal_a", "live", 7, H, 3, 2, 0),)),
+    EnrolPayload(1, "gal_a", "stn_a", H, bytes(16), 5, (H, H, H), H),
+    OpenPayload(1, "gal_a", 3, H, bytes(16), 5),
+    OpenRequest(b"p", bytes(64)),
+    OpenAnswer(bytes(80)),
 ]
 
 

@@ -180,7 +180,7 @@ def three_guardians(
     public = {name: key.public_key().public_bytes_raw() for name, key in keys.items()}
     identities = perform_on_one_machine(
         base,
-        ports=free_ports(6),
+        ports=free_ports(9),
         galleries=[gallery(DEMO, "demo"), gallery(LIVE, "live")],
         terminals=[Terminal(TERMINAL, public[TERMINAL], (DEMO, LIVE)), *extra_terminals],
         stations=[

@@ -1,4 +1,4 @@
-"""`facefare audit`: check the guardians' transparency logs, offline."""
+"""`facefare audit`: copy the guardians' transparency logs and check them, offline."""
 
 import json
 from dataclasses import asdict
@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from facefare.audit.errors import AuditError
+from facefare.audit.errors import AuditError, OpeningError
+from facefare.audit.fetching import fetch as fetch_logs
+from facefare.audit.own_log import COMPARE_WITHIN, Components, Shown, combine, compare, not_logged
 from facefare.audit.receipts import Receipt
+from facefare.audit.reconciliation import PayerChecks, WalletWord, searches_in, sites_from_json
+from facefare.audit.reconciliation import reconcile as reconcile_logs
+from facefare.audit.report import report_html
 from facefare.audit.verifier import TOLERANCE_S, GuardianKeys, parse_trust
 from facefare.audit.verifier import verify as verify_folder
 
-app = typer.Typer(no_args_is_help=True, help="Check the guardians' transparency logs, offline.")
+app = typer.Typer(no_args_is_help=True, help="Check the guardians' transparency logs.")
 
 
 @app.command()
@@ -44,6 +51,96 @@ def verify(
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(report) | {"ok": report.ok}, indent=2) + "\n")
     if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def fetch(
+    urls: Annotated[list[str], typer.Argument(help="Where guardians 0, 1 and 2 publish their logs.")],
+    folder: Annotated[Path, typer.Option("--to", help="The folder to be verified; a copy in it is continued.")],
+) -> None:
+    """Copy the three published logs into a folder; checkpoints copied before are kept in `seen`."""
+    try:
+        fetch_logs(urls, folder)
+    except AuditError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"Now: facefare audit verify {folder} --trust FILE")
+
+
+@app.command("my-log")
+def my_log(
+    opening: Annotated[Path, typer.Argument(help="What the guardians opened (JSON: gallery, opening_id, sealed).")],
+    access_log: Annotated[Path, typer.Argument(help="The access log as the wallet exports it (JSON).")],
+    key: Annotated[Path, typer.Option(help="The one-time X25519 key of the opening (PEM); it never leaves you.")],
+    base: Annotated[str, typer.Option(help="The value opened at the last comparison, in hexadecimal.")] = "0",
+    logs: Annotated[Path | None, typer.Option(help="A verified copy of the logs: each entry must be in all.")] = None,
+) -> None:
+    """Check, as a payer, that the access log you are shown leaves out no identification of you."""
+    try:
+        shown = Shown.from_json(access_log.read_text())
+        document = json.loads(opening.read_text())
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        if not isinstance(private, X25519PrivateKey):
+            raise OpeningError(f"{key} holds a key of another kind.")
+        gallery, opening_id = document["gallery"], bytes.fromhex(document["opening_id"])
+        parts = [
+            Components.unseal(bytes.fromhex(sealed), private, gallery, guardian, opening_id)
+            for guardian, sealed in enumerate(document["sealed"])
+        ]
+        opened = combine(parts)
+        result = compare(opened, shown, base=int(base, 16))
+        missing = [] if logs is None else not_logged(logs, shown)
+    except (AuditError, OSError, ValueError, KeyError, TypeError) as error:
+        typer.echo(f"The check could not be made: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"Opened value {opened.value:016x}, counting since {_utc(opened.since // 1000)} (era {opened.era}).")
+    if len(shown.accesses) > COMPARE_WITHIN:
+        typer.echo(f"Compare at least every {COMPARE_WITHIN} payments, with --base; see the documentation.")
+    for access in missing:
+        typer.echo(f"NOT IN EVERY LOG: {access.terminal} at {_utc(access.at // 1000)}")
+    if result.complete:
+        typer.echo(f"{result.compared} identifications, all shown; {len(result.lost)} answers lost on the way.")
+    else:
+        typer.echo(
+            "INCOMPLETE: you were identified and it was not shown to you (or something was shown that never was)."
+        )
+    if missing or not result.complete:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reconcile(
+    logs: Annotated[Path, typer.Argument(help="A verified copy of the three logs.")],
+    wallet: Annotated[Path, typer.Argument(help="What the wallet says: paid, visible, lost_answers (JSON, hashes).")],
+    sites: Annotated[Path, typer.Argument(help="For each terminal: honest strangers and error rates (JSON).")],
+    checks: Annotated[Path | None, typer.Option(help="Payers' own comparisons: checked, incomplete (JSON).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the public report here.")] = None,
+) -> None:
+    """Compare searches with payments: identifications nobody was shown, and searches that nothing explains."""
+    try:
+        result = reconcile_logs(
+            searches_in(logs),
+            WalletWord.from_json(wallet.read_text()),
+            sites_from_json(sites.read_text()),
+            PayerChecks() if checks is None else PayerChecks.from_json(checks.read_text()),
+        )
+    except (AuditError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    for alarm in result.alarms:
+        typer.echo(f"ALARM: {alarm}")
+    for finding in result.excesses:
+        typer.echo(f"UNEXPLAINED: {finding}")
+    for one in result.terminals:
+        typer.echo(
+            f"{one.terminal}: {one.searches} searches in {one.days} days, {one.unpaid} without a payment, "
+            f"{one.expected:.0f} expected; {one.smallest_found:.0f} extra a day would be found in 9 of 10 such reports"
+        )
+    if html is not None:
+        html.write_text(report_html(result))
+    typer.echo("Nothing unexplained." if result.ok else "See above.")
+    if not result.ok:
         raise typer.Exit(1)
 
 

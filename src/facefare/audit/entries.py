@@ -6,10 +6,11 @@ can recognise it. It has no field for a payer, a score or an outcome, and one wi
 Time and salt come with the signed request, so all three guardians write the *same bytes*: a verifier finds an
 entry that one of them left out by comparing the three logs.
 
-A commitment is HMAC-SHA256 under a salt of its own, derived from the request's 16-byte salt; the salt is kept
-apart from the log by those who may prove something (the payer, the wallet). To open one commitment is to hand
-over its name, its salt and the value; the others stay closed. With the request's salt forgotten, the entry can
-no longer be tied to a request by anyone.
+A commitment is HMAC-SHA256 under a salt of its own, derived from the request's 16-byte salt, which is derived from
+the request's id: 128 random bits that terminal, wallet and guardians know and outsiders don't. The guardians
+forget it when the request is stale; who may prove something (the payer, the wallet) keeps it with the payment. To
+open one commitment is to hand over its name, its salt and the value; the others stay closed. With the id
+forgotten, the entry can no longer be tied to a request by anyone.
 """
 
 import hmac
@@ -108,6 +109,22 @@ def opening_of(name: str, value: bytes, request_salt: bytes) -> Opening:
         raise EntryError(f"A request's salt has {SALT_BYTES} bytes.")
     salt = hmac.digest(request_salt, b"facefare audit salt v1\x00" + name.encode(), "sha256")
     return Opening(name, salt, value)
+
+
+def salt_of(query_id: bytes) -> bytes:
+    """Return a request's salt, from its 16 random bytes of id."""
+    return hmac.digest(query_id, b"facefare audit request salt v1", "sha256")[:SALT_BYTES]
+
+
+def entry_of_search(
+    *, terminal: str, purpose: str, issued_at: int, gallery: str, query_id: bytes, request_sha256: bytes
+) -> Entry:
+    """Return the entry of a search, from what its signed payload says; `request_sha256` is over that payload.
+
+    Whoever knows these (the guardians while they answer; wallet and payer later) gets the same bytes.
+    """
+    values = {"gallery": gallery.encode(), "query": query_id, "request": request_sha256}
+    return entry_of(terminal=terminal, purpose=purpose, time=issued_at, values=values, request_salt=salt_of(query_id))
 
 
 def entry_of(*, terminal: str, purpose: str, time: int, values: Mapping[str, bytes], request_salt: bytes) -> Entry:

@@ -10,6 +10,7 @@ AuditError
 │   └── LogCorrupt  it does not match what was signed
 ├── WitnessRefusal  a checkpoint was not co-signed
 │   └── Inconsistent       the log contradicts what it signed before; carries both notes
+├── OpeningError    what the guardians opened for a payer does not fit together
 └── BundleError     what was given to be verified can't be read
 """
 
@@ -57,6 +58,10 @@ class Inconsistent(WitnessRefusal):
         super().__init__(message)
         self.before = before
         self.after = after
+
+
+class OpeningError(AuditError):
+    """What the guardians opened for a payer can't be read or does not fit together."""
 
 
 class BundleError(AuditError):

@@ -95,6 +95,19 @@ class Log:
         """Return the root hash over all entries."""
         return self._frontier.root()
 
+    def root_at(self, size: int) -> bytes:
+        """Return the root hash over the first `size` entries."""
+        if not 0 <= size <= self.size:
+            raise LogError(f"The log has no tree of {size} entries.")
+        return frontier_of(size, self._read_hash).root()
+
+    def root_with(self, entries: Sequence[bytes]) -> bytes:
+        """Return the root hash that appending these entries would give; nothing is appended."""
+        tree = frontier_of(self.size, self._read_hash)
+        for entry in entries:
+            tree.add(leaf_hash(entry))
+        return tree.root()
+
     def append(self, entries: Sequence[bytes]) -> range:
         """Append entries; return their indices. On return they are on the disk.
 

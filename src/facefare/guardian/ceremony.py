@@ -6,12 +6,16 @@ operator.
 
     DIR/identity.json         public: to be exchanged
     DIR/certificate.pem       public: TLS
-    DIR/keys/*.pem            private: tls, signing, sealing (0600)
+    DIR/keys/*.pem            private: tls, signing, sealing, log, witness (0600)
+    DIR/keys/backups/*.key    private: a key for each backup; destroyed, it ends that backup
     DIR/peers/guardian-J.json the other two
     DIR/relays/NAME.pem       certificates of relays (wallets) that may call it
     DIR/limits.json           optional: fields of `policy.Limits`
     DIR/shares.db             share store and registry
-    DIR/requests.db           its own request log
+    DIR/requests.db           ids and rates of the last minutes
+    DIR/log/                  public: its transparency log, any web server may publish `checkpoint` and `entries`
+    DIR/sums/                 accumulators; in no backup
+    DIR/witness/              what it has co-signed of the others' logs
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.guardian.errors import CeremonyError, MessageError
 from facefare.guardian.messages import GUARDIANS, GuardianIdentity
 from facefare.guardian.policy import Limits
@@ -53,6 +58,9 @@ class Folder:
         self.tls_key = path / "keys" / "tls.pem"
         self.shares = path / "shares.db"
         self.requests = path / "requests.db"
+        self.log = path / "log"
+        self.witness = path / "witness"
+        self.sums = path / "sums"
         self.identity = _read_identity(path / "identity.json")
 
     def peers(self) -> dict[int, GuardianIdentity]:
@@ -84,6 +92,21 @@ class Folder:
         """Opens sealed shares."""
         return cast(X25519PrivateKey, _read_key(self.path / "keys" / "sealing.pem", X25519PrivateKey))
 
+    def log_signer(self) -> NoteSigner:
+        """Signs the checkpoints of its transparency log."""
+        return self._note_signer("log", KeyKind.LOG, self.identity.log_key)
+
+    def witness_signer(self) -> NoteSigner:
+        """Co-signs the checkpoints of the other two."""
+        return self._note_signer("witness", KeyKind.WITNESS, self.identity.witness_key)
+
+    def _note_signer(self, name: str, kind: KeyKind, public: str) -> NoteSigner:
+        private = cast(Ed25519PrivateKey, _read_key(self.path / "keys" / f"{name}.pem", Ed25519PrivateKey))
+        signer = NoteSigner(public.partition("+")[0], kind, private)
+        if str(signer.key) != public:
+            raise CeremonyError(f"keys/{name}.pem of {self.path} is not the key that identity.json names.")
+        return signer
+
     def registry(self) -> Registry:
         """A connection of its own to the registrations."""
         registry = Registry(self.shares)
@@ -91,7 +114,9 @@ class Folder:
         return registry
 
 
-def init(path: Path, *, index: int, name: str, host: str, http_port: int, link_port: int) -> GuardianIdentity:
+def init(
+    path: Path, *, index: int, name: str, host: str, http_port: int, link_port: int, public_port: int = 0
+) -> GuardianIdentity:
     """Make a guardian's folder and keys; `identity.json` in it is for the other two, terminals and relays."""
     if not 0 <= index < GUARDIANS:
         raise CeremonyError("The index of a guardian is 0, 1 or 2.")
@@ -102,6 +127,14 @@ def init(path: Path, *, index: int, name: str, host: str, http_port: int, link_p
     signing, sealing = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
     write_key(path / "keys" / "signing.pem", signing)
     write_key(path / "keys" / "sealing.pem", sealing)
+    # Log keys have a name of their own in every installation: a log's name must never mean two logs.
+    origin = f"facefare/guardian-{index}/{signing.public_key().public_bytes_raw().hex()[:16]}"
+    log, witness = (
+        NoteSigner(f"{origin}/{kind.name.lower()}", kind, Ed25519PrivateKey.generate())
+        for kind in (KeyKind.LOG, KeyKind.WITNESS)
+    )
+    write_key(path / "keys" / "log.pem", log.private)
+    write_key(path / "keys" / "witness.pem", witness.private)
     certificate = _make_certificate(path / "keys" / "tls.pem", f"guardian-{index}.facefare.invalid", host)
     (path / "certificate.pem").write_text(certificate)
     identity = GuardianIdentity(
@@ -113,6 +146,9 @@ def init(path: Path, *, index: int, name: str, host: str, http_port: int, link_p
         certificate=certificate,
         signing_key=signing.public_key().public_bytes_raw(),
         sealing_key=sealing.public_key().public_bytes_raw(),
+        log_key=str(log.key),
+        witness_key=str(witness.key),
+        public_port=public_port,
     )
     (path / "identity.json").write_text(identity.to_json())
     return identity
@@ -148,6 +184,14 @@ def register_relay(path: Path, name: str, certificate: str) -> None:
     (Folder(path).path / "relays" / f"{name}.pem").write_text(certificate)
 
 
+def write_trust(path: Path, identities: Sequence[GuardianIdentity]) -> None:
+    """Write the file by which anyone checks the three logs: each guardian's log key and witness key, a line each."""
+    ordered = sorted(identities, key=lambda identity: identity.index)
+    if [identity.index for identity in ordered] != list(range(GUARDIANS)):
+        raise CeremonyError("A trust file takes the identities of guardians 0, 1 and 2.")
+    path.write_text("".join(f"{identity.log_key} {identity.witness_key}\n" for identity in ordered))
+
+
 def set_limits(path: Path, limits: Limits) -> None:
     """Write `limits.json`; counts from the next start."""
     (Folder(path).path / "limits.json").write_text(json.dumps(limits.__dict__, indent=2))
@@ -162,10 +206,10 @@ def perform_on_one_machine(
     stations: Sequence[Station] = (),
     limits: Limits | None = None,
 ) -> list[GuardianIdentity]:
-    """The whole ceremony in one go, for a demo or a test: folders guardian-0 to -2, and `relay`, in `base`.
+    """The whole ceremony in one go, for a demo or a test: folders guardian-0 to -2, `relay` and `trust`, in `base`.
 
-    Each guardian's folder holds its own private keys only. `ports` are six free ones. Real guardians are
-    run by organisations that do not trust each other and never share a machine.
+    Each guardian's folder holds its own private keys only. `ports` are six free ones, or nine to publish the
+    logs too. Real guardians are run by organisations that do not trust each other and never share a machine.
     """
     folders = [base / f"guardian-{index}" for index in range(GUARDIANS)]
     identities = [
@@ -176,9 +220,11 @@ def perform_on_one_machine(
             host="127.0.0.1",
             http_port=ports[2 * index],
             link_port=ports[2 * index + 1],
+            public_port=ports[6 + index] if len(ports) > 6 else 0,
         )
         for index, folder in enumerate(folders)
     ]
+    write_trust(base / "trust", identities)
     relay = create_relay(base / "relay", "wallet").read_text()
     for folder in folders:
         for identity in identities:

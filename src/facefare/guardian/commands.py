@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -10,7 +11,8 @@ import httpx
 import structlog
 import typer
 
-from facefare.guardian import ceremony
+from facefare.audit.errors import AuditError
+from facefare.guardian import backups, ceremony
 from facefare.guardian.errors import CeremonyError, GuardianError
 from facefare.guardian.links import client_context
 from facefare.guardian.messages import GuardianIdentity, Status
@@ -18,6 +20,7 @@ from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
 app = typer.Typer(help="One of the three guardians: keys, registrations, service.", no_args_is_help=True)
 
+_POLL = 0.2
 _Dir = Annotated[Path, typer.Argument(help="The guardian's folder.")]
 _Key = Annotated[str, typer.Option(help="Its Ed25519 public key, 64 hex digits.")]
 _Galleries = Annotated[list[str], typer.Option("--gallery", help="A gallery it may use; can be repeated.")]
@@ -31,10 +34,19 @@ def init(
     host: Annotated[str, typer.Option(help="Address that the others reach.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="For relays.")] = 7100,
     link_port: Annotated[int, typer.Option(help="For the other guardians.")] = 7101,
+    public_port: Annotated[int, typer.Option(help="For everyone: its transparency log (plain HTTP). 0: none.")] = 7102,
 ) -> None:
     """Make keys and the public identity file."""
     with _plain_errors():
-        ceremony.init(folder, index=index, name=name, host=host, http_port=http_port, link_port=link_port)
+        ceremony.init(
+            folder,
+            index=index,
+            name=name,
+            host=host,
+            http_port=http_port,
+            link_port=link_port,
+            public_port=public_port,
+        )
     typer.echo(f"Give {folder / 'identity.json'} to the other guardians, the relay and the terminals.")
 
 
@@ -43,6 +55,16 @@ def join(folder: _Dir, identity: Annotated[Path, typer.Argument(help="identity.j
     """Let another guardian in."""
     with _plain_errors():
         ceremony.join(folder, GuardianIdentity.from_json(identity.read_text()))
+
+
+@app.command()
+def trust(
+    file: Annotated[Path, typer.Argument(help="The trust file to be written, for `facefare audit verify`.")],
+    identities: Annotated[list[Path], typer.Argument(help="identity.json of all three guardians.")],
+) -> None:
+    """Write the keys by which anyone checks the three transparency logs."""
+    with _plain_errors():
+        ceremony.write_trust(file, [GuardianIdentity.from_json(path.read_text()) for path in identities])
 
 
 @app.command()
@@ -134,21 +156,80 @@ def serve(folder: _Dir) -> None:
 def status(folder: _Dir) -> None:
     """Ask the running guardian of this folder how it is."""
     with _plain_errors():
-        home = ceremony.Folder(folder)
-        identity = home.identity
-        context: ssl.SSLContext = client_context(home.certificate, home.tls_key, identity.certificate)
-        try:
-            with httpx.Client(verify=context, timeout=5) as client:
-                response = client.get(
-                    f"https://{identity.host}:{identity.http_port}/v1/status",
-                    extensions={"sni_hostname": identity.server_name},
-                )
-        except httpx.HTTPError as error:
-            raise CeremonyError(f"The guardian does not answer: {type(error).__name__}.") from error
-        report = Status.from_bytes(response.content)
+        report = _ask(folder, "GET", "status")
     typer.echo("in session" if report.connected else f"waiting for guardian {report.missing}")
     for gallery in report.galleries:
-        typer.echo(f"{gallery.gallery} ({gallery.kind}): version {gallery.version}, {gallery.live} live rows")
+        typer.echo(
+            f"{gallery.gallery} ({gallery.kind}): version {gallery.version}, {gallery.live} live rows, "
+            f"refreshed {gallery.epoch} times"
+        )
+
+
+@app.command()
+def refresh(
+    folder: _Dir,
+    wait: Annotated[bool, typer.Option(help="Until all shares are fresh.")] = True,
+) -> None:
+    """Replace all shares, at all three guardians, while they serve: older copies no longer fit to newer ones."""
+    with _plain_errors():
+        before = {gallery.gallery: gallery.epoch for gallery in _ask(folder, "POST", "refresh").galleries}
+        while wait:
+            report = _ask(folder, "GET", "status")
+            if all(one.epoch > before.get(one.gallery, -1) for one in report.galleries if one.rows):
+                break
+            time.sleep(_POLL)
+    typer.echo("All shares were refreshed." if wait else "The three refresh all shares.")
+
+
+@app.command()
+def backup(folder: _Dir, to: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+    """Write a sealed copy of the share store; the guardian may run. Its key stays in keys/backups."""
+    with _plain_errors():
+        header = backups.back_up(ceremony.Folder(folder), to)
+    typer.echo(f"Backup {header['name']}: {header['galleries']}")
+
+
+@app.command()
+def restore(folder: _Dir, source: Annotated[Path, typer.Argument(help="A backup of this guardian.")]) -> None:
+    """Put a backup in the store's place. The guardian then answers nothing until it has caught up."""
+    with _plain_errors():
+        header = backups.restore(ceremony.Folder(folder), source)
+    typer.echo(f"Restored backup {header['name']}; the guardian catches up when it meets the other two.")
+
+
+@app.command()
+def prune_backups(
+    folder: _Dir, keep: Annotated[int, typer.Option(help="How many of the newest stay restorable.", min=0)]
+) -> None:
+    """End older backups wherever they lie, by destroying their keys: deletions reach backups this way."""
+    with _plain_errors():
+        ended = backups.prune(ceremony.Folder(folder), keep)
+    typer.echo(f"{len(ended)} backups can't be opened any more.")
+
+
+@app.command()
+def compact(folder: _Dir) -> None:
+    """Drop changes nobody can need any more and give the space back; the guardian must not run."""
+    with _plain_errors():
+        dropped, won = backups.compact(ceremony.Folder(folder))
+    typer.echo(f"{dropped} changes dropped, {won:,} bytes won.")
+
+
+def _ask(folder: Path, method: str, path: str) -> Status:
+    """Call the running guardian of this folder with its own certificate."""
+    home = ceremony.Folder(folder)
+    identity = home.identity
+    context: ssl.SSLContext = client_context(home.certificate, home.tls_key, identity.certificate)
+    try:
+        with httpx.Client(verify=context, timeout=5) as client:
+            response = client.request(
+                method,
+                f"https://{identity.host}:{identity.http_port}/v1/{path}",
+                extensions={"sni_hostname": identity.server_name},
+            )
+    except httpx.HTTPError as error:
+        raise CeremonyError(f"The guardian does not answer: {type(error).__name__}.") from error
+    return Status.from_bytes(response.content)
 
 
 def _hex(value: str) -> bytes:
@@ -165,6 +246,6 @@ class _plain_errors:  # noqa: N801 - used like a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, GuardianError | OSError):
+        if isinstance(error, GuardianError | AuditError | OSError):
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error

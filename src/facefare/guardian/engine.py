@@ -5,6 +5,8 @@ Invariants:
 - guardian 0 announces; each guardian runs an operation only on a request that the relay handed to it too and
   that its own policy accepted, and only from the same gallery history (`head`) as the other two. If one
   refuses, all three skip that request, with the reason;
+- a search is in the transparency log, durably and at all three in the same place, before it is answered;
+- shares are refreshed chunk by chunk between requests, prepared and committed like a change;
 - a change is committed only after all three have prepared it durably; what a crash leaves is settled when
   the next session starts (`settlement`);
 - anything unexpected ends the session: waiting requests fail, a new session with fresh keys is made.
@@ -16,29 +18,43 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from facefare.audit.own_log import Components
+from facefare.guardian.accumulators import Accumulators
 from facefare.guardian.errors import (
     GuardianError,
     GuardianUnreachable,
     LinkError,
+    MessageError,
     RefusalCode,
     Refused,
     StoreError,
 )
 from facefare.guardian.frames import MAX_BATCH, Announcement, Prepared, Refusal, Verdict, exchange, receive, send
 from facefare.guardian.links import LEADER, Links, Session
-from facefare.guardian.messages import GUARDIANS, Confirmation, GalleryStatus, Operation
+from facefare.guardian.messages import (
+    GUARDIANS,
+    Confirmation,
+    GalleryStatus,
+    OpenAnswer,
+    OpenRequest,
+    Operation,
+    verify,
+)
 from facefare.guardian.registry import Registry
-from facefare.guardian.settlement import settle
+from facefare.guardian.settlement import settle, settle_sums
 from facefare.guardian.store import Change, Committed, Gallery, ShareStore
+from facefare.guardian.transparency import Transparency
 from facefare.mpc.admission import InputRule, Role
 from facefare.mpc.errors import MpcError
 from facefare.mpc.party import Party
@@ -48,6 +64,7 @@ _PATIENCE = 10.0  # seconds one read may take
 _WARM_UP_PATIENCE = 180.0  # the first run compiles the kernels
 _PAIRING_WAIT = 1.0  # seconds a follower waits for the relay to hand it an announced request
 _RETRY_PAUSE = 0.2
+_PAUSE_IN_REFRESH = 0.01  # between two chunks, for a request to come first
 
 _log = structlog.get_logger()
 
@@ -61,13 +78,15 @@ class Work:
 
     Attributes:
         key: 32 bytes, equal at the three guardians for one request (all that they must agree on is in it).
-        operation: None for a search.
+        operation: None for a search or an opening.
+        opening: of an opening, with its signature; None otherwise.
         gallery: its id.
         version: the gallery version the request is based on.
         refusal: why this guardian's own policy says no.
         shares: raw shares of the inputs, (n, D) uint32; none for a row operation.
         threshold: of a search.
-        row, digest: of a change.
+        entry: of a search, for the transparency log.
+        row, digest, payer_key: of a change.
         done: gets the answer share's bytes, or the confirmation, or an error.
     """
 
@@ -78,9 +97,17 @@ class Work:
     refusal: Refused | None = None
     shares: NDArray[np.uint32] | None = None
     threshold: int = 0
+    entry: bytes = b""
     row: int = 0
     digest: bytes = b""
+    payer_key: bytes = b""
+    opening: OpenRequest | None = None
     done: Future[bytes] = field(default_factory=Future)
+
+    @property
+    def is_search(self) -> bool:
+        """Searches of one gallery can be answered together."""
+        return self.operation is None and self.opening is None
 
     def fail(self, error: GuardianError) -> None:
         """Give up with this error, unless the caller has left already."""
@@ -97,14 +124,27 @@ class Engine:
     """One guardian's part in all operations."""
 
     def __init__(
-        self, index: int, links: Links, store: ShareStore, registry: Registry, signing_key: Ed25519PrivateKey
+        self,
+        index: int,
+        links: Links,
+        store: ShareStore,
+        registry: Registry,
+        signing_key: Ed25519PrivateKey,
+        transparency: Transparency,
+        sums: Path,
     ) -> None:
-        """Start the engine's thread; `store` and `registry` are from now on that thread's alone."""
+        """Prepare the thread; what it is given is from now on that thread's alone. `sums`: accumulators' folder."""
         self.index = index
         self._links = links
         self._store = store
         self._registry = registry
         self._signing_key = signing_key
+        self._transparency = transparency
+        self._sums_folder = sums
+        self._sums: dict[str, Accumulators] = {}
+        self._wants_refresh = False
+        self._to_refresh: deque[tuple[str, int]] = deque()  # at the leader: (gallery, chunk)
+        self._logger = ThreadPoolExecutor(1, "transparency-log")
         self._waiting: dict[bytes, Work] = {}
         self._running: list[Work] = []
         self._change = threading.Condition()
@@ -126,6 +166,9 @@ class Engine:
             self._change.notify_all()
         self._links.close()
         self._thread.join(timeout=10)
+        self._logger.shutdown()
+        for sums in self._sums.values():
+            sums.close()
 
     @property
     def missing(self) -> int | None:
@@ -142,6 +185,10 @@ class Engine:
                 older.fail(Refused(RefusalCode.REPLAYED, "The same request came again.", self.index))
             self._waiting[work.key] = work
             self._change.notify_all()
+
+    def want_refresh(self) -> None:
+        """Ask the leader to have all shares refreshed."""
+        self._wants_refresh = True
 
     def withdraw(self, work: Work) -> None:
         """Forget a request whose caller has stopped waiting."""
@@ -192,6 +239,9 @@ class Engine:
         party = Party(self.index, session.previous, session.following)
         galleries = [self._store.load(definition) for definition in self._registry.galleries()]
         settle(session, party, self.index, self._store, galleries)
+        self._transparency.settle(session)
+        settle_sums(session, [(gallery, self._sums_of(gallery)) for gallery in galleries])
+        self._queue_refresh(galleries, unfinished_only=True)
         self._refresh_status()
         nothing = np.zeros((1, 2), np.uint32)
         _, probe = party.admit(nothing, InputRule(2, 1, 1), Role.PROBE)
@@ -203,8 +253,17 @@ class Engine:
     def _step(self, session: Session, party: Party) -> None:
         """One announcement, and what it asks for."""
         announcement = self._announce(session) if self.index == LEADER else self._listen(session)
-        works = self._claim(announcement)
         gallery = self._gallery(announcement.gallery)
+        if announcement.refresh is not None:
+            self._refresh(session, party, gallery, announcement)
+        else:
+            self._serve(session, party, gallery, announcement)
+        if announcement.checkpoint:
+            self._transparency.checkpoint(session)
+
+    def _serve(self, session: Session, party: Party, gallery: Gallery | None, announcement: Announcement) -> None:
+        """Run the announced requests that all three accept; none: a heartbeat."""
+        works = self._claim(announcement)
         refusals = self._agree(session, [self._judge(work, gallery, announcement) for work in works])
         chosen: list[Work] = []
         for work, refusal in zip(works, refusals, strict=True):
@@ -213,7 +272,9 @@ class Engine:
             elif refusal is None and work is not None:
                 chosen.append(work)
         if chosen and gallery is not None:
-            if chosen[0].operation is None:
+            if chosen[0].opening is not None:
+                self._open(gallery, chosen[0])
+            elif chosen[0].operation is None:
                 self._search(party, gallery, chosen)
             else:
                 self._apply(session, party, gallery, chosen[0], announcement.attempt)
@@ -221,22 +282,29 @@ class Engine:
 
     def _announce(self, session: Session) -> Announcement:
         with self._change:
-            self._change.wait_for(lambda: self._waiting or self._stopping, _HEARTBEAT)
+            self._change.wait_for(
+                lambda: self._waiting or self._stopping, _HEARTBEAT if not self._to_refresh else _PAUSE_IN_REFRESH
+            )
             batch: list[Work] = []
             for work in self._waiting.values():
-                if not batch or (work.operation is batch[0].operation is None and work.gallery == batch[0].gallery):
+                if not batch or (work.is_search and batch[0].is_search and work.gallery == batch[0].gallery):
                     batch.append(work)
-                if len(batch) == MAX_BATCH or batch[0].operation is not None:
+                if len(batch) == MAX_BATCH or not batch[0].is_search:
                     break
-        if not batch and self._store.erasure_pending:
+        name, chunk = (
+            (batch[0].gallery, None) if batch else self._to_refresh.popleft() if self._to_refresh else ("", None)
+        )
+        if not name and self._store.erasure_pending:
             self._store.truncate_log()
-        gallery = self._gallery(batch[0].gallery) if batch else None
+        gallery = self._gallery(name)
         announcement = Announcement(
             attempt=os.urandom(16),
-            gallery=batch[0].gallery if batch else "",
-            head=gallery.head if gallery else b"",
+            gallery=name,
+            standing=gallery.standing if gallery else b"",
             version=gallery.version if gallery else 0,
             keys=tuple(work.key for work in batch),
+            refresh=chunk,
+            checkpoint=self._transparency.due(busy=bool(batch)),
         )
         for channel in session.channels.values():
             send(channel, announcement)
@@ -244,7 +312,7 @@ class Engine:
 
     def _listen(self, session: Session) -> Announcement:
         announcement = receive(session.channels[LEADER], Announcement)
-        if not announcement.keys and self._store.erasure_pending:
+        if not announcement.gallery and self._store.erasure_pending:
             self._store.truncate_log()
         return announcement
 
@@ -271,12 +339,10 @@ class Engine:
             return work.refusal
         if gallery is None or work.gallery != announcement.gallery:
             return Refused(RefusalCode.UNKNOWN_GALLERY, f"Guardian {self.index} does not know that gallery.")
-        if gallery.head != announcement.head:
-            return Refused(
-                RefusalCode.GALLERIES_DIFFER,
-                f"Guardian {self.index} has version {gallery.version} of the gallery, guardian 0 has another "
-                f"history at version {announcement.version}; it has to catch up first.",
-            )
+        if gallery.standing != announcement.standing:
+            return self._galleries_differ(gallery, announcement)
+        if work.opening is not None:
+            return self._judge_opening(gallery, work.opening)
         if work.operation is not None and self._made_before(gallery, work) is not None:
             return None
         if work.version != gallery.version:
@@ -292,12 +358,34 @@ class Engine:
                 return refusal
         return None
 
+    def _galleries_differ(self, gallery: Gallery, announcement: Announcement) -> Refused:
+        return Refused(
+            RefusalCode.GALLERIES_DIFFER,
+            f"Guardian {self.index} has version {gallery.version} of the gallery, guardian 0 has another "
+            f"history at version {announcement.version}; it has to catch up first.",
+        )
+
+    def _judge_opening(self, gallery: Gallery, opening: OpenRequest) -> Refused | None:
+        key = self._store.payer_key(gallery, opening.fields().row)
+        if key is None:
+            return Refused(RefusalCode.ROW_NOT_ENROLLED, "No payer's key was given for that row when it was enrolled.")
+        try:
+            verify(key, opening.signature, opening.payload)
+        except MessageError:
+            return Refused(RefusalCode.BAD_SIGNATURE, "Only the row's own payer may have it opened.")
+        return None
+
     def _agree(self, session: Session, own: Sequence[Refused | None]) -> list[Refused | None]:
         """For each request the first refusal of any guardian, the same list at all three."""
         verdict = Verdict(
-            tuple(None if refused is None else Refusal(refused.code.value, refused.detail) for refused in own)
+            tuple(None if refused is None else Refusal(refused.code.value, refused.detail) for refused in own),
+            self._wants_refresh,
         )
         verdicts = {self.index: verdict, **exchange(session, verdict)}
+        if verdict.wants_refresh:
+            self._wants_refresh = False
+        if any(said.wants_refresh for said in verdicts.values()) and not self._to_refresh:
+            self._queue_refresh([self._store.load(definition) for definition in self._registry.galleries()])
         agreed: list[Refused | None] = []
         for n in range(len(own)):
             agreed.append(None)
@@ -312,15 +400,75 @@ class Engine:
 
     def _search(self, party: Party, gallery: Gallery, works: list[Work]) -> None:
         shares = np.concatenate([work.shares for work in works if work.shares is not None])
-        allowed, probes = party.admit(shares, gallery.definition.rule, Role.PROBE)
         thresholds = np.array([work.threshold for work in works], np.int32)
-        answers = party.search(gallery.shares, gallery.live, probes[allowed], thresholds[allowed])
-        for work in (work for work, fine in zip(works, allowed, strict=True) if not fine):
-            work.fail(_not_well_formed())
-        for work, answer in zip(
-            (work for work, fine in zip(works, allowed, strict=True) if fine), answers, strict=True
-        ):
-            work.finish(answer.to_bytes())
+        # On the disk before it is answered: the disk is written while the rows are searched.
+        logged = self._logger.submit(self._transparency.append, [work.entry for work in works])
+        sums = self._sums_of(gallery)
+        state = sums.begin(gallery.rows)
+        rule = gallery.definition.rule
+        answers = party.identify(shares, rule, gallery.shares, gallery.live, thresholds, state)
+        logged.result()
+        sums.keep()
+        for work, answer in zip(works, answers, strict=True):
+            if answer is None:
+                work.fail(_not_well_formed())
+            else:
+                work.finish(answer.to_bytes())
+
+    def _open(self, gallery: Gallery, work: Work) -> None:
+        """Seal this guardian's components of one row to its payer."""
+        if work.opening is None:
+            raise StoreError("That is no opening.")
+        fields = work.opening.fields()
+        sums = self._sums_of(gallery)
+        at, (own, following) = sums.position, sums.components(fields.row)
+        parts = Components(self.index, at.era, at.since, at.taken, own, following)
+        work.finish(OpenAnswer(parts.seal(fields.recipient, fields.gallery, fields.opening_id)).to_bytes())
+
+    def _queue_refresh(self, galleries: Sequence[Gallery], *, unfinished_only: bool = False) -> None:
+        """At the leader: chunks to be refreshed, all or those that a refresh broken off has left behind."""
+        if self.index != LEADER:
+            return
+        self._to_refresh.clear()
+        for gallery in galleries:
+            newest = max((chunk.epoch for chunk in gallery.chunks.values()), default=0)
+            self._to_refresh.extend(
+                (gallery.definition.id, number)
+                for number, chunk in sorted(gallery.chunks.items())
+                if not unfinished_only or chunk.epoch < newest
+            )
+
+    def _refresh(self, session: Session, party: Party, gallery: Gallery | None, announcement: Announcement) -> None:
+        """Refresh one chunk's shares in two phases, from entropy of all three that is stored nowhere."""
+        refusal, number = None, announcement.refresh
+        if gallery is None or number not in gallery.chunks:
+            refusal = Refused(RefusalCode.UNKNOWN_GALLERY, f"Guardian {self.index} does not know that gallery.")
+        elif gallery.standing != announcement.standing:
+            refusal = self._galleries_differ(gallery, announcement)
+        (agreed,) = self._agree(session, [refusal])
+        if agreed is not None or gallery is None or number is None:
+            _log.error("refresh_refused", guardian=self.index)
+            return
+        shares = gallery.shares[gallery.rows_of(number)].copy()
+        party.refresh(shares)
+        try:
+            mark: bytes | None = self._store.prepare_refresh(gallery, number, announcement.attempt, shares).mark
+        except StoreError as error:
+            _log.error("refresh_refused", guardian=self.index, kind=type(error).__name__)
+            mark = None
+        others = exchange(session, Prepared(mark))
+        if mark is None or any(frame.head != mark for frame in others.values()):
+            if mark is not None:
+                self._store.discard_refresh(gallery)
+            return
+        self._store.commit_refresh(gallery)
+        self._refresh_status()
+
+    def _sums_of(self, gallery: Gallery) -> Accumulators:
+        name = gallery.definition.id
+        if name not in self._sums:
+            self._sums[name] = Accumulators(self._sums_folder / f"{name}.sums")
+        return self._sums[name]
 
     def _apply(self, session: Session, party: Party, gallery: Gallery, work: Work, attempt: bytes) -> None:
         """Run a change in two phases and confirm it."""
@@ -335,7 +483,7 @@ class Engine:
                 if not allowed.all():
                     work.fail(_not_well_formed())
                     return
-            change = Change(work.operation, work.row, count, work.digest, attempt)
+            change = Change(work.operation, work.row, count, work.digest, attempt, work.payer_key)
             try:
                 committed = self._commit(session, gallery, change, shares)
             except Refused as refused:
@@ -374,6 +522,8 @@ class Engine:
             if frame.head != head:
                 raise LinkError(peer, f"Guardian {peer} is out of step.")
         committed = self._store.commit(gallery)
+        if change.operation is Operation.DELETE:
+            self._sums_of(gallery).clear(np.arange(change.row, change.row + change.count))
         self._refresh_status()
         return committed
 

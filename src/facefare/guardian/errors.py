@@ -6,6 +6,7 @@ GuardianError
 ├── GuardianUnreachable another guardian (or this one's engine) does not answer
 ├── StoreError          the share store cannot do what was asked
 │   └── StoreFull       no room on the disk; nothing was written
+├── BackupError         a backup could not be made, restored or ended
 ├── LinkError           a TLS link could not be made
 └── CeremonyError       a folder, a key or a registration is not as it should be
 """
@@ -73,6 +74,10 @@ class StoreError(GuardianError):
 
 class StoreFull(StoreError):
     """The disk has no room; nothing was written."""
+
+
+class BackupError(GuardianError):
+    """A backup could not be made, restored or ended, or the store not be compacted."""
 
 
 class LinkError(GuardianError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from facefare.audit.entries import MAX_ENTRY_BYTES
+from facefare.audit.notes import MAX_NOTE_BYTES
 from facefare.guardian.errors import LinkError, MessageError, RefusalCode
 from facefare.guardian.links import LinkChannel, Session
 from facefare.guardian.messages import MAX_REFERENCES, Operation
@@ -15,6 +17,10 @@ from facefare.guardian.wire import Check, Message, flag, integer, list_of, maybe
 
 MAX_BATCH = 16
 """Searches that one announcement may name."""
+MAX_CHUNKS = 4096
+"""Of one gallery: `store.MAX_ROWS` rows in chunks of `store.CHUNK`."""
+MAX_LOG_PART = 1024
+"""Log entries in one frame."""
 MAX_HISTORY = 50_000
 """Changes that a guardian may be behind and still catch up by itself."""
 
@@ -23,18 +29,25 @@ Frame = TypeVar("Frame", bound=Message)
 
 @dataclass(frozen=True)
 class Announcement(Message):
-    """The leader: what is next. No keys: a heartbeat."""
+    """The leader: what is next, and whether the logs are signed after it. Nothing else in it: a heartbeat.
+
+    `refresh`: the chunk of the gallery whose shares are refreshed, instead of requests. `standing`: see `Gallery`.
+    """
 
     attempt: bytes
     gallery: str
-    head: bytes
+    standing: bytes
     version: int
     keys: tuple[bytes, ...]
+    refresh: int | None
+    checkpoint: bool
 
     _FIELDS: ClassVar[dict[str, Check]] = {
+        "checkpoint": flag,
+        "refresh": maybe(integer(0, MAX_CHUNKS)),
         "attempt": octets(16),
         "gallery": text(r"[A-Za-z0-9_-]{0,44}"),
-        "head": octets(0, 32),
+        "standing": octets(0, 32),
         "version": integer(0, 2**53),
         "keys": list_of(octets(32), 0, MAX_BATCH),
     }
@@ -54,22 +67,62 @@ class Refusal(Message):
 
 @dataclass(frozen=True)
 class Verdict(Message):
-    """Each guardian: None or why not, for each announced request."""
+    """Each guardian: None or why not, for each announced request; and whether its operator wants a refresh."""
 
     refusals: tuple[Refusal | None, ...]
+    wants_refresh: bool
 
-    _FIELDS: ClassVar[dict[str, Check]] = {"refusals": list_of(maybe(nested(Refusal)), 0, MAX_BATCH)}
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "refusals": list_of(maybe(nested(Refusal)), 0, MAX_BATCH),
+        "wants_refresh": flag,
+    }
     _LIMIT = 16384
 
 
 @dataclass(frozen=True)
 class Prepared(Message):
-    """Each guardian: the head that committing will give, or None if its disk refused."""
+    """Each guardian: the head (of a change) or mark (of a refresh) that committing gives; None: its disk refused."""
 
     head: bytes | None
 
-    _FIELDS: ClassVar[dict[str, Check]] = {"head": maybe(octets(32))}
+    _FIELDS: ClassVar[dict[str, Check]] = {"head": maybe(octets(16, 32))}
     _LIMIT = 64
+
+
+@dataclass(frozen=True)
+class ChunkState(Message):
+    """How often a chunk's shares were refreshed, and the hash over these refreshes."""
+
+    number: int
+    epoch: int
+    mark: bytes
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "number": integer(0, MAX_CHUNKS),
+        "epoch": integer(0, 2**31),
+        "mark": octets(16),
+    }
+    _LIMIT = 128
+
+
+@dataclass(frozen=True)
+class SumState(Message):
+    """Where a guardian's accumulators of a gallery are, and its clock (ms since 1970)."""
+
+    gallery: str
+    era: int
+    taken: int
+    undoable: bool
+    now: int
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "gallery": text(r"[A-Za-z0-9_-]{1,44}"),
+        "era": integer(0, 2**62),
+        "taken": integer(0, 2**62),
+        "undoable": flag,
+        "now": integer(0, 2**53),
+    }
+    _LIMIT = 128
 
 
 @dataclass(frozen=True)
@@ -80,12 +133,16 @@ class GalleryState(Message):
     version: int
     head: bytes
     prepared: bytes | None
+    chunks: tuple[ChunkState, ...]
+    prepared_refresh: ChunkState | None
 
     _FIELDS: ClassVar[dict[str, Check]] = {
         "gallery": text(r"[A-Za-z0-9_-]{1,44}"),
         "version": integer(0, 2**53),
         "head": octets(32),
         "prepared": maybe(octets(32)),
+        "chunks": list_of(nested(ChunkState), 0, MAX_CHUNKS),
+        "prepared_refresh": maybe(nested(ChunkState)),
     }
     _LIMIT = 1024
 
@@ -99,6 +156,7 @@ class Entry(Message):
     count: int
     digest: bytes
     attempt: bytes
+    key: bytes
 
     _FIELDS: ClassVar[dict[str, Check]] = {
         "operation": text("|".join(Operation)),
@@ -106,6 +164,7 @@ class Entry(Message):
         "count": integer(1, MAX_REFERENCES),
         "digest": octets(32),
         "attempt": octets(16),
+        "key": octets(0, 32),
     }
     _LIMIT = 1024
 
@@ -131,6 +190,16 @@ class HistoryFits(Message):
 
 
 @dataclass(frozen=True)
+class SumStates(Message):
+    """Each guardian, at a session's start: where the accumulators of each gallery are."""
+
+    sums: tuple[SumState, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"sums": list_of(nested(SumState), 0, 10_000)}
+    _LIMIT = 4 << 20
+
+
+@dataclass(frozen=True)
 class States(Message):
     """Each guardian, at a session's start: what it has of every gallery."""
 
@@ -139,7 +208,69 @@ class States(Message):
     _FIELDS: ClassVar[dict[str, Check]] = {
         "galleries": list_of(nested(GalleryState), 0, 10_000),
     }
-    _LIMIT = 4 << 20
+    _LIMIT = 64 << 20
+
+
+# --- the transparency logs ---
+
+
+@dataclass(frozen=True)
+class LogState(Message):
+    """Each guardian, at a session's start: its log's size and root."""
+
+    size: int
+    root: bytes
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"size": integer(0, 2**53), "root": octets(32)}
+    _LIMIT = 128
+
+
+@dataclass(frozen=True)
+class LogPart(Message):
+    """To a guardian that lacks entries: the next ones, and the root over all up to them."""
+
+    entries: tuple[bytes, ...]
+    root: bytes
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "entries": list_of(octets(1, MAX_ENTRY_BYTES), 1, MAX_LOG_PART),
+        "root": octets(32),
+    }
+    _LIMIT = MAX_LOG_PART * (MAX_ENTRY_BYTES + 8) + 128
+
+
+@dataclass(frozen=True)
+class LogKnown(Message):
+    """To each peer: up to which size this guardian has co-signed that peer's log."""
+
+    size: int
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"size": integer(0, 2**53)}
+    _LIMIT = 64
+
+
+@dataclass(frozen=True)
+class LogNote(Message):
+    """To each peer: the own checkpoint and that it extends what the peer co-signed; None: it could not be signed."""
+
+    note: bytes | None
+    proof: tuple[bytes, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "note": maybe(octets(1, MAX_NOTE_BYTES)),
+        "proof": list_of(octets(32), 0, 128),
+    }
+    _LIMIT = MAX_NOTE_BYTES + 8192
+
+
+@dataclass(frozen=True)
+class LogCosignature(Message):
+    """To each peer: a signature line for its checkpoint, or None: refused."""
+
+    line: str | None
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"line": maybe(text(r"[^\n]{1,1000}"))}
+    _LIMIT = 4096
 
 
 def send(channel: LinkChannel, frame: Message) -> None:

@@ -42,6 +42,9 @@ __all__ = [
     "GalleryStatus",
     "GuardianIdentity",
     "MessageError",
+    "OpenAnswer",
+    "OpenPayload",
+    "OpenRequest",
     "Operation",
     "Problem",
     "RefusalCode",
@@ -119,7 +122,11 @@ class SearchPayload(Message):
 
 @dataclass(frozen=True)
 class EnrolPayload(Message):
-    """What an enrolment station signs, over the hash of the consent receipt(s) too."""
+    """What an enrolment station signs, over the hash of the consent receipt(s) too.
+
+    `payer_key`, for an enrolment of one payer: the Ed25519 key by which that payer may have the own row's
+    accumulator opened (`OpenPayload`). Made for this gallery only, so that it links nothing.
+    """
 
     v: int
     gallery: str
@@ -128,6 +135,7 @@ class EnrolPayload(Message):
     enrolment_id: bytes
     issued_at: int  # ms since 1970
     sealed_sha256: tuple[bytes, bytes, bytes]
+    payer_key: bytes | None = None
 
     _FIELDS = {  # noqa: RUF012
         "v": _WIRE,
@@ -137,6 +145,30 @@ class EnrolPayload(Message):
         "enrolment_id": _ID,
         "issued_at": _TIME,
         "sealed_sha256": list_of(_SHA256, GUARDIANS),
+        "payer_key": octets(32),
+    }
+    _OPTIONAL = frozenset({"payer_key"})
+    _LIMIT = _MAX_PAYLOAD
+
+
+@dataclass(frozen=True)
+class OpenPayload(Message):
+    """What a payer signs to have the own row's accumulator opened, sealed to the one-time X25519 key `recipient`."""
+
+    v: int
+    gallery: str
+    row: int
+    recipient: bytes
+    opening_id: bytes
+    issued_at: int  # ms since 1970
+
+    _FIELDS = {  # noqa: RUF012
+        "v": _WIRE,
+        "gallery": _GALLERY,
+        "row": _ROW,
+        "recipient": octets(32),
+        "opening_id": _ID,
+        "issued_at": _TIME,
     }
     _LIMIT = _MAX_PAYLOAD
 
@@ -239,6 +271,21 @@ class RowCall(Message):
     _LIMIT = MAX_SMALL_BODY
 
 
+@dataclass(frozen=True, repr=False)
+class OpenRequest(Message):
+    """A payer's request to open the own row; the relay passes it on as it is: POST /v1/openings."""
+
+    payload: bytes
+    signature: bytes
+
+    _FIELDS = {"payload": _PAYLOAD, "signature": _SIGNATURE}  # noqa: RUF012
+    _LIMIT = MAX_SMALL_BODY
+
+    def fields(self) -> OpenPayload:
+        """The signed fields, checked for form only: no signature was verified."""
+        return OpenPayload.from_bytes(self.payload)
+
+
 # --- from a guardian ---
 
 
@@ -258,6 +305,16 @@ class SearchAnswer(Message):
     share: bytes
 
     _FIELDS = {"share": octets(1, 4096)}  # noqa: RUF012
+    _LIMIT = MAX_SMALL_BODY
+
+
+@dataclass(frozen=True, repr=False)
+class OpenAnswer(Message):
+    """This guardian's components of one row, sealed to the payer (`audit.own_log`)."""
+
+    sealed: bytes
+
+    _FIELDS = {"sealed": octets(_SEAL_OVERHEAD, 512)}  # noqa: RUF012
     _LIMIT = MAX_SMALL_BODY
 
 
@@ -349,6 +406,7 @@ class GalleryStatus(Message):
     head: bytes
     rows: int  # rows ever used, holes included: the next free row
     live: int
+    epoch: int  # how often all of its shares were refreshed, at least
 
     _FIELDS = {  # noqa: RUF012
         "gallery": _GALLERY,
@@ -357,6 +415,7 @@ class GalleryStatus(Message):
         "head": _SHA256,
         "rows": _ROW,
         "live": _ROW,
+        "epoch": _VERSION,
     }
     _LIMIT = MAX_SMALL_BODY
 
@@ -430,7 +489,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class GuardianIdentity:
-    """What is public of one guardian: address, certificate (PEM) and two public keys (raw, 32 bytes)."""
+    """What is public of one guardian.
+
+    Attributes:
+        index, name, host: which, whose, where.
+        http_port, link_port: for relays, for the other guardians.
+        certificate: PEM.
+        signing_key, sealing_key: raw, 32 bytes: Ed25519, X25519.
+        log_key, witness_key: verifier keys of its transparency log, and of it as a witness of the others'.
+        public_port: plain HTTP, where anyone may read its log; 0: it publishes the log's folder otherwise.
+    """
 
     index: int
     name: str
@@ -440,6 +508,9 @@ class GuardianIdentity:
     certificate: str
     signing_key: bytes
     sealing_key: bytes
+    log_key: str = ""
+    witness_key: str = ""
+    public_port: int = 0
 
     @property
     def server_name(self) -> str:

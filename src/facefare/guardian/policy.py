@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from facefare.guardian.errors import MessageError, Refused
 from facefare.guardian.messages import (
     EnrolPayload,
+    OpenPayload,
     Operation,
     RefusalCode,
     SearchPayload,
@@ -119,6 +120,10 @@ class Policy:
         _check_sealed(sealed, fields.sealed_sha256[guardian])
         self._check_window(fields.issued_at, self.limits.enrolment_window_ms, now)
         return fields
+
+    def opening(self, fields: OpenPayload, now: int) -> None:
+        """Raise `Refused` unless a payer's opening is fresh; whose row it is, the engine judges."""
+        self._check_window(fields.issued_at, self.limits.search_window_ms, now)
 
     def search_seen_until(self, fields: SearchPayload) -> int:
         """When (ms) the query id may be forgotten: from then on the request is stale anyway."""

@@ -1,32 +1,30 @@
-"""This guardian's own record of what it was asked, and its memory of ids it has answered.
+"""What this guardian accepted in the last minutes: for its rates, and so that no id is answered twice.
 
-Job: one durable, hash-chained entry for each request, written before the guardian takes part in it.
+Job: one durable entry for each request that its policy accepted, written before it takes part in it, and
+forgotten when it no longer counts. What stays for ever, and is public, is the transparency log.
 Invariants:
 - an entry holds terminal (or station), time, purpose and the SHA-256 of the signed payload, nothing else;
-- each entry's `chain` is SHA-256 over the one before it and its own leaf bytes, so entries can't be changed
-  or left out unnoticed; the leaf bytes are what a Merkle tree (RFC 9162) will take later;
 - an id is remembered in the same transaction, until requests of its age are stale anyway.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cbor2
 
 from facefare.guardian.errors import StoreError, StoreFull
-from facefare.guardian.messages import sha256
+
+_KEPT_MS = 600_000
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS requests (
-  number INTEGER PRIMARY KEY, leaf BLOB NOT NULL, chain BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS requests (number INTEGER PRIMARY KEY, time INTEGER NOT NULL, leaf BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS requests_time ON requests (time);
 CREATE TABLE IF NOT EXISTS seen (id BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS seen_until ON seen (until);
 """
-_START = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ class Entry:
     request_sha256: bytes
 
     def leaf(self) -> bytes:
-        """The exact bytes that are chained."""
+        """The exact bytes that are kept."""
         return cbor2.dumps([1, self.asker, self.time, self.purpose, self.request_sha256])
 
 
 class RequestLog:
-    """The log in one SQLite file. Not thread-safe: one thread owns it."""
+    """The last minutes in one SQLite file. Not thread-safe: one thread owns it."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -54,11 +52,10 @@ class RequestLog:
                 path.chmod(0o600)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("PRAGMA secure_delete=ON")
             self._database.executescript(_SCHEMA)
-            last = self._database.execute("SELECT chain FROM requests ORDER BY number DESC LIMIT 1").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"The request log {path.name} can't be opened: {error}.") from error
-        self._chain: bytes = _START if last is None else last[0]
 
     def close(self) -> None:
         """Release the file."""
@@ -70,11 +67,10 @@ class RequestLog:
         Raises:
             StoreFull, StoreError: nothing was written, so the request must not be answered.
         """
-        leaf = entry.leaf()
-        chain = sha256(self._chain + leaf)
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute("INSERT INTO requests (leaf, chain) VALUES (?, ?)", (leaf, chain))
+            self._database.execute("INSERT INTO requests (time, leaf) VALUES (?, ?)", (entry.time, entry.leaf()))
+            self._database.execute("DELETE FROM requests WHERE time < ?", (entry.time - _KEPT_MS,))
             self._database.execute("DELETE FROM seen WHERE until < ?", (entry.time,))
             if request_id is not None:
                 self._database.execute("INSERT INTO seen VALUES (?, ?)", (request_id, until))
@@ -85,7 +81,6 @@ class RequestLog:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise StoreFull("The request log can't grow: the disk is full.") from error
             raise StoreError(f"The request log refused the write: {error}.") from error
-        self._chain = chain
 
     def seen(self) -> dict[bytes, int]:
         """Ids answered, and until when (ms) they are remembered."""
@@ -93,19 +88,5 @@ class RequestLog:
 
     def since(self, time: int) -> list[Entry]:
         """Entries from `time` (ms) on, oldest first."""
-        recent: list[Entry] = []
-        for (leaf,) in self._database.execute("SELECT leaf FROM requests ORDER BY number DESC"):
-            entry = Entry(*cbor2.loads(leaf)[1:])
-            if entry.time < time:
-                break
-            recent.append(entry)
-        return recent[::-1]
-
-    def verify(self) -> Iterator[Entry]:
-        """All entries, oldest first; raises `StoreError` where the chain is broken."""
-        chain = _START
-        for number, leaf, stored in self._database.execute("SELECT number, leaf, chain FROM requests ORDER BY number"):
-            chain = sha256(chain + leaf)
-            if chain != stored:
-                raise StoreError(f"The request log was changed at entry {number}.")
-            yield Entry(*cbor2.loads(leaf)[1:])
+        rows = self._database.execute("SELECT leaf FROM requests WHERE time >= ? ORDER BY number", (time,))
+        return [Entry(*cbor2.loads(leaf)[1:]) for (leaf,) in rows]

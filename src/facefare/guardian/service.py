@@ -3,8 +3,9 @@
 Job: decode a call, ask the policy, write the request log, hand the request to the engine, answer.
 Invariants:
 - only a certificate registered as a relay's may call what asks or changes; the guardian's own certificate
-  may read status, health, readiness and metrics;
+  may read status, health, readiness and metrics, and ask for a refresh of all shares;
 - a search is in the request log, durably, before the engine has it;
+- the transparency log, and nothing else, may be read by anyone (plain HTTP: what is in it is signed);
 - whatever goes wrong, the answer is a problem with a code, and nothing of a share is in it, nor in a log
   line or a metric.
 """
@@ -16,7 +17,7 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from facefare.audit.entries import entry_of_search
+from facefare.guardian.backups import check_restored, serving_alone
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.engine import Engine, Work
 from facefare.guardian.errors import (
@@ -50,6 +53,7 @@ from facefare.guardian.messages import (
     MAX_SMALL_BODY,
     EnrolCall,
     EnrolPayload,
+    OpenRequest,
     Operation,
     Problem,
     RowCall,
@@ -64,6 +68,7 @@ from facefare.guardian.messages import (
 from facefare.guardian.policy import ENROLMENT, PAYMENT, Policy
 from facefare.guardian.request_log import Entry, RequestLog
 from facefare.guardian.store import ShareStore
+from facefare.guardian.transparency import Transparency
 
 _SEARCH_TIMEOUT = 8.0
 _CHANGE_TIMEOUT = 60.0
@@ -105,12 +110,21 @@ class Guardian:
                 self._policy.replay(entry.asker, entry.time)
         self._writer = ThreadPoolExecutor(1, "request-log")
         self._store = ShareStore(folder.shares)
+        self._transparency = Transparency(
+            self.index,
+            (folder.log, folder.witness),
+            (folder.log_signer(), folder.witness_signer()),
+            folder.peers(),
+        )
         links = Links(folder.identity, folder.peers(), folder.certificate, folder.tls_key)
-        self.engine = Engine(self.index, links, self._store, folder.registry(), folder.signing_key())
+        self.engine = Engine(
+            self.index, links, self._store, folder.registry(), folder.signing_key(), self._transparency, folder.sums
+        )
 
     def close(self) -> None:
         """Stop the engine and release the files."""
         self.engine.stop()
+        self._transparency.close()
         self._writer.shutdown()
         self._request_log.close()
         self._registry.close()
@@ -127,6 +141,14 @@ class Guardian:
             gallery=fields.gallery,
             version=call.version,
             threshold=call.threshold,
+            entry=entry_of_search(
+                terminal=fields.terminal,
+                purpose=fields.purpose,
+                issued_at=fields.issued_at,
+                gallery=fields.gallery,
+                query_id=fields.query_id,
+                request_sha256=digest,
+            ).to_bytes(),
         )
         now = _now()
         gallery = self._registry.gallery(fields.gallery)
@@ -166,6 +188,7 @@ class Guardian:
             version=call.version,
             row=call.row,
             digest=digest,
+            payer_key=fields.payer_key or b"",
         )
         now = _now()
         gallery = self._registry.gallery(fields.gallery)
@@ -186,7 +209,7 @@ class Guardian:
                     fields.gallery,
                     fields.enrolment_id,
                     gallery.dimensions,
-                    MAX_REFERENCES,
+                    MAX_REFERENCES if fields.payer_key is None else 1,
                 )
             await self._record(Entry(fields.station, now, ENROLMENT, digest), None, 0)
         except Refused as refused:
@@ -206,6 +229,23 @@ class Guardian:
             digest=digest,
         )
         return await self._run(work, _CHANGE_TIMEOUT)
+
+    async def open_row(self, body: bytes) -> bytes:
+        """POST /v1/openings: a payer's `OpenRequest` in, an `OpenAnswer` that only this payer can read out."""
+        request = OpenRequest.from_bytes(body)
+        fields = request.fields()
+        work = Work(
+            key=sha256(cbor2.dumps(["open", sha256(request.payload)])),
+            operation=None,
+            gallery=fields.gallery,
+            version=0,
+            opening=request,
+        )
+        try:
+            self._policy.opening(fields, _now())
+        except Refused as refused:
+            work.refusal = refused
+        return await self._run(work, _SEARCH_TIMEOUT)
 
     def status(self) -> Status:
         """Session and gallery versions."""
@@ -294,6 +334,12 @@ def application(guardian: Guardian) -> Starlette:
             return _problem(_not_a_relay(guardian.index))
         return Response(guardian.status().to_bytes(), media_type=_CBOR)
 
+    async def refresh(request: Request) -> Response:
+        if request.scope.get(_ROLE) != _SELF:
+            return _problem(_not_a_relay(guardian.index))
+        guardian.engine.want_refresh()
+        return Response(guardian.status().to_bytes(), media_type=_CBOR)
+
     async def healthz(_: Request) -> Response:
         return Response("ok\n", media_type="text/plain")
 
@@ -315,13 +361,30 @@ def application(guardian: Guardian) -> Starlette:
             endpoint("enrolments", MAX_ENROL_BODY, guardian.enrol),
             endpoint("deletions", MAX_SMALL_BODY, row_operation(Operation.DELETE)),
             endpoint("pauses", MAX_SMALL_BODY, row_operation(Operation.PAUSE)),
+            endpoint("openings", MAX_SMALL_BODY, guardian.open_row),
             endpoint("resumptions", MAX_SMALL_BODY, row_operation(Operation.RESUME)),
             Route("/v1/status", status),
+            Route("/v1/refresh", refresh, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", scrape),
         ]
     )
+
+
+def publication(log: Path) -> Starlette:
+    """What anyone may read of a guardian: its log, as `audit.verifier` takes it. Copy the checkpoint first."""
+
+    async def checkpoint(_: Request) -> Response:
+        file = log / "checkpoint"
+        if not file.exists():
+            return Response("no checkpoint yet\n", 404, media_type="text/plain")
+        return Response(file.read_bytes(), media_type="text/plain; charset=utf-8")
+
+    async def entries(_: Request) -> Response:
+        return FileResponse(log / "entries", media_type="application/octet-stream")
+
+    return Starlette(routes=[Route("/checkpoint", checkpoint), Route("/entries", entries)])
 
 
 async def _answer(request: Request, limit: int, call: _Call, index: int) -> tuple[str, Response]:
@@ -362,17 +425,42 @@ def _not_a_relay(index: int) -> Problem:
 def serve(path: Path) -> None:
     """Run the guardian in `path` until it is told to stop (SIGINT, SIGTERM)."""
     folder = Folder(path)
+    check_restored(folder)
+    with serving_alone(folder):
+        _serve(folder)
+
+
+def _serve(folder: Folder) -> None:
     guardian = Guardian(folder)
     roles = {ssl.PEM_cert_to_DER_cert(pem): _RELAY for pem in folder.relays()}
     roles[ssl.PEM_cert_to_DER_cert(folder.identity.certificate)] = _SELF
     context = server_context(
         folder.certificate, folder.tls_key, "\n".join([*folder.relays(), folder.identity.certificate])
     )
+    servers = [_server(application(guardian), folder, folder.identity.http_port, _protocol_with_roles(roles), context)]
+    if folder.identity.public_port:
+        servers.append(_server(publication(folder.log), folder, folder.identity.public_port, H11Protocol, None))
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal again once it is done; without this nothing below would run
+        signal.signal(number, lambda _number, _frame: None)
+    guardian.engine.start()
+    _log.info("guardian_started", guardian=guardian.index)
+    try:
+        asyncio.run(_run_all(servers))
+    finally:
+        guardian.close()
+        _log.info("guardian_stopped", guardian=guardian.index)
+
+
+def _server(
+    app: Starlette, folder: Folder, port: int, protocol: type[asyncio.Protocol], tls: ssl.SSLContext | None
+) -> uvicorn.Server:
     config = uvicorn.Config(
-        application(guardian),
+        app,
         host=folder.identity.host,
-        port=folder.identity.http_port,
-        http=_protocol_with_roles(roles),
+        port=port,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -381,19 +469,18 @@ def serve(path: Path) -> None:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
-        ssl_context_factory=lambda _config, _default: context,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal again once it is done; without this nothing below would run
-        signal.signal(number, lambda _number, _frame: None)
-    guardian.engine.start()
-    _log.info("guardian_started", guardian=guardian.index)
-    try:
-        uvicorn.Server(config).run()
-    finally:
-        guardian.close()
-        _log.info("guardian_stopped", guardian=guardian.index)
+    return uvicorn.Server(config)
+
+
+async def _run_all(servers: Sequence[uvicorn.Server]) -> None:
+    """Run until the first of them ends, then end all."""
+    running = [asyncio.create_task(server.serve()) for server in servers]
+    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*running)
 
 
 def _protocol_with_roles(roles: dict[bytes, str]) -> type[asyncio.Protocol]:

@@ -8,31 +8,39 @@ Invariants:
 - a guardian catches up only if its own history is the beginning of the others', which it checks by the hash
   chain; its missing shares come from the other two masked by their common key (`Party.recover`), so that
   nobody, it included, sees two shares of a row;
+- a refresh that any guardian committed was prepared by all, with the same mark; a chunk whose mark two guardians have
+  and the third has not, the third gets back like rows it lacks: shares of two epochs are never searched together;
+- accumulators that differ by the batch that was under way go back by it; any others begin anew, at all three;
 - whoever is left with another history than the others is refused at the next request (`GALLERIES_DIFFER`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from facefare.guardian.accumulators import Accumulators
 from facefare.guardian.frames import (
     MAX_HISTORY,
+    ChunkState,
     Entry,
     GalleryState,
     History,
     HistoryFits,
     States,
+    SumState,
+    SumStates,
     exchange,
     receive,
     send,
 )
 from facefare.guardian.links import Session
 from facefare.guardian.messages import GUARDIANS, Operation
-from facefare.guardian.store import Change, Gallery, ShareStore, head_after
+from facefare.guardian.store import Change, Gallery, Refreshed, ShareStore, head_after
 from facefare.mpc.party import Party
 
 _log = structlog.get_logger()
@@ -41,6 +49,7 @@ _log = structlog.get_logger()
 def settle(session: Session, party: Party, index: int, store: ShareStore, galleries: Sequence[Gallery]) -> None:
     """Run at all three at a session's start; raises what links and store raise."""
     for gallery, states in _compare(session, galleries):
+        _end_refresh(store, gallery, states)
         if gallery.prepared_head is None:
             continue
         if any(state.head == gallery.prepared_head for state in states.values()):
@@ -54,6 +63,63 @@ def settle(session: Session, party: Party, index: int, store: ShareStore, galler
         behind = _who_is_behind(everyone)
         if behind is not None:
             _catch_up(session, party, index, store, gallery, behind, everyone)
+    for gallery, states in _compare(session, galleries):
+        everyone = {index: _state(gallery), **states}
+        if len(everyone) == GUARDIANS and len({state.head for state in everyone.values()}) == 1:
+            _even_out(party, index, store, gallery, everyone)
+
+
+def settle_sums(session: Session, sums: Sequence[tuple[Gallery, Accumulators]]) -> None:
+    """Bring the accumulators of all galleries in step."""
+    own: dict[str, SumState] = {}
+    for gallery, accumulators in sums:
+        accumulators.clear(gallery.deleted)
+        at, name = accumulators.position, gallery.definition.id
+        own[name] = SumState(name, at.era, at.taken, at.undoable, time.time_ns() // 1_000_000)
+    others = exchange(session, SumStates(tuple(own.values())))
+    for gallery, accumulators in sums:
+        name = gallery.definition.id
+        states = [own[name], *(state for other in others.values() for state in other.sums if state.gallery == name)]
+        if len(states) != GUARDIANS:
+            continue  # not made at all three yet, so never searched
+        least, most = min(state.taken for state in states), max(state.taken for state in states)
+        one_era = len({state.era for state in states}) == 1 and own[name].era > 0
+        if one_era and least == most:
+            continue
+        if one_era and most == least + 1 and all(state.undoable for state in states if state.taken == most):
+            if own[name].taken == most:
+                accumulators.undo()
+            continue
+        accumulators.restart(1 + max(state.era for state in states), max(state.now for state in states))
+        _log.warning("accumulators_began_anew", gallery=name)
+
+
+def _end_refresh(store: ShareStore, gallery: Gallery, states: Mapping[int, GalleryState]) -> None:
+    """Commit the prepared refresh if any other did, else forget it."""
+    if gallery.prepared_refresh is None:
+        return
+    prepared = _chunk_state(gallery.prepared_refresh)
+    if any(prepared in state.chunks for state in states.values()):
+        store.commit_refresh(gallery)
+    else:
+        store.discard_refresh(gallery)
+
+
+def _even_out(
+    party: Party, index: int, store: ShareStore, gallery: Gallery, everyone: Mapping[int, GalleryState]
+) -> None:
+    """Give a guardian back the chunks that the other two have of a later epoch."""
+    known = {guardian: {chunk.number: chunk for chunk in state.chunks} for guardian, state in everyone.items()}
+    for number in sorted(known[index]):
+        chunks = {guardian: known[guardian].get(number) for guardian in range(GUARDIANS)}
+        for one in range(GUARDIANS):
+            mine, first, second = (chunks[(one + step) % GUARDIANS] for step in range(GUARDIANS))
+            if mine is None or first is None or first != second or mine == first or mine.epoch >= first.epoch:
+                continue
+            shares = party.recover(gallery.shares[gallery.rows_of(number)], one)
+            if shares is not None:
+                store.replace_chunk(gallery, Refreshed(number, first.epoch, first.mark), shares)
+                _log.info("chunk_recovered", guardian=index, gallery=gallery.definition.id, chunk=number)
 
 
 def _compare(session: Session, galleries: Sequence[Gallery]) -> list[tuple[Gallery, dict[int, GalleryState]]]:
@@ -74,7 +140,19 @@ def _compare(session: Session, galleries: Sequence[Gallery]) -> list[tuple[Galle
 
 
 def _state(gallery: Gallery) -> GalleryState:
-    return GalleryState(gallery.definition.id, gallery.version, gallery.head, gallery.prepared_head)
+    waiting = gallery.prepared_refresh
+    return GalleryState(
+        gallery.definition.id,
+        gallery.version,
+        gallery.head,
+        gallery.prepared_head,
+        tuple(_chunk_state(gallery.chunks[number]) for number in sorted(gallery.chunks)),
+        None if waiting is None else _chunk_state(waiting),
+    )
+
+
+def _chunk_state(chunk: Refreshed) -> ChunkState:
+    return ChunkState(chunk.number, chunk.epoch, chunk.mark)
 
 
 def _who_is_behind(states: dict[int, GalleryState]) -> int | None:
@@ -102,14 +180,14 @@ def _catch_up(
     helper = (behind + 1) % GUARDIANS
     if index == behind:
         entries = receive(session.channels[helper], History).entries
-        changes = [Change(Operation(e.operation), e.row, e.count, e.digest, e.attempt) for e in entries]
+        changes = [Change(Operation(e.operation), e.row, e.count, e.digest, e.attempt, e.key) for e in entries]
         fits = HistoryFits(_leads_to(gallery, changes, states[helper].head))
         for channel in session.channels.values():
             send(channel, fits)
     else:
         changes = store.history(gallery, states[behind].version)
         if index == helper:
-            entries = tuple(Entry(c.operation.value, c.row, c.count, c.digest, c.attempt) for c in changes)
+            entries = tuple(Entry(c.operation.value, c.row, c.count, c.digest, c.attempt, c.key) for c in changes)
             send(session.channels[behind], History(entries))
         fits = receive(session.channels[behind], HistoryFits)
     if not fits.fits:

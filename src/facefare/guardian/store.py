@@ -8,6 +8,8 @@ Invariants:
   was prepared is either committed or discarded, never forgotten;
 - the sequence holds no shares; deleting a row overwrites its share with random filler in memory and in the
   file, clears its live bit, and truncates the write-ahead log;
+- shares are refreshed chunk by chunk, each prepared and committed like a change; a chunk's `mark` is a hash over all
+  its refreshes, so two guardians with one mark have shares that fit together;
 - memory changes only after the file did.
 
 Rows lie in the file in blobs of 4,096, written in place, so that a million of them load in a few seconds.
@@ -40,17 +42,21 @@ _GROWTH = 1.1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sequence (
   gallery TEXT NOT NULL, version INTEGER NOT NULL, operation TEXT NOT NULL, row INTEGER NOT NULL,
-  count INTEGER NOT NULL, digest BLOB NOT NULL, attempt BLOB NOT NULL, head BLOB NOT NULL,
+  count INTEGER NOT NULL, digest BLOB NOT NULL, attempt BLOB NOT NULL, key BLOB NOT NULL, head BLOB NOT NULL,
   time INTEGER NOT NULL, PRIMARY KEY (gallery, version)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sequence_by_digest ON sequence (gallery, digest);
 CREATE INDEX IF NOT EXISTS sequence_by_row ON sequence (gallery, operation, row);
 CREATE TABLE IF NOT EXISTS prepared (
   gallery TEXT PRIMARY KEY, version INTEGER NOT NULL, operation TEXT NOT NULL, row INTEGER NOT NULL,
-  count INTEGER NOT NULL, digest BLOB NOT NULL, attempt BLOB NOT NULL, head BLOB NOT NULL,
+  count INTEGER NOT NULL, digest BLOB NOT NULL, attempt BLOB NOT NULL, key BLOB NOT NULL, head BLOB NOT NULL,
+  shares BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS prepared_refresh (
+  gallery TEXT PRIMARY KEY, number INTEGER NOT NULL, epoch INTEGER NOT NULL, mark BLOB NOT NULL,
   shares BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS chunks (
   id INTEGER PRIMARY KEY, gallery TEXT NOT NULL, number INTEGER NOT NULL,
-  used BLOB NOT NULL, live BLOB NOT NULL, deleted BLOB NOT NULL, UNIQUE (gallery, number)) STRICT;
+  used BLOB NOT NULL, live BLOB NOT NULL, deleted BLOB NOT NULL,
+  epoch INTEGER NOT NULL, mark BLOB NOT NULL, UNIQUE (gallery, number)) STRICT;
 CREATE TABLE IF NOT EXISTS chunk_shares (id INTEGER PRIMARY KEY, shares BLOB NOT NULL) STRICT;
 """
 
@@ -64,6 +70,7 @@ class Change:
         row, count: rows `row` to `row + count - 1`.
         digest: 32 bytes that name the request; the same request again has the same digest.
         attempt: 16 bytes that the three guardians agreed on for this run of the protocol.
+        key: of an enrolment, the payer's key for openings (32 bytes), or none (empty).
     """
 
     operation: Operation
@@ -71,6 +78,16 @@ class Change:
     count: int
     digest: bytes
     attempt: bytes
+    key: bytes = b""
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A chunk after its `epoch`-th refresh; `mark` (16 bytes) is a hash over all of them."""
+
+    number: int
+    epoch: int
+    mark: bytes
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,8 @@ class Gallery:
         self.version = 0
         self.head = sha256(definition.to_json().encode())
         self.prepared_head: bytes | None = None
+        self.prepared_refresh: Refreshed | None = None
+        self.chunks: dict[int, Refreshed] = {}
         self.rows = 0
         self.columns = definition.dimensions + 2
         self._shares: NDArray[np.uint16] = np.zeros((0, self.columns), np.uint16)
@@ -109,6 +128,26 @@ class Gallery:
         """Which rows may match, (ceil(rows / 64),): bit n % 64 of word n // 64."""
         return self._live[: -(-self.rows // 64)]
 
+    @property
+    def standing(self) -> bytes:
+        """A hash over history and refreshes: guardians with the same one may search together."""
+        marks = b"".join(number.to_bytes(4, "big") + self.chunks[number].mark for number in sorted(self.chunks))
+        return sha256(self.head + marks)
+
+    @property
+    def epoch(self) -> int:
+        """How often every row was refreshed, at least."""
+        return min((chunk.epoch for chunk in self.chunks.values()), default=0)
+
+    def rows_of(self, chunk: int) -> slice:
+        """The rows of a chunk, as far as there are any."""
+        return slice(chunk * CHUNK, min((chunk + 1) * CHUNK, self.rows))
+
+    @property
+    def deleted(self) -> NDArray[np.int64]:
+        """Numbers of the deleted rows."""
+        return np.flatnonzero(np.unpackbits(self._deleted.view(np.uint8), bitorder="little"))
+
     def status(self) -> GalleryStatus:
         """Counts and version, no shares."""
         return GalleryStatus(
@@ -118,6 +157,7 @@ class Gallery:
             head=self.head,
             rows=self.rows,
             live=int(np.bitwise_count(self._live).sum()),
+            epoch=self.epoch,
         )
 
     def check(self, operation: Operation, row: int, count: int) -> None:
@@ -192,14 +232,20 @@ class ShareStore:
             gallery.version, gallery.head = last
         waiting = select("SELECT head FROM prepared WHERE gallery = ?", (definition.id,)).fetchone()
         gallery.prepared_head = None if waiting is None else waiting[0]
+        unfinished = select(
+            "SELECT number, epoch, mark FROM prepared_refresh WHERE gallery = ?", (definition.id,)
+        ).fetchone()
+        gallery.prepared_refresh = None if unfinished is None else Refreshed(*unfinished)
         (chunks,) = select("SELECT max(number) FROM chunks WHERE gallery = ?", (definition.id,)).fetchone()
         if chunks is not None:
             gallery._reserve((chunks + 1) * CHUNK)
         cursor = select(
-            "SELECT number, used, live, deleted, shares FROM chunks JOIN chunk_shares USING (id) WHERE gallery = ?",
+            "SELECT number, used, live, deleted, epoch, mark, shares FROM chunks JOIN chunk_shares USING (id) "
+            "WHERE gallery = ?",
             (definition.id,),
         )
-        for number, used, live, deleted, shares in cursor:
+        for number, used, live, deleted, epoch, mark, shares in cursor:
+            gallery.chunks[number] = Refreshed(number, epoch, mark)
             rows = slice(number * CHUNK, (number + 1) * CHUNK)
             words = slice(number * CHUNK // 64, (number + 1) * CHUNK // 64)
             gallery._shares[rows] = np.frombuffer(shares, np.uint16).reshape(CHUNK, gallery.columns)
@@ -218,10 +264,20 @@ class ShareStore:
         """The last committed change of this kind to this row."""
         return self._committed("operation = ? AND row = ?", gallery, (operation.value, row))
 
+    def payer_key(self, gallery: Gallery, row: int) -> bytes | None:
+        """The key by which a row's payer may have it opened, if one was given and the row is not deleted."""
+        if not 0 <= row < gallery.rows or _bit(gallery._deleted, row):
+            return None
+        found = self._database.execute(
+            "SELECT key FROM sequence WHERE gallery = ? AND operation = ? AND row = ? AND key != x''",
+            (gallery.definition.id, Operation.ENROL.value, row),
+        ).fetchone()
+        return None if found is None else found[0]
+
     def history(self, gallery: Gallery, after: int) -> list[Change]:
-        """The committed changes after version `after`, in order."""
+        """The committed changes after version `after`, in order; not all, if some were compacted away."""
         rows = self._database.execute(
-            "SELECT operation, row, count, digest, attempt FROM sequence "
+            "SELECT operation, row, count, digest, attempt, key FROM sequence "
             "WHERE gallery = ? AND version > ? ORDER BY version",
             (gallery.definition.id, after),
         )
@@ -243,7 +299,7 @@ class ShareStore:
         blob = b"" if shares is None else np.ascontiguousarray(shares, np.uint16).tobytes()
         with self._transaction():
             self._database.execute(
-                "INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (gallery.definition.id, version, *_columns(change), head, blob),
             )
         gallery.prepared_head = head
@@ -258,33 +314,81 @@ class ShareStore:
     def commit(self, gallery: Gallery) -> Committed:
         """Make what was prepared visible. Raises `StoreFull` or `StoreError`: it stays prepared."""
         row = self._database.execute(
-            "SELECT version, operation, row, count, digest, attempt, head, shares FROM prepared WHERE gallery = ?",
+            "SELECT version, operation, row, count, digest, attempt, key, head, shares FROM prepared WHERE gallery = ?",
             (gallery.definition.id,),
         ).fetchone()
         if row is None:
             raise StoreError("Nothing is prepared for this gallery.")
-        version, head, now = row[0], row[6], time.time_ns() // 1_000_000
-        change = Change(Operation(row[1]), *row[2:6])
+        version, head, now = row[0], row[7], time.time_ns() // 1_000_000
+        change = Change(Operation(row[1]), *row[2:7])
         end = change.row + change.count
-        shares = self._new_shares(gallery, change, row[7])
+        shares = self._new_shares(gallery, change, row[8])
         if change.operation is Operation.ENROL:
             gallery._reserve(end)
         bits = _after(gallery, change)
         with self._transaction():
             self._database.execute(
-                "INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (gallery.definition.id, version, *_columns(change), head, now),
             )
-            self._write_rows(gallery, change.row, end, bits, shares)
+            fresh = self._write_rows(gallery, change.row, end, bits, shares)
             self._database.execute("DELETE FROM prepared WHERE gallery = ?", (gallery.definition.id,))
         if shares is not None:
             gallery._shares[change.row : end] = shares
         gallery._used, gallery._live, gallery._deleted = bits
         gallery.rows = max(gallery.rows, end)
+        gallery.chunks.update(fresh)
         gallery.version, gallery.head, gallery.prepared_head = version, head, None
         if change.operation is Operation.DELETE:
             self.truncate_log()
         return Committed(change.operation, change.row, change.count, version, now)
+
+    def prepare_refresh(self, gallery: Gallery, chunk: int, attempt: bytes, shares: NDArray[np.uint16]) -> Refreshed:
+        """Make a chunk's new shares, for `gallery.rows_of(chunk)`, durable but not used.
+
+        Raises:
+            StoreFull, StoreError: nothing was written.
+        """
+        before = gallery.chunks[chunk]
+        after = Refreshed(chunk, before.epoch + 1, sha256(before.mark + attempt)[:16])
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO prepared_refresh VALUES (?, ?, ?, ?, ?)",
+                (gallery.definition.id, chunk, after.epoch, after.mark, shares.tobytes()),
+            )
+        gallery.prepared_refresh = after
+        return after
+
+    def discard_refresh(self, gallery: Gallery) -> None:
+        """Forget the prepared shares (no guardian uses theirs)."""
+        with self._transaction():
+            self._database.execute("DELETE FROM prepared_refresh WHERE gallery = ?", (gallery.definition.id,))
+        gallery.prepared_refresh = None
+
+    def commit_refresh(self, gallery: Gallery) -> None:
+        """Use the prepared shares and overwrite the old ones. Raises `StoreFull` or `StoreError`."""
+        (number, epoch, mark, blob) = self._database.execute(
+            "SELECT number, epoch, mark, shares FROM prepared_refresh WHERE gallery = ?", (gallery.definition.id,)
+        ).fetchone()
+        shares = np.frombuffer(blob, np.uint16).reshape(-1, gallery.columns)
+        self.replace_chunk(gallery, Refreshed(number, epoch, mark), shares)
+
+    def replace_chunk(self, gallery: Gallery, chunk: Refreshed, shares: NDArray[np.uint16]) -> None:
+        """Overwrite a chunk's shares, (rows, D + 2) uint16, with those of another epoch; ends what was prepared."""
+        name = gallery.definition.id
+        first = chunk.number * CHUNK
+        with self._transaction():
+            (chunk_id,) = self._database.execute(
+                "UPDATE chunks SET epoch = ?, mark = ? WHERE gallery = ? AND number = ? RETURNING id",
+                (chunk.epoch, chunk.mark, name, chunk.number),
+            ).fetchone()
+            with self._database.blobopen("chunk_shares", "shares", chunk_id) as blob:
+                blob.write(shares.tobytes())
+            self._database.execute("DELETE FROM prepared_refresh WHERE gallery = ?", (name,))
+        gallery._shares[first : first + len(shares)] = shares
+        gallery.chunks[chunk.number] = chunk
+        gallery.prepared_refresh = None
+        self.erasure_pending = True  # the old shares may still be in the write-ahead log
 
     def truncate_log(self) -> None:
         """Move the write-ahead log into the file and cut it, so that overwritten shares are in neither.
@@ -311,15 +415,20 @@ class ShareStore:
         end: int,
         bits: tuple[NDArray[np.uint64], ...],
         shares: NDArray[np.uint16] | None,
-    ) -> None:
+    ) -> dict[int, Refreshed]:
+        """Write rows; the chunks that are new."""
         row_bytes = 2 * gallery.columns
+        fresh: dict[int, Refreshed] = {}
+        newest = max((chunk.epoch for chunk in gallery.chunks.values()), default=0)
         for number in range(first // CHUNK, -(-end // CHUNK)):
             words = slice(number * CHUNK // 64, (number + 1) * CHUNK // 64)
+            if number not in gallery.chunks:
+                fresh[number] = Refreshed(number, newest, bytes(16))
             (chunk_id,) = self._database.execute(
-                "INSERT INTO chunks (gallery, number, used, live, deleted) VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO chunks (gallery, number, used, live, deleted, epoch, mark) VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET used = excluded.used, live = excluded.live, "
                 "deleted = excluded.deleted RETURNING id",
-                (gallery.definition.id, number, *(part[words].tobytes() for part in bits)),
+                (gallery.definition.id, number, *(part[words].tobytes() for part in bits), newest, bytes(16)),
             ).fetchone()
             self._database.execute(
                 "INSERT OR IGNORE INTO chunk_shares VALUES (?, zeroblob(?))", (chunk_id, CHUNK * row_bytes)
@@ -330,6 +439,7 @@ class ShareStore:
             with self._database.blobopen("chunk_shares", "shares", chunk_id) as blob:
                 blob.seek((start - number * CHUNK) * row_bytes)
                 blob.write(shares[start - first : stop - first].tobytes())
+        return fresh
 
     def _committed(self, where: str, gallery: Gallery, values: tuple[object, ...]) -> Committed | None:
         row = self._database.execute(
@@ -355,8 +465,8 @@ class ShareStore:
             raise
 
 
-def _columns(change: Change) -> tuple[str, int, int, bytes, bytes]:
-    return change.operation.value, change.row, change.count, change.digest, change.attempt
+def _columns(change: Change) -> tuple[str, int, int, bytes, bytes, bytes]:
+    return change.operation.value, change.row, change.count, change.digest, change.attempt, change.key
 
 
 def head_after(head: bytes, version: int, change: Change) -> bytes:

@@ -84,9 +84,13 @@ def nested(message: type[Message]) -> Check:
 
 
 class Message:
-    """A CBOR map with exactly the fields of `_FIELDS`; subclasses are frozen dataclasses."""
+    """A CBOR map with the fields of `_FIELDS` and no other; subclasses are frozen dataclasses.
+
+    A field in `_OPTIONAL` is left out where it is None, and is never null.
+    """
 
     _FIELDS: ClassVar[Mapping[str, Check]]
+    _OPTIONAL: ClassVar[frozenset[str]] = frozenset()
     _LIMIT: ClassVar[int]
 
     def to_map(self) -> dict[str, Any]:
@@ -97,7 +101,8 @@ class Message:
                 return value.to_map()
             return [plain(item) for item in value] if isinstance(value, tuple) else value
 
-        return {name: plain(getattr(self, name)) for name in self._FIELDS}
+        fields = {name: plain(getattr(self, name)) for name in self._FIELDS}
+        return {name: value for name, value in fields.items() if value is not None or name not in self._OPTIONAL}
 
     def to_bytes(self) -> bytes:
         """The CBOR bytes that travel."""
@@ -106,10 +111,16 @@ class Message:
     @classmethod
     def from_map(cls, value: object) -> Self:
         """A checked message; raises `MessageError`."""
-        if not isinstance(value, dict) or value.keys() != cls._FIELDS.keys():
+        if (
+            not isinstance(value, dict)
+            or cls._FIELDS.keys() - cls._OPTIONAL - value.keys()
+            or value.keys() - cls._FIELDS.keys()
+        ):
             raise MessageError(f"A {cls.__name__} must have exactly the fields {', '.join(cls._FIELDS)}.")
         checked: dict[str, Any] = {}
         for name, check in cls._FIELDS.items():
+            if name not in value:
+                continue
             try:
                 checked[name] = check(value[name])
             except ValueError as error:

@@ -15,7 +15,13 @@ from facefare.guardian.messages import RefusalCode
 
 
 class IdentificationError(Exception):
-    """Base of this room's errors."""
+    """Base of this room's errors.
+
+    `lost_tag`: of a search whose answer did not come whole, the tag that the row answered, if one was, has taken in.
+    The wallet must keep it and show it to payers who compare (`audit.own_log`): one of them will miss it.
+    """
+
+    lost_tag: int | None = None
 
 
 class CalibrationError(IdentificationError):

@@ -24,6 +24,8 @@ from facefare.guardian.messages import (
     EnrolRequest,
     GuardianIdentity,
     MessageError,
+    OpenAnswer,
+    OpenRequest,
     Operation,
     Problem,
     RowCall,
@@ -86,17 +88,27 @@ class Guardians:
             threshold: of the calibration for the current number of payers; the gallery limits it.
 
         Raises:
-            GuardianUnavailable, StaleGallery, GalleriesDiffer, RequestRefused, AnswersDisagree.
+            GuardianUnavailable, StaleGallery, GalleriesDiffer, RequestRefused, AnswersDisagree: no answer; where a
+                part of one came, the error has its `lost_tag`.
         """
         bodies = [
             SearchCall(request.payload, request.signature, sealed, gallery_version, threshold).to_bytes()
             for sealed in request.sealed
         ]
-        answers = await self._call_all("searches", bodies, _SEARCH_TIMEOUT)
+        outcomes = await self._outcomes("searches", bodies, _SEARCH_TIMEOUT)
+        shares: list[AnswerShare] = []
         try:
-            return combine([AnswerShare.from_bytes(SearchAnswer.from_bytes(body).share) for body in answers])
+            answered = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
+            shares += (AnswerShare.from_bytes(SearchAnswer.from_bytes(body).share) for body in answered)
+            _all(outcomes)
+            return combine(shares)
         except (MessageError, ValueError, ShareMismatch) as error:
-            raise AnswersDisagree(str(error)) from error
+            disagreement = AnswersDisagree(str(error))
+            disagreement.lost_tag = _tag(shares)
+            raise disagreement from error
+        except IdentificationError as error:
+            error.lost_tag = _tag(shares)
+            raise
 
     async def enrol(self, request: EnrolRequest, row: int, version: int) -> Confirmations:
         """Enrol at row `row` (and the following, for several), on top of version `version`.
@@ -119,6 +131,15 @@ class Guardians:
     async def resume(self, gallery: str, row: int, version: int) -> Confirmations:
         """Let a paused row match again."""
         return await self._change_row("resumptions", Operation.RESUME, gallery, row, version)
+
+    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+        """Have a payer's row opened: three parts that only this payer can read (`audit.own_log`)."""
+        answers = await self._call_all("openings", [request.to_bytes()] * GUARDIANS, _SEARCH_TIMEOUT)
+        try:
+            first, second, third = (OpenAnswer.from_bytes(body).sealed for body in answers)
+        except MessageError as error:
+            raise AnswersDisagree(str(error)) from error
+        return first, second, third
 
     async def status(self) -> tuple[Status | None, Status | None, Status | None]:
         """Each guardian's own word, None where it can't be reached."""
@@ -158,11 +179,12 @@ class Guardians:
         return first, second, third
 
     async def _call_all(self, path: str, bodies: Sequence[bytes], timeout: float) -> list[bytes]:
-        outcomes = await asyncio.gather(*(self._call(index, path, body, timeout) for index, body in enumerate(bodies)))
-        failures = [outcome for outcome in outcomes if isinstance(outcome, IdentificationError)]
-        if failures:
-            raise min(failures, key=_rank)
-        return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
+        return _all(await self._outcomes(path, bodies, timeout))
+
+    async def _outcomes(
+        self, path: str, bodies: Sequence[bytes], timeout: float
+    ) -> Sequence[bytes | IdentificationError]:
+        return await asyncio.gather(*(self._call(index, path, body, timeout) for index, body in enumerate(bodies)))
 
     async def _call(self, index: int, path: str, body: bytes, timeout: float) -> bytes | IdentificationError:
         try:
@@ -190,6 +212,19 @@ class Guardians:
 
     def _extensions(self, index: int) -> dict[str, str]:
         return {"sni_hostname": self._identities[index].server_name}
+
+
+def _all(outcomes: Sequence[bytes | IdentificationError]) -> list[bytes]:
+    """The bodies if all three came; else raises the failure that says most."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, IdentificationError)]
+    if failures:
+        raise min(failures, key=_rank)
+    return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
+
+
+def _tag(shares: Sequence[AnswerShare]) -> int | None:
+    """The tag of an answer of which these parts came; None if no row can have taken it in."""
+    return next((share.tag for share in shares if not share.several), None)
 
 
 def _tls(certificate: Path, key: Path, identity: GuardianIdentity) -> ssl.SSLContext:

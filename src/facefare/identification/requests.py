@@ -12,14 +12,18 @@ from datetime import datetime
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import ArrayLike
 
+from facefare.audit.own_log import Components, Opened, combine
 from facefare.guardian.messages import (
     GUARDIANS,
     MAX_REFERENCES,
     EnrolPayload,
     EnrolRequest,
     GuardianIdentity,
+    OpenPayload,
+    OpenRequest,
     SealedFor,
     SearchPayload,
     SearchRequest,
@@ -73,16 +77,19 @@ def prepare_enrolment(
     key: Ed25519PrivateKey,
     consent_sha256: bytes,
     now: datetime,
+    payer_key: bytes | None = None,
 ) -> EnrolRequest:
     """A station's request to enrol one template (D,), or for a migration up to 1,000 (n, D).
 
-    `consent_sha256` is the hash of the consent receipt (of all receipts' hashes, for several).
+    `consent_sha256` is the hash of the consent receipt (of all receipts' hashes, for several). `payer_key`, for one
+    template only: the Ed25519 public key (raw, 32 bytes) by which this payer may have the own row opened.
 
     Raises:
         CalibrationError, TemplateOutOfRange: see `quantise`.
     """
     enrolment_id = os.urandom(16)
-    sealed = _seal_shares(template, MAX_REFERENCES, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
+    most = MAX_REFERENCES if payer_key is None else 1
+    sealed = _seal_shares(template, most, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
     payload = EnrolPayload(
         v=1,
         gallery=gallery,
@@ -91,8 +98,36 @@ def prepare_enrolment(
         enrolment_id=enrolment_id,
         issued_at=_milliseconds(now),
         sealed_sha256=_hashes(sealed),
+        payer_key=payer_key,
     ).to_bytes()
     return EnrolRequest(payload, key.sign(payload), sealed)
+
+
+def prepare_opening(
+    gallery: str, row: int, *, key: Ed25519PrivateKey, now: datetime
+) -> tuple[OpenRequest, X25519PrivateKey]:
+    """A payer's request to have the own row opened, signed by the key given at enrolment; and what opens the answer."""
+    recipient = X25519PrivateKey.generate()
+    payload = OpenPayload(
+        v=1,
+        gallery=gallery,
+        row=row,
+        recipient=recipient.public_key().public_bytes_raw(),
+        opening_id=os.urandom(16),
+        issued_at=_milliseconds(now),
+    ).to_bytes()
+    return OpenRequest(payload, key.sign(payload)), recipient
+
+
+def read_opening(request: OpenRequest, sealed: Sequence[bytes], recipient: X25519PrivateKey) -> Opened:
+    """What three guardians opened for the payer; raises `audit.errors.OpeningError` where it does not fit."""
+    fields = request.fields()
+    return combine(
+        [
+            Components.unseal(part, recipient, fields.gallery, guardian, fields.opening_id)
+            for guardian, part in enumerate(sealed)
+        ]
+    )
 
 
 def _seal_shares(

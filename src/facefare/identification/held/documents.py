@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from facefare.guardian.errors import MessageError
-from facefare.guardian.wire import Message, flag, integer, list_of, octets, text
+from facefare.guardian.wire import Message, flag, integer, list_of, maybe, octets, text
 from facefare.identification.held.errors import BadSignature, MalformedCode
 
 MAX_COUNTER = 2**32 - 1
@@ -228,6 +228,7 @@ class Attestation(Message):
 class PaymentRecord(Message):
     """A terminal took this payment: the device's signed statement, an amount, when, and whether offline.
 
+    `amount`: minor units; none for the fare, which the wallet works out, so only with a network.
     `sequence` counts the terminal's records from 1. `expires` in seconds, `taken_at` in milliseconds since
     1970. Nothing in it was derived from the probe, nor from the reference but its commitment.
     """
@@ -243,7 +244,7 @@ class PaymentRecord(Message):
     counter: int
     expires: int
     device_signature: bytes
-    amount: int
+    amount: int | None
     currency: str
     taken_at: int
     offline: bool
@@ -260,7 +261,7 @@ class PaymentRecord(Message):
         "counter": _COUNTER,
         "expires": _SECONDS,
         "device_signature": _SIGNATURE,
-        "amount": integer(1, _MAX_MS),
+        "amount": maybe(integer(1, _MAX_MS)),
         "currency": text("[A-Z]{3}"),
         "taken_at": integer(0, _MAX_MS),
         "offline": flag,

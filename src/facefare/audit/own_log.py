@@ -1,0 +1,210 @@
+"""A payer's own check: does the access log the wallet shows leave out an identification?
+
+For each search that was answered none or one, the guardians draw a tag of 64 bits and let the row that was answered,
+which none of them knows, take it in: a running xor for each row, in shares (private-identification protocol). The
+wallet learns the tag with the answer and must show it with the access-log entry. A payer has the guardians open the
+own row, sealed to a key of the payer's alone, and compares: the xor of all tags shown must be what was opened.
+
+What it can't show: with 64 or more tags since the last comparison some *set* of them has the xor zero, and a wallet
+could leave out exactly such a set, about half of all entries. So compare often, and keep the last opened value: from
+one comparison to the next there should be fewer than `COMPARE_WITHIN` payments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Self
+
+import cbor2
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from facefare.audit.entries import entry_of_search
+from facefare.audit.errors import OpeningError
+from facefare.audit.log import read_frames
+
+COMPARE_WITHIN = 48
+"""Payments: 2^48 subsets of tags against 2^64 values leave a chance of 2^-16 that any set can be left out unseen."""
+_OVERLAP_MS = 60_000  # a search signed before an era began may have been answered in it
+_MOST_LOST = 12  # answers lost on the way that are tried
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
+
+
+@dataclass(frozen=True, repr=False)
+class Components:
+    """What one guardian knows of one row: two of three components, and since when (ms since 1970) they count."""
+
+    guardian: int
+    era: int
+    since: int
+    taken: int
+    own: int
+    following: int
+
+    def seal(self, recipient: bytes, gallery: str, opening_id: bytes) -> bytes:
+        """Seal to the payer's one-time X25519 key (32 bytes, raw) by HPKE (RFC 9180)."""
+        key = X25519PublicKey.from_public_bytes(recipient)
+        fields = [1, self.guardian, self.era, self.since, self.taken, self.own, self.following]
+        return _SUITE.encrypt(cbor2.dumps(fields), key, info=_info(gallery, self.guardian, opening_id))
+
+    @classmethod
+    def unseal(cls, sealed: bytes, key: X25519PrivateKey, gallery: str, guardian: int, opening_id: bytes) -> Self:
+        """Open what a guardian sealed; raises OpeningError."""
+        try:
+            plain = _SUITE.decrypt(sealed, key, info=_info(gallery, guardian, opening_id))
+            version, *fields = cbor2.loads(plain)
+            if version != 1 or any(type(field) is not int or field < 0 for field in fields):
+                raise ValueError
+            parts = cls(*fields)
+        except (InvalidTag, ValueError, TypeError, cbor2.CBORDecodeError):
+            raise OpeningError(f"What guardian {guardian} sealed can't be opened with this key.") from None
+        if parts.guardian != guardian:
+            raise OpeningError(f"What guardian {guardian} sealed names another guardian.")
+        return parts
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A row's running xor: of the tags of all identifications since `since` (ms since 1970), when era `era` began."""
+
+    value: int
+    era: int
+    since: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """An access-log entry as the wallet shows it.
+
+    Attributes:
+        at: when the terminal signed the request (ms since 1970).
+        tag: what the payer's row took in (`mpc.answers.Match.tag`).
+        terminal, gallery, query_id, request_sha256: of the signed request, by which its entry in the transparency
+            logs is found.
+    """
+
+    at: int
+    tag: int
+    terminal: str
+    gallery: str
+    query_id: bytes
+    request_sha256: bytes
+    purpose: str = "payment"
+
+    def logged(self) -> bytes:
+        """The bytes that every guardian's transparency log must hold for this."""
+        return entry_of_search(
+            terminal=self.terminal,
+            purpose=self.purpose,
+            issued_at=self.at,
+            gallery=self.gallery,
+            query_id=self.query_id,
+            request_sha256=self.request_sha256,
+        ).to_bytes()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a wallet shows a payer: every access-log entry, and the tags of answers that it says it never got whole."""
+
+    accesses: tuple[Access, ...]
+    lost: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read `{"accesses": [{"at", "tag", "terminal", "gallery", "query_id", "request_sha256", "purpose"}], "lost":
+        [tag]}`; tags and bytes in hexadecimal. Raises OpeningError."""
+        try:
+            document = json.loads(text)
+            accesses = tuple(
+                Access(
+                    at=int(one["at"]),
+                    tag=int(one["tag"], 16),
+                    terminal=one["terminal"],
+                    gallery=one["gallery"],
+                    query_id=bytes.fromhex(one["query_id"]),
+                    request_sha256=bytes.fromhex(one["request_sha256"]),
+                    purpose=one["purpose"],
+                )
+                for one in document["accesses"]
+            )
+            return cls(accesses, tuple(int(tag, 16) for tag in document.get("lost", ())))
+        except (ValueError, KeyError, TypeError) as error:
+            raise OpeningError("That is no access log as a wallet exports it.") from error
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`complete`: nothing was left out. `lost`: answers that never reached the wallet and belong to this payer."""
+
+    complete: bool
+    compared: int
+    lost: tuple[int, ...]
+    unexplained: int
+
+
+def combine(parts: Sequence[Components]) -> Opened:
+    """Put three guardians' components together; raises OpeningError where they don't fit."""
+    ordered = sorted(parts, key=lambda part: part.guardian)
+    if [part.guardian for part in ordered] != [0, 1, 2]:
+        raise OpeningError("An opening takes one part of each of the three guardians.")
+    if len({(part.era, part.since, part.taken) for part in ordered}) != 1:
+        raise OpeningError("The guardians opened different states; ask again.")
+    for i, part in enumerate(ordered):
+        if part.following != ordered[(i + 1) % 3].own:
+            raise OpeningError(f"Guardians {i} and {(i + 1) % 3} hold different values of one component: one is lying.")
+    value = ordered[0].own ^ ordered[1].own ^ ordered[2].own
+    return Opened(value, ordered[0].era, ordered[0].since)
+
+
+def compare(opened: Opened, shown: Shown, *, base: int = 0) -> Comparison:
+    """Compare what the guardians opened with what the wallet shows.
+
+    Args:
+        opened: from `combine`.
+        shown: what the wallet shows of this row; what is from before `opened.since` is left aside. A lost answer's
+            payer is unknown to the wallet, so one or two of them may be this payer's.
+        base: what was opened at the last comparison in this era, when `shown` holds only what came since.
+    """
+    lost = shown.lost[-_MOST_LOST:]
+    ordered = sorted(shown.accesses, key=lambda access: access.at)
+    surely = [access.tag for access in ordered if access.at >= opened.since]
+    maybe = [access.tag for access in ordered if opened.since - _OVERLAP_MS <= access.at < opened.since]
+    rest = opened.value ^ base
+    for tag in surely:
+        rest ^= tag
+    first_unexplained = rest
+    for tags in ([], *(maybe[n:] for n in reversed(range(len(maybe))))):
+        missing = rest
+        for tag in tags:
+            missing ^= tag
+        for count in range(min(len(lost), 2) + 1):
+            for some in combinations(lost, count):
+                if missing == _xor(some):
+                    return Comparison(True, len(surely) + len(tags), some, 0)
+    return Comparison(False, len(surely), (), first_unexplained)
+
+
+def not_logged(folder: Path, shown: Shown) -> list[Access]:
+    """The accesses shown that are not in all three logs copied to `folder`; raises OSError."""
+    logs = []
+    for guardian in range(3):
+        with (folder / str(guardian) / "entries").open("rb") as file:
+            logs.append(set(read_frames(file)))
+    return [access for access in shown.accesses if any(access.logged() not in log for log in logs)]
+
+
+def _xor(tags: Sequence[int]) -> int:
+    value = 0
+    for tag in tags:
+        value ^= tag
+    return value
+
+
+def _info(gallery: str, guardian: int, opening_id: bytes) -> bytes:
+    return cbor2.dumps(["facefare-opened-row-1", gallery, guardian, opening_id])

@@ -1,0 +1,182 @@
+"""The transparency logs of three running guardians: complete, equal, co-signed, whatever happens in between."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from three_guardians import TERMINAL, Trio, synthetic_templates, three_guardians
+from typer.testing import CliRunner
+
+from facefare.audit.commands import app as audit
+from facefare.audit.entries import Entry, entry_of_search
+from facefare.audit.log import read_frames
+from facefare.audit.verifier import Report, parse_trust, verify
+from facefare.guardian.messages import sha256
+from facefare.identification.errors import IdentificationError
+from facefare.identification.relay import Guardians
+
+
+def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
+    async def play() -> None:
+        async with trio.relay() as guardians:
+            await scene(guardians)
+
+    asyncio.run(play())
+
+
+def entries(trio: Trio, index: int) -> list[bytes]:
+    with (trio.folder(index) / "log" / "entries").open("rb") as file:
+        return list(read_frames(file))
+
+
+def published(trio: Trio, to: Path, size: int, within: float = 60) -> Report:
+    """Fetch until checkpoints over `size` entries are co-signed by everyone; the last report."""
+    urls = [f"http://127.0.0.1:{identity.public_port}" for identity in trio.identities]
+    trust = parse_trust((trio.base / "trust").read_text())
+    deadline = time.monotonic() + within
+    while True:
+        result = CliRunner().invoke(audit, ["fetch", *urls, "--to", str(to)])
+        if result.exit_code == 0:
+            report = verify(to, trust)
+            if (report.ok and report.entries == (size,) * 3) or time.monotonic() > deadline:
+                return report
+        assert time.monotonic() < deadline, result.output
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def quiet_trio(tmp_path_factory):
+    """Three guardians that nobody else asks."""
+    with three_guardians(tmp_path_factory.mktemp("logs")) as running:
+        yield running
+
+
+def test_every_answer_is_in_all_three_published_logs_and_says_nothing_of_a_person(
+    quiet_trio: Trio, tmp_path: Path
+) -> None:
+    trio, asked = quiet_trio, []
+
+    async def scene(guardians: Guardians) -> None:
+        person, *strangers = synthetic_templates(6, seed=21)
+        await trio.enrol(guardians, person)
+        before = len(entries(trio, 0))
+        for face in (person, *strangers):
+            request = trio.search_request(face)
+            asked.append(request)
+            await guardians.search(request, trio.version["gal_demo"], -2000)
+            assert len(entries(trio, 0)) == before + len(asked), "it is there before the answer"
+
+    run(trio, scene)
+    size = len(entries(trio, 0))
+    report = published(trio, tmp_path / "copy", size)
+    assert report.ok
+    assert report.entries == (size,) * 3
+    assert None not in report.cosigned
+    expected = []
+    for request in asked:
+        fields = request.fields()
+        entry = entry_of_search(
+            terminal=fields.terminal,
+            purpose="payment",
+            issued_at=fields.issued_at,
+            gallery=fields.gallery,
+            query_id=fields.query_id,
+            request_sha256=sha256(request.payload),
+        )
+        assert fields.query_id not in entry.to_bytes()
+        assert fields.gallery.encode() not in entry.to_bytes()
+        expected.append(entry.to_bytes())
+    for index in range(3):
+        with (tmp_path / "copy" / str(index) / "entries").open("rb") as file:
+            assert list(read_frames(file))[-len(expected) :] == expected, "who was it is not to be seen: same form"
+    assert Entry.from_bytes(expected[0]).terminal == TERMINAL
+
+
+def test_a_refused_search_leaves_no_entry_anywhere(quiet_trio: Trio) -> None:
+    trio = quiet_trio
+    before = [entries(trio, index) for index in range(3)]
+
+    async def scene(guardians: Guardians) -> None:
+        with pytest.raises(IdentificationError):
+            await guardians.search(trio.search_request(synthetic_templates(1)[0], terminal="trm_nobody"), 0, -2000)
+
+    run(trio, scene)
+    assert [entries(trio, index) for index in range(3)] == before
+
+
+_DIE_BEFORE_LOGGING = """
+import os
+from facefare.guardian.transparency import Transparency
+Transparency.append = lambda *_: os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_killed_between_agreeing_and_logging_the_three_logs_are_one_again(
+    quiet_trio: Trio, tmp_path: Path, index: int
+) -> None:
+    trio = quiet_trio
+
+    async def scene(guardians: Guardians) -> None:
+        (face,) = synthetic_templates(1, seed=30 + index)
+        trio.stop(index)
+        trio.start(index, _DIE_BEFORE_LOGGING)
+        await trio.ready()
+        with contextlib.suppress(IdentificationError):
+            await trio.search(guardians, face)
+        process = trio.processes[index]
+        assert process is not None
+        process.wait(timeout=20)
+        trio.start(index)
+        await trio.ready()
+        await trio.search(guardians, face)
+
+    run(trio, scene)
+    assert entries(trio, 0) == entries(trio, 1) == entries(trio, 2)
+    assert published(trio, tmp_path / "copy", len(entries(trio, 0))).ok
+
+
+def test_a_guardian_that_lost_its_log_gets_it_back_and_signs_no_second_history(
+    quiet_trio: Trio, tmp_path: Path
+) -> None:
+    trio = quiet_trio
+    size = len(entries(trio, 0))
+    assert published(trio, tmp_path / "copy", size).ok
+    trio.stop(1)
+    shutil.rmtree(trio.folder(1) / "log")
+    trio.start(1)
+    asyncio.run(trio.ready())
+
+    async def scene(guardians: Guardians) -> None:
+        await trio.search(guardians, synthetic_templates(1, seed=44)[0])
+
+    run(trio, scene)
+    assert entries(trio, 1) == entries(trio, 0)
+    assert published(trio, tmp_path / "copy", size + 1).ok, "checkpoints seen before still fit"
+
+
+def test_logs_that_contradict_stop_the_service_until_somebody_has_looked(tmp_path: Path) -> None:
+    with three_guardians(tmp_path) as trio:
+
+        async def scene(guardians: Guardians) -> None:
+            for face in synthetic_templates(3, seed=50):
+                await trio.search(guardians, face)
+
+        run(trio, scene)
+        trio.stop(2)
+        log = trio.folder(2) / "log"
+        whole = entries(trio, 2)
+        shutil.rmtree(log)
+        from facefare.audit.log import Log
+        from facefare.guardian.ceremony import Folder
+
+        with Log(log, Folder(trio.folder(2)).log_signer().key) as forged:
+            forged.append([whole[0], whole[2]])
+        trio.start(2)
+        with pytest.raises(TimeoutError):
+            asyncio.run(trio.ready(timeout=12))
+        assert "logs_contradict" in trio.log(2)

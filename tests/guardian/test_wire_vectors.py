@@ -1,0 +1,82 @@
+"""The wire format is the one in `wire_vectors.json`: a change that another implementation would notice fails here."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facefare.audit.own_log import Components, combine
+from facefare.guardian.messages import (
+    Confirmation,
+    EnrolCall,
+    EnrolPayload,
+    OpenRequest,
+    RowCall,
+    SealedFor,
+    SearchAnswer,
+    SearchCall,
+    SearchRequest,
+    open_sealed,
+    verify,
+)
+from facefare.mpc.answers import AnswerShare, Match, NoMatch, Several
+from facefare.mpc.answers import combine as combine_answers
+
+_spec = importlib.util.spec_from_file_location("wire_vectors", Path(__file__).with_name("wire_vectors.py"))
+assert _spec is not None
+assert _spec.loader is not None
+made = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(made)
+VECTORS = json.loads(made.FILE.read_text())
+
+
+def test_the_code_still_makes_these_bytes():
+    assert made.vectors(VECTORS["sealed"]) == VECTORS
+
+
+def test_signatures_and_hashes_are_over_the_exact_payloads():
+    request = SearchRequest.from_bytes(bytes.fromhex(VECTORS["search request"]))
+    public = bytes.fromhex(VECTORS["keys"]["ed25519 terminal"]["public"])
+    verify(public, request.signature, request.payload)
+    assert request.payload.hex() == VECTORS["search payload"]
+    call = SearchCall.from_bytes(bytes.fromhex(VECTORS["search call"]))
+    assert (call.payload, call.version, call.threshold) == (request.payload, 3, -2000)
+    enrol = EnrolCall.from_bytes(bytes.fromhex(VECTORS["enrol call"]))
+    verify(bytes.fromhex(VECTORS["keys"]["ed25519 station"]["public"]), enrol.signature, enrol.payload)
+    without, with_key = (EnrolPayload.from_bytes(bytes.fromhex(p)) for p in VECTORS["enrol payloads"].values())
+    assert without.payer_key is None
+    assert with_key.payer_key.hex() == VECTORS["keys"]["ed25519 payer"]["public"]
+    opening = OpenRequest.from_bytes(bytes.fromhex(VECTORS["open request"]))
+    verify(with_key.payer_key, opening.signature, opening.payload)
+    Confirmation.from_bytes(bytes.fromhex(VECTORS["confirmation"]))
+    assert RowCall.from_bytes(bytes.fromhex(VECTORS["row call"])).row == 7
+
+
+@pytest.mark.parametrize(("use", "request_id"), [("search", "query"), ("enrol", "enrolment")])
+def test_sealed_shares_open_to_shares_that_add_up_to_the_coordinates(use, request_id):
+    total = np.zeros(len(VECTORS["coordinates"]), np.uint32)
+    for index, sealed in enumerate(VECTORS["sealed"][use]):
+        plain = open_sealed(
+            bytes.fromhex(sealed), made.sealing(index), index, SealedFor(use), made.GALLERY, made.named(request_id)[:16]
+        )
+        assert plain.hex() == VECTORS["shares"][index]
+        total += np.frombuffer(plain, "<u4")
+    assert total.view(np.int32).tolist() == VECTORS["coordinates"]
+
+
+def test_answers_combine_to_what_they_are_named():
+    expected = {"row 7": Match(7), "none": NoMatch(), "several": Several()}
+    for name, parts in VECTORS["answers"].items():
+        shares = [AnswerShare.from_bytes(SearchAnswer.from_bytes(bytes.fromhex(part)).share) for part in parts]
+        assert combine_answers(shares) == expected[name]
+
+
+def test_an_opened_row_is_the_xor_of_three_components():
+    recipient = made.X25519PrivateKey.from_private_bytes(made.named("recipient"))
+    parts = [
+        Components.unseal(bytes.fromhex(part), recipient, made.GALLERY, n, made.named("opening")[:16])
+        for n, part in enumerate(VECTORS["sealed"]["opened"])
+    ]
+    assert combine(parts).value == 0x1234

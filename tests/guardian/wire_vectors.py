@@ -1,0 +1,181 @@
+"""Makes `wire_vectors.json`: bytes by which another language can check its implementation of the wire format.
+
+    python tests/guardian/wire_vectors.py
+
+Keys come from SHA-256 of names, so all but the HPKE ciphertexts is the same each time. Bytes are in hexadecimal.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from facefare.audit.entries import entry_of_search, opening_of, salt_of
+from facefare.audit.own_log import Components
+from facefare.guardian.messages import (
+    Confirmation,
+    EnrolCall,
+    EnrolPayload,
+    GuardianIdentity,
+    OpenPayload,
+    OpenRequest,
+    Operation,
+    RowCall,
+    SealedFor,
+    SearchAnswer,
+    SearchCall,
+    SearchPayload,
+    SearchRequest,
+    seal,
+)
+from facefare.mpc.answers import AnswerShare
+
+FILE = Path(__file__).with_name("wire_vectors.json")
+NOW = 1_770_000_000_000
+GALLERY = "gal_vectors"
+COORDINATES = [3, -7, 127, -128, 0, 60, -60, 1]
+
+
+def named(name: str) -> bytes:
+    return sha256(f"facefare wire vectors {name}".encode()).digest()
+
+
+def signing(name: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(named(name))
+
+
+def sealing(index: int) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(named(f"sealing {index}"))
+
+
+def identity(index: int) -> GuardianIdentity:
+    public = sealing(index).public_key().public_bytes_raw()
+    return GuardianIdentity(
+        index, f"g{index}", "h", 1, 2, "", signing(f"guardian {index}").public_key().public_bytes_raw(), public
+    )
+
+
+def shares() -> list[bytes]:
+    """Additive shares of COORDINATES over Z_2^32, (1, 8) uint32 little-endian."""
+    first, second = (np.frombuffer(named(f"share {n}"), "<u4") for n in (0, 1))
+    third = np.array(COORDINATES, np.int32).view(np.uint32) - first - second
+    return [first.tobytes(), second.tobytes(), third.astype("<u4").tobytes()]
+
+
+def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
+    """All vectors, around sealed shares that were made before (they are different each time)."""
+    probe, reference = (tuple(bytes.fromhex(part) for part in sealed[use]) for use in ("search", "enrol"))
+    query_id, enrolment_id, opening_id = named("query")[:16], named("enrolment")[:16], named("opening")[:16]
+    search = SearchPayload(
+        1,
+        GALLERY,
+        "trm_gate1",
+        "payment",
+        query_id,
+        NOW,
+        tuple(sha256(part).digest() for part in probe),  # type: ignore[arg-type]
+    ).to_bytes()
+    payer = signing("payer").public_key().public_bytes_raw()
+    hashes = tuple(sha256(part).digest() for part in reference)
+    enrols = {
+        name: EnrolPayload(1, GALLERY, "stn_desk", named("consent"), enrolment_id, NOW, hashes, key).to_bytes()  # type: ignore[arg-type]
+        for name, key in (("without payer_key", None), ("with payer_key", payer))
+    }
+    recipient = X25519PrivateKey.from_private_bytes(named("recipient"))
+    opening = OpenPayload(1, GALLERY, 7, recipient.public_key().public_bytes_raw(), opening_id, NOW).to_bytes()
+    signature = signing("terminal").sign(search)
+    answers = [
+        [AnswerShare(i, False, part[i], part[(i + 1) % 3], 0x0123456789ABCDEF) for i in range(3)]
+        for part in (
+            ((1, 2**63), (0, 2**63 + 5), (0, 2)),  # one row: 7
+            ((1, 9), (1, 3), (0, 10)),  # none
+        )
+    ]
+    several = [AnswerShare(i, True, (0, 0), (0, 0), 5) for i in range(3)]
+    request_sha256 = sha256(search).digest()
+    entry = entry_of_search(
+        terminal="trm_gate1",
+        purpose="payment",
+        issued_at=NOW,
+        gallery=GALLERY,
+        query_id=query_id,
+        request_sha256=request_sha256,
+    )
+    confirmation = Confirmation.sign(
+        signing("guardian 0"),
+        gallery=GALLERY,
+        row=7,
+        count=1,
+        version=3,
+        operation=Operation.ENROL,
+        time=NOW,
+        guardian=0,
+    )
+    return {
+        "keys": {
+            **{
+                f"{kind} {name}": {
+                    "private": key.private_bytes_raw().hex(),
+                    "public": key.public_key().public_bytes_raw().hex(),
+                }
+                for kind, name, key in (
+                    *(("ed25519", name, signing(name)) for name in ("terminal", "station", "payer", "guardian 0")),
+                    *(("x25519", f"guardian {n}", sealing(n)) for n in range(3)),
+                    ("x25519", "recipient", recipient),
+                )
+            }
+        },
+        "coordinates": COORDINATES,
+        "shares": [share.hex() for share in shares()],
+        "sealed": sealed,
+        "search payload": search.hex(),
+        "search signature": signature.hex(),
+        "search request": SearchRequest(search, signature, probe).to_bytes().hex(),  # type: ignore[arg-type]
+        "search call": SearchCall(search, signature, probe[0], 3, -2000).to_bytes().hex(),
+        "enrol payloads": {name: payload.hex() for name, payload in enrols.items()},
+        "enrol call": EnrolCall(
+            enrols["with payer_key"], signing("station").sign(enrols["with payer_key"]), reference[0], 7, 2
+        )
+        .to_bytes()
+        .hex(),
+        "row call": RowCall(GALLERY, 7, 3).to_bytes().hex(),
+        "confirmation": confirmation.to_bytes().hex(),
+        "open payload": opening.hex(),
+        "open request": OpenRequest(opening, signing("payer").sign(opening)).to_bytes().hex(),
+        "answers": {
+            name: [SearchAnswer(share.to_bytes()).to_bytes().hex() for share in parts]
+            for name, parts in (("row 7", answers[0]), ("none", answers[1]), ("several", several))
+        },
+        "log entry": {
+            "bytes": entry.to_bytes().hex(),
+            "salt": salt_of(query_id).hex(),
+            "opening of query": opening_of("query", query_id, salt_of(query_id)).salt.hex(),
+        },
+    }
+
+
+def components() -> list[Components]:
+    """Of a row whose accumulator is 0x1234."""
+    parts = (0x1111, 0x2222, 0x1234 ^ 0x1111 ^ 0x2222)
+    return [Components(i, 1, NOW, 9, parts[i], parts[(i + 1) % 3]) for i in range(3)]
+
+
+def fresh_seals() -> dict[str, list[str]]:
+    recipient = X25519PrivateKey.from_private_bytes(named("recipient")).public_key().public_bytes_raw()
+    return {
+        "search": [
+            seal(s, identity(n), SealedFor.SEARCH, GALLERY, named("query")[:16]).hex() for n, s in enumerate(shares())
+        ],
+        "enrol": [
+            seal(s, identity(n), SealedFor.ENROL, GALLERY, named("enrolment")[:16]).hex()
+            for n, s in enumerate(shares())
+        ],
+        "opened": [part.seal(recipient, GALLERY, named("opening")[:16]).hex() for part in components()],
+    }
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(vectors(fresh_seals()), indent=1) + "\n")
