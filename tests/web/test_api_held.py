@@ -48,7 +48,9 @@ class Till:
     announced: bytes
     sequence: int = 0
 
-    def take(self, shown: bytes, *, amount: int = 280, offline: bool = False, ago: timedelta = timedelta(0)) -> bytes:
+    def take(
+        self, shown: bytes, *, amount: int | None = 280, offline: bool = False, ago: timedelta = timedelta(0)
+    ) -> bytes:
         """The record of a payment with this code."""
         now = datetime.now(UTC) - ago
         claim = self.open(shown, now)
@@ -287,6 +289,8 @@ def test_a_self_made_reference_pays_up_to_the_operators_limit(world: Any, gate: 
     ada = world.payer(funds=5000)
     phone = phone_of(ada, self_made=True)
     assert refused(lambda: gate.pay(phone.code(gate.announced), amount=10_01)) == "over-self-made-limit"
+    assert ada.account().available == 5000
+    assert ada.payments() == []
     assert gate.pay(phone.code(gate.announced), amount=10_00).outcome == "accepted"
 
 
@@ -296,6 +300,12 @@ def test_an_operator_may_take_attested_references_only(world: Any, phone_of: Any
     ada = world.payer()
     assert refused(lambda: phone_of(ada, self_made=True)) == "over-self-made-limit"
     phone_of(ada)
+
+
+def test_the_fare_is_worked_out_by_the_wallet_and_only_with_a_network(world: Any, gate: Till, phone_of: Any) -> None:
+    phone = phone_of(world.payer())
+    assert refused(lambda: gate.pay(phone.code(gate.announced), amount=None)) == "no-fare-point"
+    assert refused(lambda: gate.pay(phone.code(gate.announced), amount=None, offline=True)) == "code-malformed"
 
 
 # --- registering ---

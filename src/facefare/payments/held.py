@@ -27,6 +27,7 @@ from facefare.identification.held.errors import (
     CodeExpired,
     CodeTooLongLived,
     CounterUsed,
+    MalformedCode,
     OverSelfMadeLimit,
     SequenceUsed,
     TakenTooLongAgo,
@@ -136,6 +137,8 @@ def pay(
 ) -> Reply:
     """Charge the payer whose device signed for this payment; the same payment again gets the same reply.
 
+    An error must end the transaction: by then, something may have been charged in it.
+
     A terminal that did not hear the answer accepts offline and reports once more, with another number.
 
     Raises:
@@ -151,9 +154,10 @@ def pay(
     before = _recorded(connection, device.id, record.counter)
     if before is None and not record.offline and record.counter <= device.counter:
         raise CounterUsed("This code was shown before, or an older one than shown before.")
-    if device.self_made and record.amount > held.self_made_limit:
-        raise OverSelfMadeLimit("A reference that no station attested pays small amounts only.")
     reply = _charge(connection, terminal, record, device, _at_its_time(rules, record))
+    if device.self_made and reply.amount > held.self_made_limit:
+        # Known for a fare only now; nothing of this transaction stays.
+        raise OverSelfMadeLimit("A reference that no station attested pays small amounts only.")
     if before is None or (record.offline and not before.offline):
         _remember(connection, device, record, signed.payload, taken_at, reply)
     return reply
@@ -197,6 +201,8 @@ def _check_form(connection: Connection, terminal: Terminal, record: PaymentRecor
     owner = connection.execute(select(columns.terminal_id).where(columns.key_id == record.key_id)).scalar_one_or_none()
     if not record.terminal == terminal.id == owner:
         raise WrongTerminalKey("The code was made for another terminal than the one that reports it.")
+    if record.amount is None and record.offline:
+        raise MalformedCode("Without a network a terminal states what it takes.")
     record.check_device()
 
 

@@ -226,7 +226,7 @@ class HeldProfile:
         ]
         if any(taken_at.timestamp() - one.taken_at / 1000 < self._terms.passback.total_seconds() for one in before):
             return self._reply("already_paid", "paid_moments_ago")
-        if sum(one.amount for one in before) + self._fare.amount > self._terms.offline_limit:
+        if sum(one.amount or 0 for one in before) + self._fare.amount > self._terms.offline_limit:
             raise OfflineLimitReached("The device has spent what it may while there is no network.")
         self._store.keep(*self._record(claim, taken_at, offline=True))
         return self._reply("accepted", "offline")
