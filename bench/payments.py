@@ -327,10 +327,10 @@ def _at(values: list[float], part: float) -> float:
 
 
 def _show(console: Console, result: Result) -> None:
+    console.print(f"{result.payments_per_s:g} payments a second for {result.seconds:g} s: {result.outcomes}")
     console.print(
-        f"{result.payments_per_s:g} payments a second for {result.seconds:g} s ({result.outcomes}); answered after"
-        f" {result.p50_ms:g} ms (median), {result.p95_ms:g} (p95), {result.p99_ms:g} (p99), {result.max_ms:g} (slowest);"
-        f" {result.wallet_cpu_ms:g} ms of the wallet's processor a payment"
+        f"answered after {result.p50_ms:g} ms (median), {result.p95_ms:g} (p95), {result.p99_ms:g} (p99),"
+        f" {result.max_ms:g} (slowest); {result.wallet_cpu_ms:g} ms of the wallet's processor a payment"
     )
     table = Table(title="Inside the wallet, milliseconds")
     table.add_column("stage")

@@ -14,6 +14,7 @@ from facefare.guardian.commands import app as guardian
 from facefare.terminal.commands import app as gate
 from facefare.web.commands import app as wallet
 from facefare.web.commands import ledger
+from facefare.web.money_commands import export, keys, reconcile, settle
 from facefare.web.pages.commands import app as web
 from facefare.web.rights_commands import consent, dispute_details, fares, pay_outs, retention_app
 
@@ -30,6 +31,10 @@ main.add_typer(web, name="web")
 wallet.add_typer(retention_app, name="retention")
 wallet.add_typer(pay_outs, name="pay-outs")
 wallet.command("dispute")(dispute_details)
+ledger.command("settle")(settle)
+ledger.command("export")(export)
+ledger.command("reconcile")(reconcile)
+wallet.add_typer(keys, name="api-keys")
 main.command()(calibrate)
 main.command()(evaluate)
 for _point in entry_points(group="facefare.commands"):

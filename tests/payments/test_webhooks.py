@@ -93,7 +93,7 @@ def test_delivery_is_given_up_after_the_last_pause_and_can_be_replayed(engine: E
         make_due(engine)
     assert len(merchant.got) == 10
     with engine.begin() as connection:
-        assert webhooks.replay(connection, merchant.got[0].headers["webhook-id"]) == 1
+        assert webhooks.replay(connection, merchant.id, merchant.got[0].headers["webhook-id"]) == 1
     assert webhooks.deliver_due(engine, merchant.http) == 1
     assert len(merchant.got) == 11
 

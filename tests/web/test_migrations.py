@@ -4,6 +4,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine
 
+import facefare.payments.card_tables
+import facefare.payments.operator_tables
 import facefare.payments.tables
 import facefare.wallet.tables
 from facefare.ledger.tables import metadata

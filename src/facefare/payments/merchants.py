@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
@@ -9,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from facefare.ledger import Account, Kind, open_account
 from facefare.ledger.ids import new_id
 from facefare.payments import tables
-from facefare.payments.errors import TerminalExists, UnknownMerchant, UnknownTerminal
+from facefare.payments.errors import NotYourTerminal, ProofWrong, TerminalExists, UnknownMerchant, UnknownTerminal
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ def revoke_terminal(connection: Connection, terminal_id: str) -> None:
     connection.execute(update(tables.terminal).where(tables.terminal.c.id == terminal_id).values(revoked_at=func.now()))
 
 
+def revoke_terminal_of(connection: Connection, merchant_id: str, terminal_id: str) -> None:
+    """The same for a merchant's own terminal; raises NotYourTerminal."""
+    columns = tables.terminal.c
+    own = select(columns.id).where(columns.id == terminal_id, columns.merchant_id == merchant_id)
+    if connection.execute(own).one_or_none() is None:
+        raise NotYourTerminal("There is no such terminal.")
+    revoke_terminal(connection, terminal_id)
+
+
 def terminal(connection: Connection, terminal_id: str) -> Terminal:
     """The terminal; raises UnknownTerminal where it was never registered or was revoked."""
     columns = tables.terminal.c
@@ -65,6 +76,28 @@ def terminal(connection: Connection, terminal_id: str) -> Terminal:
     if row is None:
         raise UnknownTerminal("This terminal is not registered, or was revoked.")
     return Terminal(row.id, row.merchant_id, row.place, row.public_key, row.kind)
+
+
+def key_statement(merchant_id: str, terminal_id: str, public_key: bytes) -> bytes:
+    """What a new key signs to show that it is in the terminal's hands, for this merchant's terminal only."""
+    return f"facefare terminal key v1\n{merchant_id}\n{terminal_id}\n{public_key.hex()}".encode()
+
+
+def check_proof(merchant_id: str, terminal_id: str, public_key: bytes, signature: bytes) -> None:
+    """Raises ProofWrong unless `signature` is the new key's own over its `key_statement`."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(public_key)
+        key.verify(signature, key_statement(merchant_id, terminal_id, public_key))
+    except (InvalidSignature, ValueError) as error:
+        raise ProofWrong("The key did not sign for itself, for this merchant and terminal.") from error
+
+
+def rotate_key(connection: Connection, terminal: Terminal, public_key: bytes) -> None:
+    """Take the new key in place of the old one at once.
+
+    Records that the old key signed offline must be forwarded before; the guardians have a registry of their own.
+    """
+    connection.execute(update(tables.terminal).where(tables.terminal.c.id == terminal.id).values(public_key=public_key))
 
 
 def take_nonce(connection: Connection, terminal_id: str, nonce: str) -> bool:

@@ -39,6 +39,17 @@ INVARIANTS: dict[str, str] = {
     "a top-up gave back exactly what it says": """
         SELECT u.id FROM card_top_up u LEFT JOIN card_refund r ON r.top_up_id = u.id AND r.state <> 'failed'
         GROUP BY u.id, u.refunded HAVING coalesce(sum(r.amount), 0) <> u.refunded""",
+    "a settlement is the sum of its movements and pays out what it says": """
+        SELECT s.id FROM settlement s
+        LEFT JOIN settlement_line l ON l.settlement_id = s.id
+        LEFT JOIN ledger_transfer t ON t.id = l.transfer_id
+        LEFT JOIN ledger_transfer p ON p.id = s.id
+        GROUP BY s.id, p.amount
+        HAVING coalesce(sum(t.amount) FILTER (WHERE t.credit_account = 'acc_' || s.merchant_id || '_' || s.currency), 0)
+            <> s.taken
+          OR coalesce(sum(t.amount) FILTER (WHERE t.debit_account = 'acc_' || s.merchant_id || '_' || s.currency), 0)
+            <> s.given_back
+          OR coalesce(p.amount, 0) <> s.paid_out""",
     "a query paid for one payment only": """
         SELECT query_id::text FROM payment_intent GROUP BY query_id HAVING count(*) > 1""",
 }

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from facefare.ledger.ids import new_id
 from facefare.payments import tables
-from facefare.payments.errors import InvalidWebhookUrl
+from facefare.payments.errors import InvalidWebhookUrl, UnknownEndpoint, UnknownEvent
 
 _PAUSES = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 """Seconds after each failed try, as the Standard Webhooks specification suggests."""
@@ -82,14 +82,78 @@ def deliver_due(engine: Engine, http: httpx.Client, *, limit: int = 50) -> int:
     return len(due)
 
 
-def replay(connection: Connection, event_id: str) -> int:
-    """Send an event again to all its endpoints, delivered or not; returns to how many."""
+def endpoints(connection: Connection, merchant_id: str) -> list[tuple[str, str]]:
+    """Id and URL of the merchant's endpoints, oldest first."""
+    columns = tables.webhook_endpoint.c
+    rows = connection.execute(
+        select(columns.id, columns.url).where(columns.merchant_id == merchant_id).order_by(columns.id)
+    )
+    return [(row.id, row.url) for row in rows]
+
+
+def remove(connection: Connection, merchant_id: str, endpoint_id: str) -> None:
+    """Send nothing there any more; raises UnknownEndpoint, also for another merchant's."""
+    if endpoint_id not in dict(endpoints(connection, merchant_id)):
+        raise UnknownEndpoint("There is no such endpoint.")
+    deliveries = tables.webhook_delivery
+    connection.execute(deliveries.delete().where(deliveries.c.endpoint_id == endpoint_id))
+    connection.execute(tables.webhook_endpoint.delete().where(tables.webhook_endpoint.c.id == endpoint_id))
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event (its body is JSON) and to how many endpoints it went, is to go, or could not go."""
+
+    id: str
+    body: str
+    created_at: datetime
+    delivered: int
+    waiting: int
+    given_up: int
+
+
+def events(connection: Connection, merchant_id: str, *, limit: int, before: str | None = None) -> list[Event]:
+    """The merchant's events, newest first, at most `limit`, older than the event `before`."""
+    event, delivery, endpoint = tables.webhook_event, tables.webhook_delivery, tables.webhook_endpoint
+    done, due = delivery.c.delivered_at.is_not(None), delivery.c.due_at.is_not(None)
+    query = (
+        select(
+            event.c.id,
+            event.c.body,
+            event.c.created_at,
+            func.count().filter(done),
+            func.count().filter(~done & due),
+            func.count().filter(~done & ~due),
+        )
+        .join(delivery, delivery.c.event_id == event.c.id)
+        .join(endpoint, endpoint.c.id == delivery.c.endpoint_id)
+        .where(endpoint.c.merchant_id == merchant_id)
+        .group_by(event.c.id)
+        .order_by(event.c.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(event.c.id < before)
+    return [Event(*row) for row in connection.execute(query)]
+
+
+def replay(connection: Connection, merchant_id: str, event_id: str) -> int:
+    """Send an event again to all the merchant's endpoints that it went to, delivered or not; to how many.
+
+    Raises UnknownEvent, also for another merchant's.
+    """
     columns = tables.webhook_delivery.c
-    return connection.execute(
+    again = connection.execute(
         update(tables.webhook_delivery)
-        .where(columns.event_id == event_id)
+        .where(
+            columns.event_id == event_id,
+            columns.endpoint_id.in_([id for id, _ in endpoints(connection, merchant_id)]),
+        )
         .values(due_at=func.now(), tries=0, delivered_at=None)
     ).rowcount
+    if again == 0:
+        raise UnknownEvent("There is no such event.")
+    return again
 
 
 def _take_due(connection: Connection, limit: int) -> list[_Due]:

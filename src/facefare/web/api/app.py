@@ -21,7 +21,7 @@ from facefare.wallet import consents
 from facefare.wallet.consents import Notice
 from facefare.wallet.faces import Changes
 from facefare.wallet.pending_keys import PendingKeys
-from facefare.web.api import attempts, cards, enrolments, held, payers, problems, rights
+from facefare.web.api import attempts, cards, enrolments, held, operators, payers, problems, rights
 from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
@@ -87,8 +87,8 @@ def create_app(
     app.add_middleware(BodyLimit)
     problems.install(app)
     problems.describe(app)
-    for router in (attempts.router, cards.router, enrolments.router, held.router, payers.router, rights.router):
-        app.include_router(router)
+    for room in (attempts, cards, enrolments, held, operators, payers, rights):
+        app.include_router(room.router)
 
     @app.get("/healthz", tags=["operation"])
     async def healthy() -> dict[str, str]:
