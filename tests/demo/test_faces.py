@@ -6,6 +6,7 @@ import pytest
 from demo.faces import HEIGHT, WIDTH, Person, Sitter, View, portrait, save
 from facefare.biometrics import ENROLMENT, GATE, FacePipeline, decode, fuse
 from facefare.biometrics.models.install import install
+from facefare.terminal.station import Ask
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,15 @@ def test_saved_frames_come_back_unchanged(sitters, tmp_path):
 def test_a_view_keeps_the_face_where_it_was_asked_for(pipeline, sitters):
     x, _, width, _ = pipeline.observe(sitters[Person.EILEEN_COLLINS].view(View(x=0.35))).box
     assert x + width / 2 == pytest.approx(0.35 * WIDTH, abs=25)
+
+
+@pytest.mark.parametrize("person", list(Person))
+def test_a_sitter_does_what_is_asked(pipeline, sitters, person):
+    ahead, left, right, up, down = (
+        pipeline.observe(sitters[person].obey(asked)[0]).pose
+        for asked in (Ask.LOOK_AHEAD, Ask.TURN_LEFT, Ask.TURN_RIGHT, Ask.TILT_UP, Ask.TILT_DOWN)
+    )
+    assert left.yaw - ahead.yaw > 10 < ahead.yaw - right.yaw
+    assert down.pitch - ahead.pitch > 4 < ahead.pitch - up.pitch
+    eyes = [pipeline.observe(frame).quality.eyes_open for frame in sitters[person].obey(Ask.BLINK)]
+    assert min(eyes) < 0.8 * max(eyes)
