@@ -10,6 +10,7 @@ import segno
 from fastapi import APIRouter, Form, Query
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from facefare.fares.explain import ENGLISH, render
 from facefare.guardian.messages import Confirmation, Operation
 from facefare.ledger import balance_of
 from facefare.ledger.currency import MINOR_UNITS
@@ -75,7 +76,9 @@ def receipt(receipt_id: str, payer: SignedIn, services: WithServices, shown: Sho
     """One receipt."""
     with services.engine.connect() as connection:
         found = receipts.read(connection, payer.id, receipt_id)
-    return shown.page("receipt.html", receipt=found, contact=services.notice.contact)
+    sentences = {code: shown.language(sentence) for code, sentence in ENGLISH.items()}
+    lines = [render(line, found.currency, sentences) for line in found.lines]
+    return shown.page("receipt.html", receipt=found, lines=lines, contact=services.notice.contact)
 
 
 @router.post("/receipts/{receipt_id}/dispute")

@@ -25,12 +25,16 @@ def begin(connection: Connection, payer_id: str) -> str:
 
 
 def payer_of(connection: Connection, token: str) -> Payer | None:
-    """Whose session this is; None where it is not known or has ended."""
+    """Whose session this is; None where it is not known or has ended, or the account is closed."""
     columns = tables.session.c
     row = connection.execute(
         select(wallet.payer)
         .join(tables.session, columns.payer_id == wallet.payer.c.id)
-        .where(columns.token_sha256 == hashed(token), columns.expires_at > datetime.now(UTC))
+        .where(
+            columns.token_sha256 == hashed(token),
+            columns.expires_at > datetime.now(UTC),
+            wallet.payer.c.closed_at.is_(None),
+        )
     ).one_or_none()
     return None if row is None else Payer(row.id, row.currency, row.account_id, row.daily_limit)
 

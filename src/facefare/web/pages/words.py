@@ -91,6 +91,7 @@ DISPUTES = {
 
 DEVICES = {
     "active": "Pays",
+    "paused": "Paused",
     "owing": "Stopped until what is owed is paid",
     "lost": "Reported lost",
     "revoked": "No longer used",
