@@ -6,6 +6,8 @@ Invariants:
   `keys/backups` of the guardian's folder. To end a backup is to destroy its key, wherever copies of it lie: this is how
   a deletion reaches backups. Keep the keys apart from the backups, or they are one theft;
 - a backup holds no transparency log (the others give it back), no accumulators and no keys;
+- killed in the middle, a backup leaves a file that restores nothing, and an unsealed copy in the guardian's own folder
+  that the next command or start removes: a deletion must not miss it;
 - a restore either happened or is unfinished, and an unfinished one keeps the guardian from serving;
 - a restored guardian answers nothing until it has every change and every refresh that the other two have
   (`settlement`), deletions included.
@@ -48,6 +50,7 @@ def serving_alone(folder: Folder) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackupError("The guardian of this folder is running; stop it first.") from None
+        _remove_leftovers(folder)
         yield
 
 
@@ -61,8 +64,18 @@ def back_up(folder: Folder, to: Path) -> dict[str, object]:
     """Write a backup; what its header says. Raises BackupError, CeremonyError."""
     if to.exists():
         raise BackupError(f"{to} exists already; a backup is never written over another.")
+    with (folder.path / "backing-up").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError("Another backup of this guardian is being made.") from None
+        return _back_up(folder, to)
+
+
+def _back_up(folder: Folder, to: Path) -> dict[str, object]:
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}"
-    copy = folder.path / f"backup-{name}.tmp"
+    copy = folder.path / "backup.tmp"
+    copy.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(folder.shares)) as source, closing(sqlite3.connect(copy)) as target:
             copy.chmod(0o600)
@@ -158,6 +171,18 @@ def compact(folder: Folder) -> tuple[int, int]:
         except sqlite3.Error as error:
             raise BackupError(f"The store could not be compacted: {error}.") from error
         return dropped, before - folder.shares.stat().st_size
+
+
+def _remove_leftovers(folder: Folder) -> None:
+    """Unsealed copies that a killed process left, unless another one is at work on its own."""
+    (folder.path / "restore.tmp").unlink(missing_ok=True)
+    with (folder.path / "backing-up").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        for rest in ("", "-journal", "-wal", "-shm"):
+            Path(f"{folder.path / 'backup.tmp'}{rest}").unlink(missing_ok=True)
 
 
 def _seal(source: Path, to: Path, header: bytes, key: bytes) -> None:

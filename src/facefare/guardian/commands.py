@@ -21,6 +21,7 @@ from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 app = typer.Typer(help="One of the three guardians: keys, registrations, service.", no_args_is_help=True)
 
 _POLL = 0.2
+_PATIENCE, _ROWS_A_SECOND = 120.0, 2_000.0  # how long a refresh may take, at the very least
 _Dir = Annotated[Path, typer.Argument(help="The guardian's folder.")]
 _Key = Annotated[str, typer.Option(help="Its Ed25519 public key, 64 hex digits.")]
 _Galleries = Annotated[list[str], typer.Option("--gallery", help="A gallery it may use; can be repeated.")]
@@ -172,11 +173,15 @@ def refresh(
 ) -> None:
     """Replace all shares, at all three guardians, while they serve: older copies no longer fit to newer ones."""
     with _plain_errors():
-        before = {gallery.gallery: gallery.epoch for gallery in _ask(folder, "POST", "refresh").galleries}
+        report = _ask(folder, "POST", "refresh")
+        before = {gallery.gallery: gallery.epoch for gallery in report.galleries}
+        deadline = time.monotonic() + _PATIENCE + sum(one.rows for one in report.galleries) / _ROWS_A_SECOND
         while wait:
             report = _ask(folder, "GET", "status")
             if all(one.epoch > before.get(one.gallery, -1) for one in report.galleries if one.rows):
                 break
+            if time.monotonic() > deadline:
+                raise CeremonyError("Not all shares were refreshed yet; the three go on when they are in session.")
             time.sleep(_POLL)
     typer.echo("All shares were refreshed." if wait else "The three refresh all shares.")
 
