@@ -36,7 +36,7 @@ from rich.table import Table
 from sqlalchemy import Engine, insert
 
 from facefare.client import ApiError, TerminalClient
-from facefare.guardian.messages import Confirmation, EnrolRequest, SearchPayload, SearchRequest
+from facefare.guardian.messages import Confirmation, EnrolRequest, SearchPayload, SearchRequest, Status
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.ledger import verify
 from facefare.ledger.database import embedded_postgres, make_engine
@@ -144,6 +144,9 @@ class _Guardians:
         raise NotImplementedError
 
     pause = resume = delete
+
+    async def status(self) -> Sequence[Status | None]:
+        return (None, None, None)
 
 
 def _prepare(engine: Engine, key: Ed25519PrivateKey) -> None:

@@ -14,9 +14,11 @@ from facefare.guardian.messages import (
     Confirmation,
     EnrolPayload,
     EnrolRequest,
+    GalleryStatus,
     Operation,
     SearchPayload,
     SearchRequest,
+    Status,
 )
 from facefare.identification.errors import BY_REASON, GuardianUnavailable, RequestRefused
 from facefare.ledger.database import embedded_postgres, make_engine
@@ -87,6 +89,7 @@ class FakeGuardians:
         self.rows: dict[str, dict[int, bytes]] = {}
         self.paused: set[tuple[str, int]] = set()
         self.versions: dict[str, int] = {}
+        self.ever: dict[str, set[int]] = {}  # rows are not used twice
         self.down = False
         self.refuse: RefusalCode | None = None
         self.lose_answer = False  # the change is made, but its confirmations never arrive
@@ -114,6 +117,7 @@ class FakeGuardians:
         if rows.get(row) != label:
             self._change(gallery, version)
             rows[row] = label
+            self.ever.setdefault(gallery, set()).add(row)
         return self._confirm(gallery, row, version, Operation.ENROL)
 
     async def delete(self, gallery: str, row: int, version: int) -> list[Confirmation]:
@@ -133,6 +137,26 @@ class FakeGuardians:
             self._change(gallery, version)
             self.paused.remove((gallery, row))
         return self._confirm(gallery, row, version, Operation.RESUME)
+
+    async def status(self) -> list[Status | None]:
+        galleries = tuple(
+            GalleryStatus(
+                gallery=gallery,
+                kind="live",
+                version=self.versions.get(gallery, 0),
+                head=bytes(32),
+                rows=max(self.ever.get(gallery, set()), default=-1) + 1,
+                live=len([row for row in rows if (gallery, row) not in self.paused]),
+                epoch=0,
+            )
+            for gallery, rows in self.rows.items()
+        )
+        return [
+            None
+            if self.down and index == 1
+            else Status(guardian=index, connected=True, missing=None, galleries=galleries)
+            for index in range(3)
+        ]
 
     def _check(self) -> None:
         if self.down:

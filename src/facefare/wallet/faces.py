@@ -16,10 +16,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from facefare.guardian.errors import MessageError, RefusalCode
-from facefare.guardian.messages import Confirmation, EnrolRequest, Operation
-from facefare.identification.errors import IdentificationError, RequestRefused
+from facefare.guardian.messages import Confirmation, EnrolRequest, GalleryStatus, Operation, Status
+from facefare.identification.errors import IdentificationError, RequestRefused, StaleGallery
 from facefare.ledger.ids import new_id
-from facefare.wallet import consents, stations, tables
+from facefare.wallet import agreement, consents, stations, tables
 from facefare.wallet.errors import (
     AlreadyEnrolled,
     ChangeUnconfirmed,
@@ -48,6 +48,9 @@ class GalleryKeepers(Protocol):
 
     async def resume(self, gallery: str, row: int, version: int) -> Sequence[Confirmation]:
         """Take a paused row back into searches."""
+
+    async def status(self) -> Sequence[Status | None]:
+        """What each of the three says of itself, None where it does not answer."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,37 @@ class Changes:
             async with self._turn(gallery_id):
                 await self._finish_pending(gallery_id)
 
+    async def agree(self, gallery_id: str) -> None:
+        """Be at the guardians' version again after a crash or a restored backup; see `agreement`.
+
+        Raises ChangeUnconfirmed where they can't be asked or are not at one version.
+        """
+        async with self._turn(gallery_id):
+            before = await asyncio.to_thread(self._known, gallery_id)
+            try:
+                await self._finish_pending(gallery_id)
+                before = await asyncio.to_thread(self._known, gallery_id)
+            except ChangeUnconfirmed as error:
+                if not isinstance(error.__cause__, StaleGallery):
+                    raise
+            theirs = agreement.common(await self._guardians.status(), gallery_id)
+            if await asyncio.to_thread(self._adopt, theirs, before):
+                await self._finish_pending(gallery_id)
+                theirs = agreement.common(await self._guardians.status(), gallery_id)
+            for row in await asyncio.to_thread(self._strangers, theirs):
+                await self._carry(await asyncio.to_thread(self._begin_erasure, gallery_id, row), None)
+
+    async def agree_everywhere(self) -> None:
+        """The same for every gallery; one that can't be brought to agree does not keep the others from it."""
+        failed: ChangeUnconfirmed | None = None
+        for gallery_id in await asyncio.to_thread(self._galleries):
+            try:
+                await self.agree(gallery_id)
+            except ChangeUnconfirmed as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
     def _turn(self, gallery_id: str) -> asyncio.Lock:
         return self._turns.setdefault(gallery_id, asyncio.Lock())
 
@@ -280,6 +314,27 @@ class Changes:
                 return None
             return _pend(connection, Change(new_id("chg"), locked.id, operation, face.row, locked.version, face.id))
 
+    def _begin_erasure(self, gallery_id: str, row: int) -> Change:
+        with self._engine.begin() as connection:
+            locked = _locked_gallery(connection, gallery_id)
+            return _pend(connection, Change(new_id("chg"), gallery_id, Operation.DELETE, row, locked.version, None))
+
+    def _known(self, gallery_id: str) -> agreement.Known:
+        with self._engine.connect() as connection:
+            return agreement.known(connection, gallery_id)
+
+    def _adopt(self, theirs: GalleryStatus, before: agreement.Known) -> bool:
+        with self._engine.begin() as connection:
+            return agreement.adopt(connection, theirs, before)
+
+    def _strangers(self, theirs: GalleryStatus) -> list[int]:
+        with self._engine.connect() as connection:
+            return agreement.strangers(connection, theirs)
+
+    def _galleries(self) -> list[str]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(select(tables.gallery.c.id).order_by(tables.gallery.c.id)).scalars())
+
     def _faces_of(self, payer_id: str) -> list[Face]:
         with self._engine.connect() as connection:
             return of_payer(connection, payer_id)
@@ -330,13 +385,14 @@ class Changes:
                 connection.execute(tables.face.delete().where(tables.face.c.id == change.face_id))
                 return
             count = confirmations[0].fields.count
+            known = change.face_id is not None or change.operation is Operation.ENROL
             connection.execute(
                 update(tables.gallery)
                 .where(tables.gallery.c.id == change.gallery_id)
                 .values(
                     version=change.base_version + 1,
                     next_row=func.greatest(tables.gallery.c.next_row, change.row + count),
-                    live=tables.gallery.c.live + _LIVE[change.operation] * count,
+                    live=tables.gallery.c.live + (_LIVE[change.operation] * count if known else 0),
                 )
             )
             connection.execute(

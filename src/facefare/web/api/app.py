@@ -121,6 +121,7 @@ async def _sweep_for_ever(services: Services) -> None:
         try:
             await asyncio.to_thread(_sweep, services)
             await services.changes.finish_all_pending()
+            await services.changes.agree_everywhere()
         except Exception as error:  # the next round tries again
             structlog.get_logger().warning("sweep_failed", error=type(error).__name__)
 
