@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import typer
@@ -42,11 +42,11 @@ print(json.dumps({"face_recognition": 1000 * statistics.median(times[1:])}))
 class Stopwatch:
     """Stands in for a network's session and adds up the time spent in it."""
 
-    def __init__(self, session):
+    def __init__(self, session: Any) -> None:
         self.session = session
         self.seconds = 0.0
 
-    def run(self, *arguments):
+    def run(self, *arguments: Any) -> Any:
         started = time.perf_counter()
         try:
             return self.session.run(*arguments)
@@ -99,7 +99,8 @@ def peers(python: Path, frames: list[Frame], rounds: int) -> dict[str, float]:
         save(frames, Path(folder))
         command = [str(python), "-c", _PEER, folder, str(rounds)]
         answer = subprocess.run(command, check=True, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"})
-    return json.loads(answer.stdout)
+    times: dict[str, float] = json.loads(answer.stdout)
+    return times
 
 
 def face(
