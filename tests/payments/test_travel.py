@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text
 
 from facefare.fares.errors import TariffError
+from facefare.fares.journeys import Tap, TapKind
+from facefare.fares.pricing import price_week
 from facefare.fares.tariff import (
     Band,
     Cap,
@@ -67,6 +71,9 @@ def metro(first: date = date(2026, 1, 1), short: int = 200) -> Tariff:
             ),
             LegRule(
                 id="ba", bands=(Band(product="long"),), network=only("metro"), origin=only("b"), destination=only("a")
+            ),
+            LegRule(
+                id="bb", bands=(Band(product="short"),), network=only("metro"), origin=only("b"), destination=only("b")
             ),
             LegRule(id="bus", bands=(Band(product="bus"),), network=only("bus")),
         ),
@@ -352,3 +359,53 @@ def test_prices_change_on_the_day_a_version_takes_effect(town: Town) -> None:
 def test_a_gate_stands_only_where_the_tariff_knows(town: Town, point: FarePoint) -> None:
     with pytest.raises(TariffError):
         town.ask(tariffs.assign, "trm_bus", point)
+
+
+# --- whatever is tapped ---
+
+RIDERS = st.lists(
+    st.tuples(st.sampled_from(sorted(GATES)), st.integers(1, 400), st.booleans()),  # gate, minutes since, sweep after
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(taps=RIDERS, funds=st.sampled_from([100, 450, 20_000]))
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_is_tapped_a_week_costs_what_its_taps_say_and_no_money_is_lost(
+    town: Town, taps: list[tuple[str, int, bool]], funds: int
+) -> None:
+    with town.engine.begin() as connection:
+        town.payer, _ = payers.register(connection, "EUR")
+        connection.execute(text("UPDATE face SET payer_id = :payer"), {"payer": town.payer.id})
+    town.top_up(funds)
+    town.rules = Rules(ride_risk={"EUR": 500}, passback=timedelta(0))
+    Clock.at = START
+    for gate, minutes, sweep in taps:
+        reply = town.tap(gate, minutes)
+        assert reply.outcome == "accepted" or reply.reason in ("insufficient_funds", "owing")
+        if sweep:
+            town.sweep(0)
+    town.sweep(6)
+    available, on_hold, owed = town.money()
+    assert on_hold == 0
+    tariff = town.ask(tariffs.load, "metro")
+    weeks: dict[date, list[Tap]] = {}
+    with town.engine.connect() as connection:
+        rows = connection.execute(text("SELECT * FROM tap WHERE payer_id = :payer"), {"payer": town.payer.id}).all()
+        charged = {row.week: travel._charged(connection, town.payer.id, "metro", row.week) for row in rows}
+    known = [Tap(row.intent_id, row.at.astimezone(UTC), row.stop, TapKind(row.kind), row.network) for row in rows]
+    for row in rows:
+        weeks.setdefault(row.week, known)
+    for week, of_payer in weeks.items():
+        priced = price_week(of_payer, tariff, week, now=Clock.at)
+        assert sum(charge.amount for charge in priced) == charged[week]
+    assert available - owed == funds - sum(charged.values())
+    assert available >= 0
+    assert owed == 0 or available == 0
+    assert verify(town.engine, INVARIANTS) == []
