@@ -62,6 +62,19 @@ def test_empty_logs_pass(installation):
     assert verify(installation.folder, installation.trust).ok
 
 
+def test_a_log_whose_checkpoint_is_no_longer_renewed_is_found_before_its_entries_can_be_compared(installation):
+    installation.answer(1)
+    installation.publish(NOW - 600)
+    installation.answer(2, without={1}, seconds_ago=300)
+    for guardian in installation.guardians:
+        if guardian.number != 1:
+            note = guardian.log.sign_checkpoint(guardian.log_signer)
+            for other in installation.guardians:
+                if other is not guardian:
+                    installation.cosign(guardian, other, note)
+    assert found(installation) == {(Fault.STALE, "guardian1")}
+
+
 def test_an_entry_on_its_way_is_counted_not_accused(installation):
     installation.answer(1)
     installation.answer(2, without={2}, seconds_ago=5)

@@ -305,9 +305,16 @@ def test_accumulators_survive_growth_undo_and_reopening(tmp_path) -> None:
     assert sums.components(3) == (5, 6)
     assert sums.position.taken == first.taken
     assert not sums.position.undoable
+    sums.prepare()
+    assert sums.components(3) == (5, 6)
     state = sums.begin(200_000)
     assert tuple(state[:, 3]) == (5, 6)
     sums.begin(200_000)[:, 150_000] = (8, 9)
+    sums.keep()
+    sums.prepare()
+    assert not sums.position.undoable, "the others have it"
+    sums.begin(200_000)[:, 150_000] ^= np.uint64(99)
+    sums.begin(200_000)
     sums.keep()
     again = Accumulators(path)
     assert again.components(150_000) == (8, 9)

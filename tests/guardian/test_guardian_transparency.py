@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from facefare.audit.commands import app as audit
 from facefare.audit.entries import Entry, entry_of_search
 from facefare.audit.log import read_frames
-from facefare.audit.verifier import Report, parse_trust, verify
+from facefare.audit.verifier import Fault, Report, parse_trust, verify
 from facefare.guardian.messages import sha256
 from facefare.identification.errors import IdentificationError
 from facefare.identification.relay import Guardians
@@ -106,6 +106,32 @@ def test_a_refused_search_leaves_no_entry_anywhere(quiet_trio: Trio) -> None:
 
     run(trio, scene)
     assert [entries(trio, index) for index in range(3)] == before
+
+
+@pytest.mark.parametrize("lazy", [0, 1])
+def test_a_guardian_that_answers_without_logging_is_found_from_outside(tmp_path: Path, lazy: int) -> None:
+    with three_guardians(tmp_path / "trio") as trio:
+        trio.stop(lazy)
+        trio.start(
+            lazy, "from facefare.guardian.transparency import Transparency\nTransparency.append = lambda *_: None"
+        )
+        asyncio.run(trio.ready())
+
+        async def scene(guardians: Guardians) -> None:
+            for face in synthetic_templates(2, seed=60):
+                await trio.search(guardians, face)
+            await asyncio.sleep(6)
+            await trio.search(guardians, synthetic_templates(1, seed=61)[0])
+            await asyncio.sleep(6)
+
+        run(trio, scene)
+        urls = [f"http://127.0.0.1:{identity.public_port}" for identity in trio.identities]
+        result = CliRunner().invoke(audit, ["fetch", *urls, "--to", str(tmp_path / "copy")])
+        assert result.exit_code == 0, result.output
+        report = verify(tmp_path / "copy", parse_trust((trio.base / "trust").read_text()), tolerance_s=0)
+        unlogged = [finding for finding in report.findings if finding.fault is Fault.UNLOGGED]
+        assert len(unlogged) >= 2
+        assert {finding.log for finding in unlogged} == {trio.identities[lazy].log_key.partition("+")[0]}
 
 
 _DIE_BEFORE_LOGGING = """

@@ -10,7 +10,8 @@ Take `trust` from where you would take it without this folder; whoever wrote the
 
 Found are, for each log: a checkpoint it did not sign or a witness did not co-sign; entries changed, left out or
 cut off since any checkpoint ever seen; two histories; entries that are malformed, repeated or written after the
-fact. And between the logs: an entry that one guardian has and another, which had to take part, has not.
+fact; a checkpoint that is not renewed as the others' are. And between the logs: an entry that one guardian has and
+another, which had to take part, has not.
 An entry younger than the oldest cosignature less the tolerance may still be on its way; such are counted.
 """
 
@@ -41,6 +42,7 @@ class Fault(StrEnum):
     MALFORMED = "malformed"  # an entry that is not one
     REPEATED = "repeated"  # the same entry twice
     BACKDATED = "backdated"  # an entry much older than those before it
+    STALE = "stale"  # co-signed much earlier than the others, though all three sign together
     UNLOGGED = "unlogged"  # answered, as another log shows, but not logged
 
 
@@ -101,6 +103,12 @@ def verify(folder: Path, trust: tuple[GuardianKeys, ...], *, tolerance_s: int = 
     reads = [_read_log(folder / str(index), index, trust, seen, tolerance_s) for index in range(GUARDIANS)]
     findings = [finding for read in reads for finding in read.findings]
     cosigned = tuple(read.cosigned for read in reads)
+    newest = max((time for time in cosigned if time is not None), default=0)
+    findings += [
+        Finding(Fault.STALE, read.name, f"last co-signed {newest - read.cosigned} s before another log")
+        for read in reads
+        if read.cosigned is not None and newest - read.cosigned > tolerance_s
+    ]
     too_young = _too_young(cosigned, tolerance_s)
     published = [read for read in reads if read.published]
     everywhere: dict[bytes, tuple[int, int, int]] = {}

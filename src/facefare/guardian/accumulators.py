@@ -4,7 +4,8 @@ Job: keep this guardian's two components, (2, rows) uint64 a gallery, in step wi
 Invariants:
 - a batch is taken in as a whole or not at all: the next state is written beside the current one, and then one word
   says which counts. `kill -9` at any moment leaves the one or the other;
-- the state before stays until the next batch, so that a guardian that is one batch ahead of the others can go back;
+- the state before stays until the others are known to have the new one, so that a guardian that is one batch ahead of
+  them can go back;
 - what can't be brought in step (another machine's disk, lost power) begins anew at all three with a new era and the
   time of it, which every payer is told: a lost stretch is stated, never silent.
 
@@ -47,6 +48,7 @@ class Accumulators:
     def __init__(self, path: Path) -> None:
         """Open or make the file; raises StoreError. One that lost power since is in era 0, which fits nobody's."""
         self._path = path
+        self._copied = False  # the spare state is equal to the current one
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             if not path.exists():
@@ -75,15 +77,25 @@ class Accumulators:
         undoable = int(self._header[_TAKEN + 1 - active]) == taken - 1
         return Position(int(self._header[_ERA]), taken, int(self._header[_SINCE]), undoable)
 
+    def prepare(self) -> None:
+        """Copy the state in an idle moment, so that `begin` need not; only when all three are known to have it."""
+        if self.position.undoable:
+            self._copy()
+
     def begin(self, rows: int) -> NDArray[np.uint64]:
         """A copy of the current state, (2, rows) uint64, to be changed; `keep` makes it count."""
         if rows > self._capacity:
             self._grow(rows)
+        if not self._copied:
+            self._copy()
+        self._copied = False
+        return self._states[1 - int(self._header[_ACTIVE]), :, :rows]
+
+    def _copy(self) -> None:
         active = int(self._header[_ACTIVE])
         self._header[_TAKEN + 1 - active] = _TORN
-        spare = self._states[1 - active, :, :rows]
-        np.copyto(spare, self._states[active, :, :rows])
-        return spare
+        np.copyto(self._states[1 - active], self._states[active])
+        self._copied = True
 
     def keep(self) -> None:
         """Let what was begun count."""
@@ -95,10 +107,12 @@ class Accumulators:
         """Go back by one batch; see `Position.undoable`."""
         if not self.position.undoable:
             raise StoreError("The accumulators can't go back.")
+        self._copied = False
         self._header[_ACTIVE] = 1 - self._header[_ACTIVE]
 
     def restart(self, era: int, since: int) -> None:
         """Begin anew."""
+        self._copied = False
         self._header[_ERA] = 0  # a crash in here must not look like a state
         self._states[:] = 0
         self._header[_ACTIVE], self._header[_TAKEN], self._header[_TAKEN + 1] = 0, 0, _TORN
@@ -124,6 +138,7 @@ class Accumulators:
         self._states = words[_HEADER_WORDS:].reshape(2, 2, self._capacity)
 
     def _grow(self, rows: int) -> None:
+        self._copied = False
         _create(self._path, -(-rows * 5 // 4 // _STEP) * _STEP, self._header, self._states)
         self._map()
 

@@ -143,6 +143,7 @@ class Engine:
         self._sums_folder = sums
         self._sums: dict[str, Accumulators] = {}
         self._wants_refresh = False
+        self._checkpoint_wanted = False
         self._to_refresh: deque[tuple[str, int]] = deque()  # at the leader: (gallery, chunk)
         self._logger = ThreadPoolExecutor(1, "transparency-log")
         self._waiting: dict[bytes, Work] = {}
@@ -265,6 +266,9 @@ class Engine:
         """Run the announced requests that all three accept; none: a heartbeat."""
         works = self._claim(announcement)
         refusals = self._agree(session, [self._judge(work, gallery, announcement) for work in works])
+        if not works:  # all three have ended the step before
+            for sums in self._sums.values():
+                sums.prepare()
         chosen: list[Work] = []
         for work, refusal in zip(works, refusals, strict=True):
             if refusal is not None and work is not None:
@@ -304,7 +308,7 @@ class Engine:
             version=gallery.version if gallery else 0,
             keys=tuple(work.key for work in batch),
             refresh=chunk,
-            checkpoint=self._transparency.due(busy=bool(batch)),
+            checkpoint=self._checkpoint_wanted,
         )
         for channel in session.channels.values():
             send(channel, announcement)
@@ -380,8 +384,10 @@ class Engine:
         verdict = Verdict(
             tuple(None if refused is None else Refusal(refused.code.value, refused.detail) for refused in own),
             self._wants_refresh,
+            self._transparency.due(busy=bool(own)),
         )
         verdicts = {self.index: verdict, **exchange(session, verdict)}
+        self._checkpoint_wanted = any(said.wants_checkpoint for said in verdicts.values())
         if verdict.wants_refresh:
             self._wants_refresh = False
         if any(said.wants_refresh for said in verdicts.values()) and not self._to_refresh:

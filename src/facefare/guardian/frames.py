@@ -67,14 +67,16 @@ class Refusal(Message):
 
 @dataclass(frozen=True)
 class Verdict(Message):
-    """Each guardian: None or why not, for each announced request; and whether its operator wants a refresh."""
+    """Each guardian: None or why not, for each announced request; and what it wants the leader to do next."""
 
     refusals: tuple[Refusal | None, ...]
     wants_refresh: bool
+    wants_checkpoint: bool
 
     _FIELDS: ClassVar[dict[str, Check]] = {
         "refusals": list_of(maybe(nested(Refusal)), 0, MAX_BATCH),
         "wants_refresh": flag,
+        "wants_checkpoint": flag,
     }
     _LIMIT = 16384
 
