@@ -206,6 +206,13 @@ class TerminalClient(_Client):
         }
         return AttemptReply(**self._call("POST", "/v1/attempts", body))
 
+    def undo(self, query_id: bytes) -> Payment:
+        """Take back what came of an attempt whose answer was lost and that let nobody pass.
+
+        Send it until it is answered; `unknown-payment` is an answer once the search has gone stale on its way.
+        """
+        return Payment(**self._call("POST", "/v1/attempts/undo", {"query_id": query_id.hex()}))
+
     def confirm(self, payment_intent: str, pin: str) -> AttemptReply:
         """Send the PIN that was typed after `confirmation_required`."""
         return AttemptReply(**self._call("POST", f"/v1/payment_intents/{payment_intent}/pin", {"pin": pin}))

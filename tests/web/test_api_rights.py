@@ -302,3 +302,33 @@ def test_the_tag_of_an_identification_is_in_the_access_log(world: Any, monkeypat
     monkeypatch.setattr(world.guardians, "search", tagged)
     world.look("ada")
     assert ada.access_log()[0]["tag"] == f"{tag:016x}"
+
+
+# --- when the answer is lost ---
+
+
+@pytest.mark.parametrize("amount", [280, None])
+def test_an_attempt_whose_answer_was_lost_is_taken_back_once(world: Any, amount: int | None) -> None:
+    flat(world)
+    ada = world.payer("ada")
+    query = os.urandom(16)
+    world.look("ada", amount=amount, query_id=query)
+    assert ada.account().available < 1000
+    for _ in range(2):
+        assert world.gate.undo(query).refunded > 0
+        assert ada.account().available == 1000
+    assert get(world, ada, "/payers/me/rides").json()["data"] == []
+    with pytest.raises(ApiError) as refused:
+        world.till.undo(query)
+    assert refused.value.code == "unknown-payment"
+    assert verify(world.engine, INVARIANTS) == []
+
+
+def test_what_is_held_or_awaits_a_confirmation_is_let_go(world: Any) -> None:
+    ada = world.payer("ada", funds=9000)
+    for more in ({"capture_later": True, "amount": 100}, {"amount": 6000}):
+        query = os.urandom(16)
+        search = world.requests.search("ada", terminal="trm_till", query_id=query).to_bytes()
+        world.till.attempt(currency="EUR", search=search, **more)
+        assert world.till.undo(query).state == world.till.undo(query).state == "canceled"
+    assert (ada.account().available, ada.account().on_hold) == (9000, 0)

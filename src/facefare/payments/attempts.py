@@ -23,6 +23,7 @@ from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.payments import intents, merchants, receipts, tables, tariffs, travel, webhooks
 from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, Situation, decide
 from facefare.payments.errors import AttemptUnderWay, NoFarePoint, QueryReused, UnknownIntent, WrongState
+from facefare.payments.intents import Intent
 from facefare.payments.merchants import Terminal
 from facefare.payments.travel import Due
 from facefare.wallet import access, faces, payers, pins
@@ -154,6 +155,34 @@ def charge(
         reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
     access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, tag=tag)
     return reply
+
+
+def undo(connection: Connection, terminal: Terminal, query_id: bytes) -> Intent:
+    """Take back whatever came of a query whose answer the terminal never heard, so that nobody passed; once.
+
+    A ride that ended here was ridden, so it stays. Raises UnknownIntent.
+    """
+    columns = tables.intent.c
+    intent = connection.execute(
+        select(tables.intent)
+        .where(columns.query_id == query_id, columns.terminal_id == terminal.id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+    if intent is None:
+        raise UnknownIntent("There is no payment by this query.")
+    if intent.state == "processing":
+        _close(connection, intent, None, Decision(Outcome.USE_CARD, Reason.IDENTIFICATION_UNAVAILABLE))
+    elif intent.state in ("requires_confirmation", "requires_capture", "succeeded"):
+        payer = payers.locked(connection, intent.payer_id)
+        if intent.fare and not travel.forget(connection, intent.id):
+            return intents.shown(intents.locked(connection, str(intent.id)))
+        if intent.state == "succeeded" and intent.captured > intent.refunded:
+            return intents.give_back(connection, intent, payer, None, key="undo")
+        if intent.state == "requires_capture":
+            return intents.let_go(connection, intent)
+        if intent.state == "requires_confirmation":
+            return intents.void(connection, terminal, intent.id)
+    return intents.shown(intents.locked(connection, str(intent.id)))
 
 
 def confirm_by_pin(connection: Connection, terminal: Terminal, intent_id: str, pin: str, rules: Rules) -> Reply:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from facefare.fares.explain import Line
 from facefare.fares.journeys import LegState, Tap, TapKind, legs_of
@@ -172,6 +172,15 @@ def complete(connection: Connection, now: datetime) -> int:
             recover(connection, payer)
             settled += 1
     return settled
+
+
+def forget(connection: Connection, intent_id: object) -> bool:
+    """Forget a tap that let nobody in; False for one that ended a ride, or of which something is owed."""
+    columns = travel_tables.tap.c
+    gone = connection.execute(
+        delete(travel_tables.tap).where(columns.intent_id == intent_id, columns.kind == "entry", columns.debt == 0)
+    )
+    return gone.rowcount == 1
 
 
 # --- standing ---

@@ -44,14 +44,16 @@ class Consent:
     receipt_sha256: bytes
 
 
-def give(connection: Connection, payer_id: str, notice: Notice, key: Ed25519PrivateKey) -> Consent:
+def give(
+    connection: Connection, payer_id: str, notice: Notice, key: Ed25519PrivateKey, *, of_age: bool = False
+) -> Consent:
     """Record that the payer agreed to pay by face under `notice`, and sign the receipt.
 
-    The caller has asked whether the payer is of `notice.minimum_age`; the receipt says so. Raises AccountClosed.
+    `of_age`: the payer stated to be of `notice.minimum_age`; the receipt says so. Raises AccountClosed.
     """
     payers.check_open(connection, payer_id)
     id, now = new_id("con"), datetime.now(UTC)
-    receipt = signed(_record(id, payer_id, notice, now), key)
+    receipt = signed(_record(id, payer_id, notice, now, of_age=of_age), key)
     consent = Consent(id, payer_id, receipt, hashlib.sha256(receipt.encode()).digest())
     connection.execute(
         insert(tables.consent).values(
@@ -155,7 +157,7 @@ def jwk(key: Ed25519PublicKey) -> dict[str, str]:
     }
 
 
-def _record(id: str, payer_id: str, notice: Notice, now: datetime) -> dict[str, object]:
+def _record(id: str, payer_id: str, notice: Notice, now: datetime, *, of_age: bool) -> dict[str, object]:
     """ISO/IEC TS 27560:2023, clause 6: metadata, processing, parties, event."""
     return {
         "schema_version": "ISO/IEC TS 27560:2023",
@@ -179,7 +181,11 @@ def _record(id: str, payer_id: str, notice: Notice, now: datetime) -> dict[str, 
                         }
                     ],
                     "pii_controllers": ["operator"],
-                    "condition": f"the payer states to be {notice.minimum_age} years old or more",
+                    **(
+                        {"condition": f"the payer states to be {notice.minimum_age} years old or more"}
+                        if of_age
+                        else {}
+                    ),
                     "collection_method": "camera of an enrolment station, after a liveness check",
                     "processing_method": "secret-shared comparison by three guardians; no one of them can"
                     " see a face, and none learns who matched",

@@ -147,6 +147,20 @@ class IntentOut(BaseModel):
 IntentId = Annotated[str, Path(pattern=r"^pi_[0-9a-z]{26}$")]
 
 
+class Unheard(BaseModel):
+    """The query of an attempt whose answer the terminal never heard."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="16 bytes, hexadecimal.")]
+
+
+@router.post("/attempts/undo")
+def undo(body: Unheard, terminal: SignedTerminal, connection: Transaction) -> IntentOut:
+    """Take back what came of an attempt that let nobody pass because its answer was lost; once, however often sent."""
+    return IntentOut(**vars(attempts.undo(connection, terminal, bytes.fromhex(body.query_id))))
+
+
 @router.post("/payment_intents/{intent_id}/pin")
 def confirm(
     intent_id: IntentId, body: Pin, terminal: SignedTerminal, services: WithServices, connection: Transaction

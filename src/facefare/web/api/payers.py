@@ -205,7 +205,7 @@ def consent(body: ConsentIn, payer: SignedIn, services: WithServices, connection
         raise NoticeUnknown(f"The current notice is {services.notice.version}; read it and agree to that one.")
     if not body.of_age:
         raise TooYoung(f"Who pays by face here is {services.notice.minimum_age} years old or more.")
-    given = consents.give(connection, payer.id, services.notice, services.receipt_key)
+    given = consents.give(connection, payer.id, services.notice, services.receipt_key, of_age=True)
     return ConsentOut(id=given.id, receipt=given.receipt, receipt_sha256=given.receipt_sha256.hex())
 
 
