@@ -70,7 +70,15 @@ def demo(
                 if json_file:
                     json_file.write_text(json.dumps([asdict(step) for step in steps], indent=2))
                 if not once:
-                    console.print(f"The wallet's pages: [bold]{machine.wallet_url}/[/bold]   Ctrl-C stops everything.")
+                    console.print(
+                        f"The payer's app: [bold]{machine.wallet_url}/app/[/bold]"
+                        f"  (sign in as payer B with the key {scenario.tokens['B']})\n"
+                        f"The gate's screen: [bold]{machine.screen_url}/[/bold]\n"
+                        f"The operator's console: [bold]{machine.wallet_url}/app/console/[/bold]"
+                        f"  (staff key {machine.staff_token})\n"
+                        "Ctrl-C stops everything.",
+                        soft_wrap=True,
+                    )
                     threading.Event().wait()
     except KeyboardInterrupt:
         console.print("Stopped.")

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import queue
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,11 +50,12 @@ class MachineError(Exception):
 
 @dataclass(repr=False)
 class Process:
-    """A `facefare …` process; its output goes to a file, lines of JSON that are events also to a queue."""
+    """A `facefare …` process; its output goes to a file, events also to a queue and to a reader."""
 
     name: str
     popen: subprocess.Popen[str]
     log: Path
+    reader: IO[str] | None = None
     events: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
 
     def event(self, kind: str, within: float) -> dict[str, Any]:
@@ -87,6 +89,8 @@ class Machine:
     calibration: Calibration
     engine: Engine
     wallet_url: str
+    screen_url: str
+    staff_token: str
     station_key: Ed25519PrivateKey
     guardians: list[Process]
     camera: Path
@@ -123,7 +127,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facefare-demo-")))
         say("Key ceremony of three guardians, a gate and an enrolment station")
-        ports = _free_ports(7)
+        ports = _free_ports(8)
         gate_key, station_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         identities = perform_on_one_machine(
             folder,
@@ -157,6 +161,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             stations.register(connection, STATION, station_key.public_key().public_bytes_raw())
             faces.open_gallery(connection, GALLERY, kind="demo")
         wallet_url = f"http://localhost:{ports[6]}"
+        staff_token = secrets.token_urlsafe(24)
         wallet = start(
             "wallet",
             "wallet",
@@ -171,6 +176,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
                 "FACEFARE_OPERATOR": "Demo Metro",
                 "FACEFARE_FUNDING_SOURCE": "test",
                 "FACEFARE_PASSBACK_SECONDS": str(PASSBACK_SECONDS),
+                "FACEFARE_STAFF_TOKEN": staff_token,
             },
         )
         _wait_until_ready(f"{wallet_url}/readyz", wallet)
@@ -184,8 +190,22 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             f'fare = {{ amount = {FARE}, currency = "{CURRENCY}" }}\n'
         )
         gate = start("gate", "gate", "serve", folder / "gate.toml", "--source", camera, "--follow")
+        gate.reader = start("screen", "web", "screen", "--port", ports[7]).popen.stdin
         gate.event("screen", _STARTED_WITHIN)
-        yield Machine(folder, identities, calibration, engine, wallet_url, station_key, guardians, camera, gate, start)
+        yield Machine(
+            folder,
+            identities,
+            calibration,
+            engine,
+            wallet_url,
+            f"http://localhost:{ports[7]}",
+            staff_token,
+            station_key,
+            guardians,
+            camera,
+            gate,
+            start,
+        )
 
 
 def _gallery(calibration: Calibration) -> GalleryDefinition:
@@ -208,7 +228,7 @@ def _process(log: Path, name: str, arguments: tuple[object, ...], environment: d
     with log.open("a") as file:
         popen = subprocess.Popen(  # noqa: S603 - our own program
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
@@ -229,10 +249,13 @@ def _read(process: Process, file: Any) -> None:
     for line in process.popen.stdout or ():
         file.write(line)
         file.flush()
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OSError):
             event = json.loads(line)
             if isinstance(event, dict):
                 process.events.put(event)
+                if process.reader is not None:
+                    process.reader.write(line)
+                    process.reader.flush()
 
 
 def _wait_until_ready(url: str, process: Process) -> None:

@@ -65,6 +65,7 @@ class Scenario:
             "B": Sitter(Person.GRACE_HOPPER, pipeline),
         }
         self.payers: dict[str, PayerClient] = {}
+        self.tokens: dict[str, str] = {}
         self._frame = 0
         self._walks = 0
         self._passback_until = 0.0
@@ -107,7 +108,7 @@ class Scenario:
 
     def enrol(self, who: str, top_up: int) -> None:
         """Consent, guided capture at the station, sealed enrolment, top-up."""
-        payer, _ = PayerClient.register(self._http, CURRENCY)
+        payer, token = PayerClient.register(self._http, CURRENCY)
         _, consent_sha256 = payer.consent("1")
         capture = Capture(self._pipeline)
         for _ in range(_MOST_ASKED):
@@ -115,7 +116,7 @@ class Scenario:
                 capture.offer(frame)
         face = self._bring(capture.reference().vector, consent_sha256) if capture.complete else None
         payer.top_up(top_up, idempotency_key=f"demo-{who}")
-        self.payers[who] = payer
+        self.payers[who], self.tokens[who] = payer, token
         account = payer.account()
         self._note(
             f"Payer {who} consents, enrols live, tops up",

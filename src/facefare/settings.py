@@ -39,3 +39,10 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr | None = Field(default=None, description="sk_…; needed for `stripe`.")
     stripe_webhook_secret: SecretStr | None = Field(default=None, description="whsec_…; needed for `stripe`.")
     stripe_api: str | None = Field(default=None, description="Base URL of a stand-in for Stripe's API.")
+    origin: str | None = Field(
+        default=None, description="Where payers reach the pages; https://… in service, http://localhost:PORT if none."
+    )
+    currency: str = Field(default="EUR", description="Of new payers who sign up on the pages.")
+    staff_token: SecretStr | None = Field(
+        default=None, description="At least 32 characters; without one the operator's console is off."
+    )

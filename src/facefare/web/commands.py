@@ -39,6 +39,7 @@ from facefare.wallet.errors import WalletError
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
+from facefare.web.pages import mount_pages
 
 app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)
 ledger = typer.Typer(help="The books.", no_args_is_help=True)
@@ -58,29 +59,35 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
             certificate=settings.relay_dir / "relay.pem",
             key=settings.relay_dir / "relay-key.pem",
         )
-        uvicorn.run(
-            create_app(
-                engine=engine,
-                guardians=guardians,
-                calibration=Calibration.from_file(settings.calibration)
-                if settings.calibration
-                else Calibration.default(),
-                fpir=settings.fpir,
-                receipt_key=receipt_key(settings),
-                notice=Notice(
-                    version=settings.notice_version,
-                    language="en",
-                    url=settings.notice_url,
-                    operator=settings.operator,
-                    contact=settings.operator_contact,
-                    retention_days=settings.retention_days,
-                ),
-                rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
-                funding=Funding(settings.funding_source),
-                processor=_processor(settings),
-                pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
-                held_rules=HeldRules(self_made_limit=settings.self_made_limit),
+        app = create_app(
+            engine=engine,
+            guardians=guardians,
+            calibration=Calibration.from_file(settings.calibration) if settings.calibration else Calibration.default(),
+            fpir=settings.fpir,
+            receipt_key=receipt_key(settings),
+            notice=Notice(
+                version=settings.notice_version,
+                language="en",
+                url=settings.notice_url,
+                operator=settings.operator,
+                contact=settings.operator_contact,
+                retention_days=settings.retention_days,
             ),
+            rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
+            funding=Funding(settings.funding_source),
+            processor=_processor(settings),
+            pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
+            held_rules=HeldRules(self_made_limit=settings.self_made_limit),
+        )
+        mount_pages(
+            app,
+            origin=settings.origin or f"http://localhost:{port}",
+            currency=settings.currency,
+            cache_dir=settings.cache_dir,
+            staff_token=settings.staff_token.get_secret_value() if settings.staff_token else None,
+        )
+        uvicorn.run(
+            app,
             host=host,
             port=port,
             log_config=None,
