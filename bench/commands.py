@@ -4,6 +4,7 @@ import typer
 
 from bench.attempt import attempt
 from bench.face import face
+from bench.held import held
 from bench.identification import identification
 from bench.ledger import ledger
 from bench.payments import payments
@@ -11,6 +12,7 @@ from bench.payments import payments
 app = typer.Typer(help="Measure, beside a named peer.", no_args_is_help=True)
 app.command("attempt")(attempt)
 app.command("face")(face)
+app.command("held")(held)
 app.command("identification")(identification)
 app.command("ledger")(ledger)
 app.command("payments")(payments)

@@ -139,9 +139,8 @@ def _photographed(shown: bytes, pixels: float, blur: float, rng: np.random.Gener
         borderValue=110,
     )
     frame = cv2.resize(large, SIZE, interpolation=cv2.INTER_AREA)
-    frame = cv2.GaussianBlur(frame, (0, 0), blur).astype(np.float64)
-    frame += rng.normal(0, 4, frame.shape)
-    return np.repeat(np.clip(frame, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    noisy = np.asarray(cv2.GaussianBlur(frame, (0, 0), blur), np.float64) + rng.normal(0, 4, frame.shape)
+    return np.repeat(np.clip(noisy, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _timed(reader: Reader, frame: Any) -> bytes | None:

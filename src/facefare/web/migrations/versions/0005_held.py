@@ -19,7 +19,8 @@ def upgrade() -> None:
       attestation bytea,
       counter bigint NOT NULL DEFAULT 0,
       pass_through integer NOT NULL,
-      state text NOT NULL CONSTRAINT device_state_known CHECK (state IN ('active', 'paused', 'owing', 'lost', 'revoked')),
+      state text NOT NULL
+        CONSTRAINT device_state_known CHECK (state IN ('active', 'paused', 'owing', 'lost', 'revoked')),
       change bigint NOT NULL DEFAULT nextval('device_change'),
       created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
       changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
