@@ -33,6 +33,7 @@ def running() -> Iterator[str]:
         process = subprocess.Popen(
             [python, "-m", "localstripe", "--port", str(port), "--from-scratch"],
             cwd=folder,
+            env={**os.environ, "TMPDIR": folder},  # where it keeps its state
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -56,14 +56,15 @@ def open_account(connection: Connection, account: Account) -> None:
     """
     check_currency(account.currency)
     columns = tables.account.c
-    connection.execute(
-        insert(tables.account)
-        .values(id=account.id, currency=account.currency, kind=account.kind.value, floor=account.floor)
-        .on_conflict_do_nothing(index_elements=["id"])
-    )
-    row = connection.execute(
-        select(columns.currency, columns.kind, columns.floor).where(columns.id == account.id)
-    ).one()
+    there = select(columns.currency, columns.kind, columns.floor).where(columns.id == account.id)
+    row = connection.execute(there).one_or_none()  # most are asked for often and opened once
+    if row is None:
+        connection.execute(
+            insert(tables.account)
+            .values(id=account.id, currency=account.currency, kind=account.kind.value, floor=account.floor)
+            .on_conflict_do_nothing(index_elements=["id"])
+        )
+        row = connection.execute(there).one()
     if (row.currency, row.kind, row.floor) != (account.currency, account.kind.value, account.floor):
         raise AccountConflict(f"Account {account.id} exists with another currency, kind or floor.")
 

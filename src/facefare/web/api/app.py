@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
@@ -26,6 +27,7 @@ from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
 
+_WORKERS = 16
 _SWEEP_EVERY = 60.0
 _DELIVER_EVERY = 2.0
 _FUND_EVERY = 5.0
@@ -69,6 +71,8 @@ def create_app(
 
     @asynccontextmanager
     async def working(_: FastAPI) -> AsyncIterator[None]:
+        # asyncio's own default is 6 threads on two cores, too few for work that mostly waits for the database.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_WORKERS, "wallet"))
         loops = (_sweep_for_ever, _deliver_for_ever, _fund_for_ever)
         tasks = [asyncio.create_task(work(services)) for work in loops]
         yield
