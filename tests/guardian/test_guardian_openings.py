@@ -202,10 +202,11 @@ from facefare.guardian.accumulators import Accumulators
 {point} = Accumulators.{point}
 calls = []
 def die(*arguments):
-    {point}(*arguments)
+    result = {point}(*arguments)
     calls.append(1)
     if len(calls) == 2:
         os._exit(9)
+    return result
 Accumulators.{point} = die
 """
 

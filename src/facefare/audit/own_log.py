@@ -77,7 +77,7 @@ class Opened:
     since: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Access:
     """An access-log entry as the wallet shows it.
 
@@ -108,7 +108,7 @@ class Access:
         ).to_bytes()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Shown:
     """What a wallet shows a payer: every access-log entry, and the tags of answers that it says it never got whole."""
 

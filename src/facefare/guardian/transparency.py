@@ -63,6 +63,7 @@ class Transparency:
         self._witness = Witness(folders[1], signers[1], list(self._keys.values()))
         self._log = Log(self._folder, self._signer.key)
         self._signed_at = 0.0
+        self._cosigned_size = -1  # of the last checkpoint that both others co-signed in this session
 
     def close(self) -> None:
         """Release the files."""
@@ -79,11 +80,8 @@ class Transparency:
 
     def due(self, *, busy: bool) -> bool:
         """Whether the three should sign now; later while requests wait."""
-        note = self._log.note
-        size = -1 if note is None else open_checkpoint(note, self._log.key).size
-        signed = note is not None and all(note.time_signed_by(key) is not None for key in self._witnesses)
         waited = time.monotonic() - self._signed_at
-        return (size != self.size or not signed) and waited > (_CHECKPOINT_AT_LATEST if busy else _CHECKPOINT_EVERY)
+        return self._cosigned_size != self.size and waited > (_CHECKPOINT_AT_LATEST if busy else _CHECKPOINT_EVERY)
 
     def settle(self, session: Session) -> None:
         """At a session's start: whoever lacks entries gets them. Raises `LinkError` where logs contradict."""
@@ -139,7 +137,9 @@ class Transparency:
             send(channel, LogCosignature(self._cosign(peer, notes[peer])))
         lines = [receive(channel, LogCosignature).line for channel in session.channels.values()]
         try:
-            self._log.attach([Signature.parse(line) for line in lines if line is not None], self._witnesses)
+            note = self._log.attach([Signature.parse(line) for line in lines if line is not None], self._witnesses)
+            if all(note.time_signed_by(key) is not None for key in self._witnesses):
+                self._cosigned_size = open_checkpoint(note, self._log.key).size
         except AuditError as error:
             _log.error("checkpoint_failed", guardian=self._index, kind=type(error).__name__)
 
