@@ -1,9 +1,10 @@
 """`facefare gate …`: run a gate."""
 
 import json
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import TerminalError
 from facefare.terminal.gate import Gate
 from facefare.terminal.held_lane import lane
+from facefare.terminal.lost_answers import LostAnswers
 from facefare.terminal.screen import Shown
 
 app = typer.Typer(help="A gate: camera, attempt, screen.", no_args_is_help=True)
@@ -57,7 +59,8 @@ def serve(
         terminal.calibration.require_model(pipeline.model_id)
         with (
             httpx.Client(base_url=terminal.wallet, timeout=_TIMEOUT) as http,
-            lane(terminal, pipeline, _asking(terminal, http), _say) as (approach, ask),
+            _asking(terminal, http, configuration.with_suffix(".lost")) as asking,
+            lane(terminal, pipeline, asking, _say) as (approach, ask),
         ):
             gate = Gate(
                 approach,
@@ -76,8 +79,11 @@ def serve(
         raise typer.Exit(1) from error
 
 
-def _asking(terminal: Configuration, http: httpx.Client) -> Callable[[Template], AttemptReply]:
+@contextmanager
+def _asking(terminal: Configuration, http: httpx.Client, lost: Path) -> Iterator[Callable[[Template], AttemptReply]]:
+    """Seal a template and have it searched and charged; what came of an answer that was lost is taken back."""
     client = TerminalClient(http, terminal.id, terminal.key)
+    answers, stopped = LostAnswers(lost, client.undo), threading.Event()
 
     def ask(probe: Template) -> AttemptReply:
         terminal.calibration.require_model(probe.model_id)
@@ -90,9 +96,18 @@ def _asking(terminal: Configuration, http: httpx.Client) -> Callable[[Template],
             key=terminal.key,
             now=datetime.now(UTC),
         )
-        return client.attempt(amount=terminal.fare.amount, currency=terminal.fare.currency, search=search.to_bytes())
+        with answers.waiting(search.fields().query_id):
+            return client.attempt(
+                amount=terminal.fare.amount, currency=terminal.fare.currency, search=search.to_bytes()
+            )
 
-    return ask
+    settling = threading.Thread(target=answers.settle_until, args=(stopped,), daemon=True)
+    settling.start()
+    try:
+        yield ask
+    finally:
+        stopped.set()
+        settling.join(_TIMEOUT + 1)
 
 
 def _followed(folder: Path) -> Frames:
