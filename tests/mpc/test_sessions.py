@@ -52,14 +52,15 @@ def test_parties_that_run_different_operations_stop(trio):
             party.admit(shares, RULE, Role.PROBE)
 
 
-@pytest.mark.parametrize("differing", ["live", "threshold"])
+@pytest.mark.parametrize("differing", ["live", "threshold", "accumulators"])
 def test_parties_that_disagree_on_what_is_public_stop(trio, differing):
     gallery, probes = np.zeros((64, 4), np.uint16), np.zeros((1, 4), np.uint16)
 
     def work(i):
         live = np.array([1 if i == 2 and differing == "live" else 0], np.uint64)
         threshold = np.array([-6 if i == 2 and differing == "threshold" else -5], np.int32)
-        return trio.parties[i].search(gallery, live, probes, threshold)
+        sums = np.zeros((2, 64), np.uint64) if i == 2 and differing == "accumulators" else None
+        return trio.parties[i].search(gallery, live, probes, threshold, sums)
 
     with pytest.raises(OutOfStep):
         trio.run(work)

@@ -110,7 +110,7 @@ class Party:
         check_sizes(gallery, live, probes, thresholds)
         if accumulators is not None and accumulators.shape != (2, len(gallery)):
             raise ValueError("There are two components of an accumulator for each row.")
-        facts = (gallery.shape, live.tobytes(), thresholds.tobytes())
+        facts = (gallery.shape, live.tobytes(), thresholds.tobytes(), accumulators is not None)
         with self._operation("search", facts) as (context, seed):
             sums = MatchSums(seed, len(gallery), len(probes))
             gathered: Gathered = run(context, gather(context, gallery, live, probes, thresholds, sums))[0]
@@ -140,7 +140,8 @@ class Party:
         check_sizes(gallery, live, np.empty((B, rule.dimensions + 2), U16), thresholds)
         if accumulators is not None and accumulators.shape != (2, N):
             raise ValueError("There are two components of an accumulator for each row.")
-        facts = (shares.shape, rule, gallery.shape, live.tobytes(), thresholds.tobytes())
+        accumulated = accumulators is not None
+        facts = (shares.shape, rule, gallery.shape, live.tobytes(), thresholds.tobytes(), accumulated)
         with self._operation("identify", facts) as (context, seed):
             checked: Checked = run(context, convert(context, shares, rule, Role.PROBE))[0]
             sums = MatchSums(seed, N, B)
