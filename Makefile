@@ -35,7 +35,8 @@ lint: setup  ## style, types, layers
 	$(BIN)/lint-imports --no-logo
 
 bench: setup  ## every figure, beside its peer
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for figure in identification attempt face held ledger payments; do \
+		echo "== facefare bench $$figure"; $(BIN)/facefare bench $$figure || exit 1; done
 
 docs: setup  ## where to read on
 	@ls docs/*.md docs/decisions/*.md
