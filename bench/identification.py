@@ -28,6 +28,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench import spu_peer
+from demo.machine import free_ports
 from facefare.guardian.ceremony import Folder, perform_on_one_machine
 from facefare.guardian.links import Links
 from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Several, combine, split
@@ -122,7 +123,7 @@ def _guardians(
         for i in range(3):
             shares[i][first : first + len(part)] = shamir_from_replicated(components[i], components[(i + 1) % 3])
     with tempfile.TemporaryDirectory(prefix="facefare-bench-") as base:
-        ports = _free_ports(6)
+        ports = free_ports(6)
         perform_on_one_machine(Path(base), ports=ports, galleries=[])
         pipes, processes = [], []
         for i in range(3):
@@ -288,17 +289,6 @@ def _draw(figures: list[Figure], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)
-
-
-def _free_ports(count: int) -> list[int]:
-    import socket
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facefare-demo-")))
         say("Key ceremony of three guardians, a gate and an enrolment station")
-        ports = _free_ports(8)
+        ports = free_ports(8)
         gate_key, station_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         identities = perform_on_one_machine(
             folder,
@@ -270,7 +270,8 @@ def _wait_until_ready(url: str, process: Process) -> None:
     raise MachineError(f"{process.name} did not start; its log ends with:\n{process.log.read_text()[-2000:]}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
