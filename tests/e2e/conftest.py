@@ -47,7 +47,7 @@ NOTICE = Notice("2026-11", "en", "https://operator.example/privacy", "Example Tr
 CALIBRATION = Calibration("labels", np.zeros(2, np.float32), 160.0, 1, 8191, (Threshold(1000, 0.001, -2000),))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     if not Path(CHROMIUM).exists():
         pytest.fail("The browser tests need Chromium: make browser")
@@ -55,7 +55,7 @@ def playwright() -> Iterator[Playwright]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
     yield chromium

@@ -260,6 +260,11 @@ class HeldProfile:
         keys = self._store.keys(int(time.time()))
         return next((key.announcement for key in keys.values()), None)
 
+    @property
+    def keeps_records(self) -> bool:
+        """Whether payments accepted offline wait to be handed in."""
+        return bool(self._store.kept())
+
     def refresh(self) -> list[str]:
         """Make a new key where it is time, fetch the deny list, hand in what was accepted offline.
 

@@ -5,6 +5,7 @@ Where codes are taken, a thread keeps the opening key, the deny list and the wal
 
 import base64
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
@@ -65,20 +66,21 @@ def _kept_up_to_date(held: HeldProfile, say: Say) -> Iterator[None]:
     stopping = threading.Event()
 
     def keep() -> None:
-        told = None
+        told, due = None, time.monotonic()
         while True:
-            pause = _REFRESH_EVERY
-            try:
-                for code in held.refresh():
-                    say("offline_payment_refused", {"code": code})
-            except (ApiError, HeldError) as error:
-                say("refresh_failed", {"error": type(error).__name__, "detail": str(error)})
-                pause = _RETRY_AFTER
+            if time.monotonic() >= due or held.keeps_records:
+                due = time.monotonic() + _REFRESH_EVERY
+                try:
+                    for code in held.refresh():
+                        say("offline_payment_refused", {"code": code})
+                except (ApiError, HeldError) as error:
+                    say("refresh_failed", {"error": type(error).__name__, "detail": str(error)})
+                    due = time.monotonic() + _RETRY_AFTER
             shown = held.announcement
             if shown is not None and shown != told:
                 told = shown
                 say("opening_key", {"announcement": base64.b64encode(shown).decode()})
-            if stopping.wait(pause):
+            if stopping.wait(_RETRY_AFTER):
                 return
 
     thread = threading.Thread(target=keep, name="held-refresh", daemon=True)
