@@ -25,7 +25,7 @@ from facefare.mpc.opening import BLOCK, MatchSums
 from facefare.mpc.rounds import reshare, run
 from facefare.mpc.scan import Gathered, check_sizes, gather
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
-from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
+from facefare.mpc.streams import NONCE_BYTES, Scalar, Stream, session_key
 
 _COIN_BYTES = 16
 _WORKED_AT_ONCE = 65_536  # rows a message of refresh or recovery
@@ -110,7 +110,7 @@ class Party:
         check_sizes(gallery, live, probes, thresholds)
         if accumulators is not None and accumulators.shape != (2, len(gallery)):
             raise ValueError("There are two components of an accumulator for each row.")
-        facts = (gallery.shape, live.tobytes(), thresholds.tobytes(), accumulators is not None)
+        facts = (gallery.shape, _digest(live), _digest(thresholds), accumulators is not None)
         with self._operation("search", facts) as (context, seed):
             sums = MatchSums(seed, len(gallery), len(probes))
             gathered: Gathered = run(context, gather(context, gallery, live, probes, thresholds, sums))[0]
@@ -141,7 +141,7 @@ class Party:
         if accumulators is not None and accumulators.shape != (2, N):
             raise ValueError("There are two components of an accumulator for each row.")
         accumulated = accumulators is not None
-        facts = (shares.shape, rule, gallery.shape, live.tobytes(), thresholds.tobytes(), accumulated)
+        facts = (shares.shape, rule, gallery.shape, _digest(live), _digest(thresholds), accumulated)
         with self._operation("identify", facts) as (context, seed):
             checked: Checked = run(context, convert(context, shares, rule, Role.PROBE))[0]
             sums = MatchSums(seed, N, B)
@@ -183,7 +183,7 @@ class Party:
         check_sizes(shard, live, probes, thresholds)
         if first_row % BLOCK or not 0 <= first_row <= rows - len(shard):
             raise ValueError(f"A shard lies inside the gallery and starts at a multiple of {BLOCK}.")
-        facts = (shard.shape, first_row, rows, live.tobytes(), thresholds.tobytes(), seed)
+        facts = (shard.shape, first_row, rows, _digest(live), _digest(thresholds), seed)
         with self._operation("gather", facts) as (context, _):
             sums = MatchSums(seed, rows, len(probes))
             found: Gathered = run(context, gather(context, shard, live, probes, thresholds, sums, first_row))[0]
@@ -263,6 +263,10 @@ class Party:
                 raise OutOfStep(f"Guardian {(self._index + step) % 3} runs another operation than this one.")
             coins[(self._index + step) % 3] = bytes(header[len(digest) :])
         return b"".join(coins[i] for i in range(3))
+
+
+def _digest(public: NDArray[Scalar]) -> bytes:
+    return hashlib.sha256(as_bytes(public)).digest()
 
 
 def _check_inputs(shares: NDArray[np.uint32], rule: InputRule) -> None:

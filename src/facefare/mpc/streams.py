@@ -5,6 +5,7 @@ snapshot of a machine that is started twice can't repeat a stream; each operatio
 so no stretch is used twice.
 """
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -34,12 +35,10 @@ class Stream:
 
     def take(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
         """Return the stream's next words in the given shape; both holders take the same stretches in order."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         buffer = np.empty(size + _SLACK, np.uint8)
-        view = buffer.data
         for start in range(0, size, len(_ZEROS)):
-            piece = _ZEROS[: min(len(_ZEROS), size - start)]
-            self._encryptor.update_into(piece, view[start:])
+            self._encryptor.update_into(_ZEROS[: min(len(_ZEROS), size - start)], buffer.data[start:])
         return buffer[:size].view(dtype).reshape(shape)
 
     def beside(self) -> "Stream":
