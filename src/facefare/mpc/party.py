@@ -25,7 +25,7 @@ from facefare.mpc.opening import BLOCK, MatchSums
 from facefare.mpc.rounds import reshare, run
 from facefare.mpc.scan import Gathered, check_sizes, gather
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
-from facefare.mpc.streams import NONCE_BYTES, Scalar, Stream, session_key
+from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
 
 _COIN_BYTES = 16
 _WORKED_AT_ONCE = 65_536  # rows a message of refresh or recovery
@@ -265,8 +265,8 @@ class Party:
         return b"".join(coins[i] for i in range(3))
 
 
-def _digest(public: NDArray[Scalar]) -> bytes:
-    return hashlib.sha256(as_bytes(public)).digest()
+def _digest(public: NDArray[np.generic]) -> bytes:
+    return hashlib.sha256(public.tobytes()).digest()
 
 
 def _check_inputs(shares: NDArray[np.uint32], rule: InputRule) -> None:
