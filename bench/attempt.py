@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from demo.machine import running
+from demo.machine import MachineError, running
 from demo.scenario import Scenario
 from facefare.biometrics import FacePipeline
 from facefare.identification.calibration import Calibration
@@ -46,7 +46,11 @@ def attempt(
             scenario.enrol("A", top_up=100_000)
             progress.update(task, description="walks", completed=0, total=walks)
             for _ in range(walks):
-                event = scenario.walk("A")
+                try:
+                    event = scenario.walk("A")
+                except MachineError:  # the walk ended before the gate had seen enough
+                    outcomes["no attempt"] = outcomes.get("no attempt", 0) + 1
+                    continue
                 outcomes[event["outcome"]] = outcomes.get(event["outcome"], 0) + 1
                 for stage in STAGES:
                     times[stage].append(event["times"][stage])

@@ -258,7 +258,9 @@ class Scenario:
         sitter, seed = self._sitters[who], 100 * self._walks
         frames = sitter.walk_up(seed)
         # ... and stand there, looking at the camera
-        frames += [sitter.view(View(yaw=yaw, pitch=2, face_width=185), seed + 50 + yaw) for yaw in (-4, 0, 4, 2, -2)]
+        frames += [
+            sitter.view(View(yaw=yaw, pitch=2, face_width=185), seed + 50 + yaw) for yaw in (-7, -1, 5, 8, 2, -4)
+        ]
         empty = np.full_like(frames[0], 90)
         pictures = [cv2.imencode(".png", frame)[1].tobytes() for frame in [empty, *frames, empty]]
         for picture in pictures:
