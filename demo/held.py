@@ -25,7 +25,7 @@ from sqlalchemy import MetaData, select
 from demo.faces import Frame, Person, Sitter
 from demo.machine import CURRENCY, FARE, GALLERY, STATION, Machine, Process
 from demo.phone import Phone, held_up
-from demo.scenario import Step
+from demo.scenario import Step, money
 from facefare.biometrics import FacePipeline
 from facefare.client import PayerClient
 from facefare.guardian.ceremony import Folder, write_key
@@ -112,7 +112,7 @@ class _HeldScenario:
             "A's reference goes to her phone, and nowhere else",
             "attested and registered; the account stays; no database or file holds it",
             f"{device.state}, {'self-made' if device.self_made else 'attested'};"
-            f" {_money(before.available)} and {_money(_TOP_UP)} make {_money(after.available)};"
+            f" {money(before.available)} and {money(_TOP_UP)} make {money(after.available)};"
             f" found {'nowhere' if nowhere else 'SOMEWHERE'}",
             (device.state, device.self_made) == ("active", False)
             and after.id == before.id
@@ -129,8 +129,8 @@ class _HeldScenario:
         asked = self._guardians_asked() - asked
         self._note(
             "A holds up her phone and walks up",
-            f"gate opens, {_money(FARE)} charged, receipt; no guardian is asked",
-            f"{attempt['outcome']}, {_money(charged)}, receipt {'yes' if attempt['receipt'] else 'no'};"
+            f"gate opens, {money(FARE)} charged, receipt; no guardian is asked",
+            f"{attempt['outcome']}, {money(charged)}, receipt {'yes' if attempt['receipt'] else 'no'};"
             f" {asked} requests to guardians",
             attempt["outcome"] == "accepted" and charged == FARE and bool(attempt["receipt"]) and asked == 0,
             {**attempt, "code_bytes": len(shown)},
@@ -174,8 +174,8 @@ class _HeldScenario:
         charged = before - self._payer.account().available
         self._note(
             "The gate's network is gone; A walks up; the network comes back",
-            f"gate opens offline; then {_money(FARE)} are charged, once",
-            f"{attempt['outcome']} ({attempt['reason']}); then {_money(charged)}",
+            f"gate opens offline; then {money(FARE)} are charged, once",
+            f"{attempt['outcome']} ({attempt['reason']}); then {money(charged)}",
             (attempt["outcome"], attempt["reason"], charged) == ("accepted", "offline", FARE),
             attempt,
         )
@@ -327,7 +327,3 @@ def _operator_key(http: httpx.Client) -> Ed25519PublicKey:
     """The operator's public key, as the wallet publishes it (JWK, RFC 8037)."""
     (key,) = http.get("/v1/consent_keys").json()["keys"]
     return Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "="))
-
-
-def _money(minor: int) -> str:
-    return f"{minor / 100:.2f}"

@@ -79,7 +79,7 @@ class Scenario:
         self._stranger_leaves_nothing()
         self.enrol("B", top_up=_TOP_UP)
         self._charged_once()
-        self._too_little_money()
+        self._too_littlemoney()
         self._guardian_stops_and_comes_back()
         self._dump_is_noise()
         self._deleted_face_is_a_stranger()
@@ -120,9 +120,9 @@ class Scenario:
         account = payer.account()
         self._note(
             f"Payer {who} consents, enrols live, tops up",
-            f"active, confirmed by 3 guardians, {_money(top_up)}",
+            f"active, confirmed by 3 guardians, {money(top_up)}",
             f"{account.faces[0].state if account.faces else 'no face'}, confirmed by"
-            f" {len(face.confirmed_by) if face else 0} guardians, {_money(account.available)}",
+            f" {len(face.confirmed_by) if face else 0} guardians, {money(account.available)}",
             face is not None and len(face.confirmed_by) == 3 and account.available == top_up,
         )
 
@@ -132,8 +132,8 @@ class Scenario:
         balance = self.payers["A"].account().available
         self._note(
             "Payer A walks up",
-            f"gate opens, {_money(FARE)} charged, receipt",
-            f"{attempt['outcome']}, balance {_money(balance)}, receipt {'yes' if receipt else 'no'}",
+            f"gate opens, {money(FARE)} charged, receipt",
+            f"{attempt['outcome']}, balance {money(balance)}, receipt {'yes' if receipt else 'no'}",
             attempt["outcome"] == State.ACCEPTED.value and balance == _FIRST_TOP_UP - FARE and bool(receipt),
             attempt,
         )
@@ -161,18 +161,18 @@ class Scenario:
         self._note(
             "Payer B walks up twice within a minute",
             "charged once; the second answer says so",
-            f"{first['outcome']}, then {second['outcome']} ({second['reason']}); balance {_money(balance)}",
+            f"{first['outcome']}, then {second['outcome']} ({second['reason']}); balance {money(balance)}",
             (first["outcome"], second["outcome"]) == ("accepted", "already_paid") and balance == _TOP_UP - FARE,
             {"first": first, "second": second},
         )
 
-    def _too_little_money(self) -> None:
+    def _too_littlemoney(self) -> None:
         attempt = self.walk("A", after_passback=True)
         balance = self.payers["A"].account().available
         self._note(
-            f"Payer A, with {_money(_FIRST_TOP_UP - FARE)} left, walks up",
+            f"Payer A, with {money(_FIRST_TOP_UP - FARE)} left, walks up",
             "refused, with the reason; nothing charged",
-            f"{attempt['outcome']} ({attempt['reason']}), balance {_money(balance)}",
+            f"{attempt['outcome']} ({attempt['reason']}), balance {money(balance)}",
             (attempt["outcome"], attempt["reason"]) == ("refused", "insufficient_funds")
             and balance == _FIRST_TOP_UP - FARE,
             attempt,
@@ -194,7 +194,7 @@ class Scenario:
         self._note(
             "Guardian 2 is stopped, then comes back",
             "use your card, nothing charged; then payment works again",
-            f"{attempt['outcome']} ({attempt['reason']}), charged {_money(charged)}; then {again['outcome']}",
+            f"{attempt['outcome']} ({attempt['reason']}), charged {money(charged)}; then {again['outcome']}",
             attempt["outcome"] == State.USE_CARD.value and charged == 0 and again["outcome"] == State.ACCEPTED.value,
             {"stopped": attempt, "back": again},
         )
@@ -353,5 +353,6 @@ def _sqlite(file: Path) -> Iterator[sqlite3.Connection | None]:
         database.close()
 
 
-def _money(minor: int) -> str:
+def money(minor: int) -> str:
+    """Minor units as a person reads them."""
     return f"{minor / 100:.2f}"

@@ -107,9 +107,7 @@ class Party:
         Returns:
             This guardian's part of each probe's answer.
         """
-        check_sizes(gallery, live, probes, thresholds)
-        if accumulators is not None and accumulators.shape != (2, len(gallery)):
-            raise ValueError("There are two components of an accumulator for each row.")
+        check_sizes(gallery, live, (len(probes), probes.shape[1]), thresholds, accumulators)
         facts = (gallery.shape, _digest(live), _digest(thresholds), accumulators is not None)
         with self._operation("search", facts) as (context, seed):
             sums = MatchSums(seed, len(gallery), len(probes))
@@ -137,9 +135,7 @@ class Party:
         """
         _check_inputs(shares, rule)
         N, B = len(gallery), len(shares)
-        check_sizes(gallery, live, np.empty((B, rule.dimensions + 2), U16), thresholds)
-        if accumulators is not None and accumulators.shape != (2, N):
-            raise ValueError("There are two components of an accumulator for each row.")
+        check_sizes(gallery, live, (B, rule.dimensions + 2), thresholds, accumulators)
         accumulated = accumulators is not None
         facts = (shares.shape, rule, gallery.shape, _digest(live), _digest(thresholds), accumulated)
         with self._operation("identify", facts) as (context, seed):
@@ -180,7 +176,7 @@ class Party:
             rows: of the whole gallery.
             seed: from `draw`, after the probes were fixed.
         """
-        check_sizes(shard, live, probes, thresholds)
+        check_sizes(shard, live, (len(probes), probes.shape[1]), thresholds)
         if first_row % BLOCK or not 0 <= first_row <= rows - len(shard):
             raise ValueError(f"A shard lies inside the gallery and starts at a multiple of {BLOCK}.")
         facts = (shard.shape, first_row, rows, _digest(live), _digest(thresholds), seed)

@@ -48,17 +48,17 @@ class Gathered:
 def check_sizes(
     gallery: NDArray[np.uint16],
     live: NDArray[np.uint64],
-    probes: NDArray[np.uint16],
+    probes: tuple[int, int],
     thresholds: NDArray[np.int32],
+    accumulators: NDArray[np.uint64] | None = None,
 ) -> None:
-    """Raise ValueError where the arrays of a search do not fit each other or a threshold is out of range."""
-    if (
-        live.shape != (-(-len(gallery) // 64),)
-        or thresholds.shape != (len(probes),)
-        or gallery.shape[1:] != probes.shape[1:]
-    ):
+    """Raise ValueError where a search's arrays do not fit each other and its probes' shape, or a threshold is off."""
+    N = len(gallery)
+    if live.shape != (-(-N // 64),) or gallery.shape[1:] != probes[1:] or thresholds.shape != probes[:1]:
         raise ValueError("Gallery, live rows, probes and thresholds do not fit each other.")
-    if len(probes) and not (thresholds.min() >= -32_767 and thresholds.max() <= 0):
+    if accumulators is not None and accumulators.shape != (2, N):
+        raise ValueError("There are two components of an accumulator for each row.")
+    if len(thresholds) and not (thresholds.min() >= -32_767 and thresholds.max() <= 0):
         raise ValueError("A threshold lies within -32,767 and 0.")
 
 
