@@ -36,7 +36,7 @@ from rich.table import Table
 from sqlalchemy import Engine, insert
 
 from facefare.client import ApiError, TerminalClient
-from facefare.guardian.messages import Confirmation, EnrolRequest, SearchPayload, SearchRequest, Status
+from facefare.guardian.messages import Confirmation, EnrolRequest, OpenRequest, SearchPayload, SearchRequest, Status
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.ledger import verify
 from facefare.ledger.database import embedded_postgres, make_engine
@@ -144,6 +144,9 @@ class _Guardians:
         raise NotImplementedError
 
     pause = resume = delete
+
+    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+        raise NotImplementedError
 
     async def status(self) -> Sequence[Status | None]:
         return (None, None, None)

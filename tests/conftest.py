@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import secrets
 import time
 from collections.abc import Iterator
 
@@ -9,18 +10,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, make_url
 
+from facefare.audit.own_log import Components
 from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import (
     Confirmation,
     EnrolPayload,
     EnrolRequest,
     GalleryStatus,
+    MessageError,
+    OpenRequest,
     Operation,
     SearchPayload,
     SearchRequest,
     Status,
+    verify,
 )
-from facefare.identification.errors import BY_REASON, GuardianUnavailable, RequestRefused
+from facefare.identification.errors import BY_REASON, AnswersDisagree, GuardianUnavailable, RequestRefused
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.web.migrations import upgrade
@@ -80,8 +85,8 @@ def refusal(code: RefusalCode) -> RequestRefused:
 class FakeGuardians:
     """Three guardians in one process that compare labels instead of faces: for tests of what is around them.
 
-    A "sealed share" is the label padded to a share's size. Faults are set by `down`, `refuse` and
-    `lose_answer`.
+    A "sealed share" is the label padded to a share's size. Faults are set by `down`, `refuse`, `lose_answer`,
+    `lose_search` and `slow`.
     """
 
     def __init__(self) -> None:
@@ -93,6 +98,9 @@ class FakeGuardians:
         self.down = False
         self.refuse: RefusalCode | None = None
         self.lose_answer = False  # the change is made, but its confirmations never arrive
+        self.lose_search = False  # the answer is made, but does not come whole
+        self.sums: dict[tuple[str, int], int] = {}  # the payers' accumulators
+        self.payer_keys: dict[tuple[str, int], bytes | None] = {}
         self.searches = 0
         self.threshold = 0
 
@@ -108,7 +116,33 @@ class FakeGuardians:
             for row, label in self.rows.get(gallery, {}).items()
             if label == request.sealed[0] and (gallery, row) not in self.paused
         ]
-        return NoMatch() if not found else Match(found[0]) if len(found) == 1 else Several()
+        if len(found) != 1:
+            return NoMatch() if not found else Several()
+        tag = secrets.randbits(64)
+        self.sums[gallery, found[0]] = self.sums.get((gallery, found[0]), 0) ^ tag
+        if self.lose_search:
+            lost = AnswersDisagree("As the test asked.")
+            lost.lost_tag = tag
+            raise lost
+        return Match(found[0], tag)
+
+    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+        self._check()
+        fields = request.fields()
+        key = self.payer_keys.get((fields.gallery, fields.row))
+        try:
+            verify(key or bytes(32), request.signature, request.payload)
+        except MessageError:
+            raise refusal(RefusalCode.BAD_SIGNATURE) from None
+        parts = [secrets.randbits(64), secrets.randbits(64)]
+        parts.append(self.sums.get((fields.gallery, fields.row), 0) ^ parts[0] ^ parts[1])
+        first, second, third = (
+            Components(guardian, 1, 0, 1, parts[guardian], parts[(guardian + 1) % 3]).seal(
+                fields.recipient, fields.gallery, fields.opening_id
+            )
+            for guardian in range(3)
+        )
+        return first, second, third
 
     async def enrol(self, request: EnrolRequest, row: int, version: int) -> list[Confirmation]:
         gallery = request.fields().gallery
@@ -117,6 +151,7 @@ class FakeGuardians:
         if rows.get(row) != label:
             self._change(gallery, version)
             rows[row] = label
+            self.payer_keys[gallery, row] = request.fields().payer_key
             self.ever.setdefault(gallery, set()).add(row)
         return self._confirm(gallery, row, version, Operation.ENROL)
 
@@ -124,6 +159,7 @@ class FakeGuardians:
         if row in self.rows[gallery]:
             self._change(gallery, version)
             del self.rows[gallery][row]
+            self.sums.pop((gallery, row), None)
         return self._confirm(gallery, row, version, Operation.DELETE)
 
     async def pause(self, gallery: str, row: int, version: int) -> list[Confirmation]:
@@ -215,7 +251,13 @@ class Requests:
         return SearchRequest(payload, self.terminal_key.sign(payload), _sealed(label))
 
     def enrolment(
-        self, label: str, consent_sha256: bytes, *, station: str = "stn_desk", gallery: str = "gal_town"
+        self,
+        label: str,
+        consent_sha256: bytes,
+        *,
+        station: str = "stn_desk",
+        gallery: str = "gal_town",
+        payer_key: bytes | None = None,
     ) -> EnrolRequest:
         payload = EnrolPayload(
             v=1,
@@ -225,6 +267,7 @@ class Requests:
             enrolment_id=os.urandom(16),
             issued_at=time.time_ns() // 1_000_000,
             sealed_sha256=(bytes(32), bytes(32), bytes(32)),
+            payer_key=payer_key,
         ).to_bytes()
         return EnrolRequest(payload, self.station_key.sign(payload), _sealed(label))
 

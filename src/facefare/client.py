@@ -326,6 +326,16 @@ class PayerClient(_Client):
         reply: list[dict[str, Any]] = self._call("GET", "/v1/payers/me/access_log")["data"]
         return reply
 
+    def identifications(self, face_id: str) -> dict[str, Any]:
+        """Every identification of one of the payer's faces, as `facefare audit my-log` reads it."""
+        reply: dict[str, Any] = self._call("GET", f"/v1/payers/me/faces/{face_id}/identifications")
+        return reply
+
+    def open_row(self, request: bytes) -> tuple[bytes, ...]:
+        """Have the guardians open the payer's row by a signed request; three parts that only the payer can read."""
+        reply = self._call("POST", "/v1/payers/me/openings", {"request": base64.b64encode(request).decode()})
+        return tuple(base64.b64decode(part) for part in reply["sealed"])
+
     def register_device(
         self,
         *,

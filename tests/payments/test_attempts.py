@@ -36,12 +36,16 @@ class Town:
     def ask(self, gate: int = 0, amount: int = 280, query_id: bytes | None = None) -> Reply | str:
         query_id = query_id or os.urandom(16)
         with self.engine.begin() as connection:
-            return attempts.begin(connection, self.gates[gate], Asked(amount, "EUR", query_id, b"r" * 32))
+            return attempts.begin(
+                connection,
+                self.gates[gate],
+                Asked(amount, "EUR", query_id, b"r" * 32, gallery_id="gal_town", issued_at=1),
+            )
 
     def answer(self, begun: Reply | str, answer: Answer | None) -> Reply:
         assert isinstance(begun, str)
         with self.engine.begin() as connection:
-            return attempts.conclude(connection, begun, "gal_town", answer, Rules())
+            return attempts.conclude(connection, begun, answer, Rules())
 
     def available(self) -> int:
         with self.engine.connect() as connection:

@@ -119,10 +119,11 @@ class Town:
         """Someone looks at a gate's camera some minutes after the last time."""
         Clock.at += timedelta(minutes=minutes)
         with self.engine.begin() as connection:
-            begun = attempts.begin(connection, self.gates[gate], Asked(None, "EUR", os.urandom(16), b"r" * 32))
+            asked = Asked(None, "EUR", os.urandom(16), b"r" * 32, gallery_id="gal_town", issued_at=1)
+            begun = attempts.begin(connection, self.gates[gate], asked)
             assert isinstance(begun, str)
         with self.engine.begin() as connection:
-            return attempts.conclude(connection, begun, "gal_town", Match(3, 77), self.rules)
+            return attempts.conclude(connection, begun, Match(3, 77), self.rules)
 
     def sweep(self, hours: float) -> int:
         Clock.at += timedelta(hours=hours)
@@ -301,9 +302,9 @@ def test_a_concession_holds_for_the_weeks_it_was_given_for(town: Town) -> None:
 
 def test_the_same_query_sent_again_gets_the_same_answer(town: Town) -> None:
     query = os.urandom(16)
-    asked = Asked(None, "EUR", query, b"r" * 32)
+    asked = Asked(None, "EUR", query, b"r" * 32, gallery_id="gal_town", issued_at=1)
     begun = town.ask(attempts.begin, town.gates["trm_bus"], asked)
-    reply = town.ask(attempts.conclude, begun, "gal_town", Match(3), Rules())
+    reply = town.ask(attempts.conclude, begun, Match(3), Rules())
     assert town.ask(attempts.begin, town.gates["trm_bus"], asked) == reply
     assert town.money() == (1850, 0, 0)
 
@@ -317,7 +318,9 @@ def test_a_gate_without_a_stop_or_in_another_currency_asks_for_no_fare(town: Tow
 
 def test_the_access_log_keeps_the_guardians_tag(town: Town) -> None:
     town.tap("trm_bus")
-    assert [entry.tag for entry in town.ask(lambda c: access.of_payer(c, town.payer.id, limit=5))] == [77]
+    (entry,) = town.ask(lambda c: access.of_payer(c, town.payer.id, limit=5))
+    assert entry.found is not None
+    assert (entry.found.tag, entry.found.gallery_id, entry.found.issued_at) == (77, "gal_town", 1)
 
 
 # --- tariffs as data ---

@@ -98,7 +98,7 @@ def test_an_enrolment_begun_on_an_old_version_takes_the_next_free_row(
         enrolled(engine, changes, requests, "cleo")
     asyncio.run(changes.agree("gal_town"))
     with engine.connect() as connection:
-        cleo = faces.active_at(connection, "gal_town", 2)
+        cleo = faces.in_row(connection, "gal_town", 2)
     assert cleo is not None
     assert guardians.rows["gal_town"].keys() == {0, 2}
     assert gallery(engine)[2] == 2

@@ -88,7 +88,7 @@ def test_an_enrolment_left_by_a_crash_is_carried_again_with_its_key_and_orphaned
     asyncio.run(Changes(engine, guardians, PendingKeys(tmp_path)).finish_all_pending())
     assert list(tmp_path.iterdir()) == []
     with engine.connect() as connection:
-        assert faces.active_at(connection, "gal_town", 0) is not None
+        assert faces.in_row(connection, "gal_town", 0) is not None
 
 
 def test_what_was_locked_opens_with_its_own_key_only_and_not_after_shredding(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_row_is_never_given_to_another_face(engine: Engine, changes: Changes, 
     first, second = asyncio.run(two())
     assert (first.row, second.row) == (0, 1)
     with engine.connect() as connection:
-        assert faces.active_at(connection, "gal_town", 0) is None
+        assert faces.in_row(connection, "gal_town", 0) is None
         assert faces.gallery(connection, "gal_town").live == 1
 
 
@@ -91,7 +91,6 @@ def test_an_enrolment_left_by_a_crash_is_finished_by_the_next_wallet(
         asyncio.run(changes.enrol(requests.enrolment("ada", consent.receipt_sha256)))
     with engine.connect() as connection:
         assert [face.state for face in faces.of_payer(connection, consent.payer_id)] == ["pending"]
-        assert faces.active_at(connection, "gal_town", 0) is None
         assert connection.execute(text("SELECT sealed_request FROM gallery_change")).scalar() is not None
     guardians.lose_answer = False
     asyncio.run(Changes(engine, guardians).finish_all_pending())

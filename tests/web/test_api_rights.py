@@ -229,7 +229,7 @@ def test_staff_see_a_payers_details_in_an_open_dispute_only_and_the_payer_reads_
     with world.engine.begin() as connection:
         assert staff.details(connection, ids["under_review"], staff="Kim", why="call").payer == ada.account().id
     entry = ada.access_log()[0]
-    assert (entry["by"], entry["purpose"], entry["tag"]) == ("staff: Kim", "dispute: call", None)
+    assert (entry["by"], entry["purpose"], entry["identification"]) == ("staff: Kim", "dispute: call", None)
 
 
 # --- retention ---
@@ -288,20 +288,6 @@ def test_a_face_that_was_not_used_for_so_long_is_deleted_at_all_three(world: Any
     assert asyncio.run(_deleted(world, unused)) == (1, [])
     assert world.guardians.rows["gal_town"] == {1: world.requests.search("ben").sealed[0]}
     assert ben.account().faces[0].state == "active"
-
-
-def test_the_tag_of_an_identification_is_in_the_access_log(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facefare.mpc.answers import Match
-
-    ada = world.payer("ada")
-    tag = int.from_bytes(os.urandom(8), "big")
-
-    async def tagged(*_: Any) -> Match:
-        return Match(0, tag)
-
-    monkeypatch.setattr(world.guardians, "search", tagged)
-    world.look("ada")
-    assert ada.access_log()[0]["tag"] == f"{tag:016x}"
 
 
 # --- when the answer is lost ---

@@ -90,7 +90,7 @@ def my_log(
         ]
         opened = combine(parts)
         result = compare(opened, shown, base=int(base, 16))
-        missing = [] if logs is None else not_logged(logs, shown)
+        missing = [] if logs is None else not_logged(logs, shown, now=int(datetime.now(UTC).timestamp() * 1000))
     except (AuditError, OSError, ValueError, KeyError, TypeError) as error:
         typer.echo(f"The check could not be made: {error}", err=True)
         raise typer.Exit(2) from error

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Self
 
@@ -31,7 +30,8 @@ from facefare.audit.log import read_frames
 COMPARE_WITHIN = 48
 """Payments: 2^48 subsets of tags against 2^64 values leave a chance of 2^-16 that any set can be left out unseen."""
 _OVERLAP_MS = 60_000  # a search signed before an era began may have been answered in it
-_MOST_LOST = 12  # answers lost on the way that are tried
+FORGOTTEN_AFTER_MS = 365 * 86_400_000
+"""An entry whose signed request the wallet says it has forgotten has to be this old."""
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 
 
@@ -85,19 +85,21 @@ class Access:
         at: when the terminal signed the request (ms since 1970).
         tag: what the payer's row took in (`mpc.answers.Match.tag`).
         terminal, gallery, query_id, request_sha256: of the signed request, by which its entry in the transparency
-            logs is found.
+            logs is found. The last two are None once the wallet has forgotten where it was.
     """
 
     at: int
     tag: int
     terminal: str
     gallery: str
-    query_id: bytes
-    request_sha256: bytes
+    query_id: bytes | None
+    request_sha256: bytes | None
     purpose: str = "payment"
 
-    def logged(self) -> bytes:
-        """The bytes that every guardian's transparency log must hold for this."""
+    def logged(self) -> bytes | None:
+        """The bytes that every guardian's transparency log must hold for this; None where that is forgotten."""
+        if self.query_id is None or self.request_sha256 is None:
+            return None
         return entry_of_search(
             terminal=self.terminal,
             purpose=self.purpose,
@@ -118,7 +120,7 @@ class Shown:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `{"accesses": [{"at", "tag", "terminal", "gallery", "query_id", "request_sha256", "purpose"}], "lost":
-        [tag]}`; tags and bytes in hexadecimal. Raises OpeningError."""
+        [tag]}`; tags and bytes in hexadecimal, forgotten ones null. Raises OpeningError."""
         try:
             document = json.loads(text)
             accesses = tuple(
@@ -127,8 +129,8 @@ class Shown:
                     tag=int(one["tag"], 16),
                     terminal=one["terminal"],
                     gallery=one["gallery"],
-                    query_id=bytes.fromhex(one["query_id"]),
-                    request_sha256=bytes.fromhex(one["request_sha256"]),
+                    query_id=_bytes(one["query_id"]),
+                    request_sha256=_bytes(one["request_sha256"]),
                     purpose=one["purpose"],
                 )
                 for one in document["accesses"]
@@ -171,32 +173,46 @@ def compare(opened: Opened, shown: Shown, *, base: int = 0) -> Comparison:
             payer is unknown to the wallet, so one or two of them may be this payer's.
         base: what was opened at the last comparison in this era, when `shown` holds only what came since.
     """
-    lost = shown.lost[-_MOST_LOST:]
     ordered = sorted(shown.accesses, key=lambda access: access.at)
     surely = [access.tag for access in ordered if access.at >= opened.since]
     maybe = [access.tag for access in ordered if opened.since - _OVERLAP_MS <= access.at < opened.since]
-    rest = opened.value ^ base
-    for tag in surely:
-        rest ^= tag
-    first_unexplained = rest
+    rest = opened.value ^ base ^ _xor(surely)
     for tags in ([], *(maybe[n:] for n in reversed(range(len(maybe))))):
-        missing = rest
-        for tag in tags:
-            missing ^= tag
-        for count in range(min(len(lost), 2) + 1):
-            for some in combinations(lost, count):
-                if missing == _xor(some):
-                    return Comparison(True, len(surely) + len(tags), some, 0)
-    return Comparison(False, len(surely), (), first_unexplained)
+        lost = _explained(rest ^ _xor(tags), shown.lost)
+        if lost is not None:
+            return Comparison(True, len(surely) + len(tags), lost, 0)
+    return Comparison(False, len(surely), (), rest)
 
 
-def not_logged(folder: Path, shown: Shown) -> list[Access]:
-    """The accesses shown that are not in all three logs copied to `folder`; raises OSError."""
+def _explained(missing: int, lost: Sequence[int]) -> tuple[int, ...] | None:
+    """At most two of the lost tags whose xor is what is missing; None if there are no such."""
+    if missing == 0:
+        return ()
+    known = set(lost)
+    if missing in known:
+        return (missing,)
+    return next(((tag, missing ^ tag) for tag in lost if missing ^ tag in known), None)
+
+
+def not_logged(folder: Path, shown: Shown, *, now: int) -> list[Access]:
+    """The accesses shown that are not in all three logs copied to `folder`; raises OSError.
+
+    One that the wallet says it has forgotten is left aside if it is old enough at `now` (ms since 1970).
+    """
     logs = []
     for guardian in range(3):
         with (folder / str(guardian) / "entries").open("rb") as file:
             logs.append(set(read_frames(file)))
-    return [access for access in shown.accesses if any(access.logged() not in log for log in logs)]
+    return [
+        access
+        for access in shown.accesses
+        if not (access.logged() is None and access.at < now - FORGOTTEN_AFTER_MS)
+        and any(access.logged() not in log for log in logs)
+    ]
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
 
 
 def _xor(tags: Sequence[int]) -> int:

@@ -27,6 +27,7 @@ from facefare.payments.intents import Intent
 from facefare.payments.merchants import Terminal
 from facefare.payments.travel import Due
 from facefare.wallet import access, faces, payers, pins
+from facefare.wallet.access import Identification
 from facefare.wallet.payers import Payer
 from facefare.wallet.pins import Checked
 
@@ -45,6 +46,7 @@ class Asked:
 
     `query_id` (16 bytes) and `request_sha256` (32 bytes) name the sealed request, which is not kept.
     `capture_later`: hold the amount only; the terminal captures all or part of it (a tip, say) later.
+    `gallery_id`, `issued_at` (ms since 1970): of a search, as signed; None where no guardian is asked.
     """
 
     amount: int | None
@@ -52,6 +54,8 @@ class Asked:
     query_id: bytes
     request_sha256: bytes
     capture_later: bool = False
+    gallery_id: str | None = None
+    issued_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,27 +113,32 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
     return _told(connection, row)
 
 
-def conclude(connection: Connection, intent_id: str, gallery_id: str, answer: Answer | None, rules: Rules) -> Reply:
+def conclude(connection: Connection, intent_id: str, answer: Answer | None, rules: Rules) -> Reply:
     """Decide by the guardians' answer (None: they gave none), move the money, and say so.
 
+    An answer that comes too late decides nothing, but whom it names finds it in the access log.
     Raises UnknownIntent.
     """
     intent = intents.locked(connection, intent_id)
-    if intent.state != "processing":
+    waiting = intent.state == "processing"
+    if isinstance(answer, Match) and (face := faces.in_row(connection, intent.gallery_id, answer.row)):
+        found = Identification(
+            face.id, face.gallery_id, answer.tag, intent.issued_at, intent.query_id, intent.request_sha256
+        )
+        if waiting and face.state == "active":
+            return charge(connection, intent_id, face.payer_id, rules, second_factor=None, found=found)
+        outcome = Outcome.USE_CARD.value
+        access.record(connection, face.payer_id, by=str(intent.terminal_id), outcome=outcome, found=found)
+    if not waiting:
         return _told(connection, intent)
     match answer:
         case None:
-            decision = Decision(Outcome.USE_CARD, Reason.IDENTIFICATION_UNAVAILABLE)
-        case NoMatch():
-            decision = Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED)
+            reason = Reason.IDENTIFICATION_UNAVAILABLE
         case Several():
-            decision = Decision(Outcome.USE_CARD, Reason.SEVERAL_MATCH)
-        case Match(row, tag):
-            face = faces.active_at(connection, gallery_id, row)
-            if face is not None:
-                return charge(connection, intent_id, face.payer_id, rules, second_factor=None, tag=tag)
-            decision = Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED)
-    return _close(connection, intent, None, decision)
+            reason = Reason.SEVERAL_MATCH
+        case NoMatch() | Match():
+            reason = Reason.NOT_RECOGNISED
+    return _close(connection, intent, None, Decision(Outcome.USE_CARD, reason))
 
 
 def charge(
@@ -139,11 +148,11 @@ def charge(
     rules: Rules,
     *,
     second_factor: str | None,
-    tag: int | None = None,
+    found: Identification | None = None,
 ) -> Reply:
     """Decide about the payer who was identified, by the guardians or by a device of theirs, and say so.
 
-    `tag`: the guardians' tag of their answer, for the payer's access log. Raises UnknownIntent, UnknownPayer.
+    `found`: the guardians' answer, for the payer's access log. Raises UnknownIntent, UnknownPayer.
     """
     intent = intents.locked(connection, intent_id)
     if intent.state != "processing":
@@ -153,7 +162,7 @@ def charge(
         reply = _ride(connection, intent, payer, rules)
     else:
         reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
-    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, tag=tag)
+    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, found=found)
     return reply
 
 

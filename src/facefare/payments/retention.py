@@ -1,7 +1,8 @@
 """Forgetting on time, with a signed record that it was done.
 
-    after the window for disputes   where somebody was (stops, gates, places); amounts and times stay, as the law of
-                                    accounts asks; the record of a code that a terminal sent
+    after the window for disputes   where somebody was (stops, gates, places), and which search in the guardians' public
+                                    logs it was; amounts and times stay, as the law of accounts asks; the record of a
+                                    code that a terminal sent
     the day after                   the keys of pseudonyms
     `retention_days` unused         the face itself, at all three guardians
     a window after withdrawal       the text of a consent's receipt; its hash stays
@@ -27,6 +28,14 @@ FORGOTTEN = "forgotten"
 
 _WITHOUT_STOPS = text("""'strict $[*] ? (!(@[1].keyvalue().key == "stop"))'::jsonpath""")
 """Of the lines that explain a fare, those that name no stop."""
+
+_SEARCH_FORGOTTEN = {
+    # Whoever knows a search's id finds it, and so the terminal, in the guardians' public logs. Ids stay different ones.
+    "query_id": func.uuid_send(func.gen_random_uuid()),
+    "request_sha256": b"",
+    "gallery_id": null(),
+    "issued_at": null(),
+}
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,12 @@ def forget(connection: Connection, now: datetime) -> dict[str, int]:
         ),
         "places of payments": update(tables.intent)
         .where(intent.created_at < before, intent.terminal_id.is_not(None))
-        .values(terminal_id=null(), place=merchant),
+        .values(terminal_id=null(), place=merchant, **_SEARCH_FORGOTTEN),
         "records of codes": delete(held_payment).where(held_payment.c.taken_at < before, ~held_payment.c.owing),
         "places in access logs": update(wallet.access_log)
         .where(log.at < before, log.by != FORGOTTEN)
-        .values(by=FORGOTTEN),
+        .values(by=FORGOTTEN, query_id=null(), request_sha256=null()),
+        "tags of lost answers": delete(wallet.lost_answer).where(wallet.lost_answer.c.at < before),
         "texts of withdrawn consents": update(wallet.consent)
         .where(wallet.consent.c.withdrawn_at < before, wallet.consent.c.receipt != "")
         .values(receipt=""),

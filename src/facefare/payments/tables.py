@@ -78,6 +78,9 @@ intent = Table(
     Column("payer_id", Text, ForeignKey("payer.id")),
     Column("query_id", LargeBinary, nullable=False, unique=True),
     Column("request_sha256", LargeBinary, nullable=False),
+    # Of a search: which gallery, and when the terminal signed it (ms since 1970). None for payments by a device's code.
+    Column("gallery_id", Text, ForeignKey("gallery.id")),
+    Column("issued_at", BigInteger),
     Column("already_paid_by", Text, ForeignKey("payment_intent.id")),
     _at(),
     Column("decided_at", DateTime(timezone=True)),
@@ -94,6 +97,7 @@ intent = Table(
         "(state IN ('succeeded', 'requires_capture', 'requires_confirmation')) <= (payer_id IS NOT NULL)",
         name="paid_by_somebody",
     ),
+    Index("intent_by_search", "issued_at", postgresql_where=text("issued_at IS NOT NULL")),
     Index("intent_of_payer", "payer_id", "id", postgresql_where=text("payer_id IS NOT NULL")),
 )
 

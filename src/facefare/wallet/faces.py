@@ -62,6 +62,8 @@ class Face:
     gallery_id: str
     row: int
     state: str
+    payer_key: bytes | None = None
+    """Raw Ed25519 key by which the payer may have the row's accumulator opened."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,24 @@ def gallery(connection: Connection, gallery_id: str) -> Gallery:
 # --- whose row ---
 
 
-def active_at(connection: Connection, gallery_id: str, row: int) -> Face | None:
-    """The active face in this row, if any."""
+def in_row(connection: Connection, gallery_id: str, row: int) -> Face | None:
+    """The face in this row, whatever its state, unless it was deleted."""
     columns = tables.face.c
     found = connection.execute(
-        select(tables.face).where(columns.gallery_id == gallery_id, columns.row == row, columns.state == "active")
+        select(tables.face).where(columns.gallery_id == gallery_id, columns.row == row, columns.state != "deleted")
     ).one_or_none()
     return None if found is None else _face(found)
+
+
+def owned(connection: Connection, payer_id: str, face_id: str) -> Face:
+    """This face of the payer, deleted or not; raises NotEnrolled."""
+    columns = tables.face.c
+    found = connection.execute(
+        select(tables.face).where(columns.id == face_id, columns.payer_id == payer_id)
+    ).one_or_none()
+    if found is None:
+        raise NotEnrolled("You have no such face here.")
+    return _face(found)
 
 
 def of_payer(connection: Connection, payer_id: str) -> list[Face]:
@@ -288,6 +301,7 @@ class Changes:
                             gallery_id=locked.id,
                             consent_id=consent.id,
                             row=locked.next_row,
+                            payer_key=fields.payer_key,
                             state="pending",
                         )
                     )
@@ -484,4 +498,4 @@ def _pend(
 
 
 def _face(row: Row[tuple[object, ...]]) -> Face:
-    return Face(row.id, row.payer_id, row.gallery_id, row.row, row.state)
+    return Face(row.id, row.payer_id, row.gallery_id, row.row, row.state, row.payer_key)

@@ -85,8 +85,11 @@ face = Table(
     Column("gallery_id", Text, ForeignKey("gallery.id"), nullable=False),
     Column("consent_id", Text, ForeignKey("consent.id"), nullable=False),
     Column("row", Integer, nullable=False),
+    # By which the payer may have the row's accumulator opened; the guardians have it too.
+    Column("payer_key", LargeBinary),
     Column("state", Text, nullable=False),
     _at(),
+    CheckConstraint("octet_length(payer_key) = 32", name="payer_key_is_ed25519"),
     UniqueConstraint("gallery_id", "row"),
     CheckConstraint("state IN ('pending', 'active', 'paused', 'deleted')", name="face_state_known"),
     Index(
@@ -136,9 +139,32 @@ access_log = Table(
     Column("by", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("outcome", Text, nullable=False),
+    # Of an identification: what the row's accumulator took in, and the signed request. The request is forgotten with
+    # the place, since whoever knows it finds the place in the guardians' public logs.
     Column("tag", LargeBinary),
+    Column("face_id", Text, ForeignKey("face.id")),
+    Column("issued_at", BigInteger),  # ms since 1970, as the terminal signed
+    Column("query_id", LargeBinary),
+    Column("request_sha256", LargeBinary),
     CheckConstraint("octet_length(tag) = 8", name="tag_is_64_bits"),
+    CheckConstraint(
+        "(face_id IS NULL) = (issued_at IS NULL) AND (query_id IS NULL) = (request_sha256 IS NULL)"
+        " AND (face_id IS NULL OR tag IS NOT NULL) AND (query_id IS NULL OR face_id IS NOT NULL)",
+        name="identification_is_whole",
+    ),
     Index("access_log_of_payer", "payer_id", "id"),
+    Index("access_log_of_face", "face_id", "id", postgresql_where=text("face_id IS NOT NULL")),
+)
+
+lost_answer = Table(
+    "lost_answer",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("gallery_id", Text, ForeignKey("gallery.id"), nullable=False),
+    Column("tag", LargeBinary, nullable=False),
+    _at("at"),
+    CheckConstraint("octet_length(tag) = 8", name="tag_is_64_bits"),
+    Index("lost_answer_of_gallery", "gallery_id", "id"),
 )
 
 pseudonym_key = Table(

@@ -76,6 +76,7 @@ def create_app(
         loops = (_sweep_for_ever, _deliver_for_ever, _fund_for_ever)
         tasks = [asyncio.create_task(work(services)) for work in loops]
         yield
+        await asyncio.gather(*services.late)
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

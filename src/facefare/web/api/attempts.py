@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import SearchPayload, SearchRequest
-from facefare.identification.errors import RequestRefused
+from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.mpc.answers import Answer
 from facefare.payments import attempts, intents
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Reason
 from facefare.payments.merchants import Terminal
-from facefare.wallet import faces
+from facefare.wallet import access, faces
 from facefare.wallet.faces import Gallery
 from facefare.web.api.errors import InvalidSearch, SearchRefused
 from facefare.web.api.problems import DOCUMENTED
@@ -80,7 +80,13 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
     """Charge whoever the search finds. The same search sent again is the same payment."""
     search, fields = _opened(body.search, terminal)
     asked = Asked(
-        body.amount, body.currency, fields.query_id, hashlib.sha256(search.payload).digest(), body.capture_later
+        body.amount,
+        body.currency,
+        fields.query_id,
+        hashlib.sha256(search.payload).digest(),
+        body.capture_later,
+        fields.gallery,
+        fields.issued_at,
     )
     begun = await asyncio.to_thread(_begin, services, terminal, asked, fields.gallery)
     if isinstance(begun, Reply):
@@ -89,15 +95,13 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
     answer: Answer | None = None
     refused: RequestRefused | None = None
     try:
-        threshold = services.calibration.threshold(max(gallery.live, 1), services.fpir)
-        async with asyncio.timeout(SEARCH_TIMEOUT):
-            answer = await services.guardians.search(search, gallery.version, threshold)
+        answer = await _answer(services, search, gallery, intent_id)
     except Exception as error:  # fail closed: whatever went wrong, nobody is charged
         cause = error.reason if isinstance(error, RequestRefused) else type(error).__name__
         _log.warning("no_identification", payment_intent=intent_id, terminal=terminal.id, cause=cause)
         if isinstance(error, RequestRefused) and error.reason in _AT_FAULT:
             refused = error
-    reply = await asyncio.to_thread(_conclude, services, intent_id, fields.gallery, answer)
+    reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
     if refused is not None:
         raise SearchRefused(f"The guardians refused the search: {refused}")
     _log.info("attempt", payment_intent=intent_id, terminal=terminal.id, outcome=reply.outcome.value)
@@ -213,6 +217,39 @@ def _begin(services: Services, terminal: Terminal, asked: Asked, gallery_id: str
         return begun if isinstance(begun, Reply) else (begun, gallery)
 
 
-def _conclude(services: Services, intent_id: str, gallery_id: str, answer: Answer | None) -> Reply:
+def _conclude(services: Services, intent_id: str, answer: Answer | None) -> Reply:
     with services.engine.begin() as connection:
-        return attempts.conclude(connection, intent_id, gallery_id, answer, services.rules)
+        return attempts.conclude(connection, intent_id, answer, services.rules)
+
+
+async def _answer(services: Services, search: SearchRequest, gallery: Gallery, intent_id: str) -> Answer:
+    """What the guardians answer in time; raises CalibrationError, IdentificationError, TimeoutError."""
+    threshold = services.calibration.threshold(max(gallery.live, 1), services.fpir)
+    searching = asyncio.ensure_future(services.guardians.search(search, gallery.version, threshold))
+    try:
+        async with asyncio.timeout(SEARCH_TIMEOUT):
+            return await asyncio.shield(searching)
+    except TimeoutError:
+        # Nobody waits any more, but some row may take this answer's tag in: its payer will look for it.
+        late = asyncio.create_task(_write_down(services, searching, gallery, intent_id))
+        services.late.add(late)
+        late.add_done_callback(services.late.discard)
+        raise
+    except IdentificationError as error:
+        await asyncio.to_thread(_lost, services, gallery, error)
+        raise
+
+
+async def _write_down(services: Services, searching: asyncio.Future[Answer], gallery: Gallery, intent_id: str) -> None:
+    try:
+        await asyncio.to_thread(_conclude, services, intent_id, await searching)
+    except IdentificationError as error:
+        await asyncio.to_thread(_lost, services, gallery, error)
+    except Exception as error:
+        _log.error("late_answer_lost", payment_intent=intent_id, error=type(error).__name__)
+
+
+def _lost(services: Services, gallery: Gallery, error: IdentificationError) -> None:
+    if error.lost_tag is not None:
+        with services.engine.begin() as connection:
+            access.record_lost(connection, gallery.id, error.lost_tag)

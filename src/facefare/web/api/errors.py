@@ -8,7 +8,9 @@ RequestError
 ├── InvalidSearch       the sealed search is not well formed, or another terminal's
 ├── SearchRefused       the guardians found the search itself at fault
 ├── NoticeUnknown       consent to a notice that is not the current one
-└── TooYoung            consent by somebody who does not state to be old enough
+├── TooYoung            consent by somebody who does not state to be old enough
+├── OpeningRefused      a payer's request to have the own row opened is not well formed, or the guardians refused it
+└── GuardiansAway       not all three guardians answered, so nothing was opened
 """
 
 
@@ -46,3 +48,11 @@ class NoticeUnknown(RequestError):
 
 class TooYoung(RequestError):
     """The payer does not state to be of the notice's minimum age."""
+
+
+class OpeningRefused(RequestError):
+    """The request to have the own row opened is not well formed, or the guardians refused it."""
+
+
+class GuardiansAway(RequestError):
+    """Not all three guardians answered; nothing was opened."""

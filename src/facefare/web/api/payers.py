@@ -9,19 +9,20 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from facefare.guardian.messages import Operation
+from facefare.guardian.messages import MessageError, OpenRequest, Operation
+from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.ledger import balance_of
 from facefare.ledger.currency import MAX_AMOUNT
 from facefare.payments import attempts, intents, receipts, top_ups
 from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.receipts import Receipt
 from facefare.wallet import access, consents, faces, payers, pins
-from facefare.wallet.access import Access
+from facefare.wallet.access import Access, Identification
 from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled
 from facefare.wallet.payers import Payer
 from facefare.web.api.attempts import AttemptOut, IntentId
 from facefare.web.api.enrolments import FaceOut, shown
-from facefare.web.api.errors import NoticeUnknown, TooYoung
+from facefare.web.api.errors import GuardiansAway, NoticeUnknown, OpeningRefused, TooYoung
 from facefare.web.api.problems import DOCUMENTED
 from facefare.web.api.services import Services, SignedIn, Transaction, WithServices
 
@@ -37,6 +38,7 @@ class Page(BaseModel, Generic[Item]):
     has_more: bool
 
 
+FaceId = Annotated[str, Path(pattern=r"^fac_[0-9a-z]{26}$")]
 ReceiptId = Annotated[str, Path(pattern=r"^rcp_[0-9a-z]{26}$")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
@@ -127,10 +129,26 @@ class PaymentOut(BaseModel):
     created_at: datetime
 
 
+class IdentificationOut(BaseModel):
+    """A search that was answered with the payer's face: the guardians' tag (16 hex digits) and the signed request.
+
+    `at` (ms since 1970) is when the terminal signed. `query_id` and `request_sha256`, by which its entry in the
+    guardians' public logs is found, are null once the place is forgotten.
+    """
+
+    at: int
+    tag: str
+    terminal: str
+    gallery: str
+    purpose: str
+    query_id: str | None
+    request_sha256: str | None
+
+
 class AccessOut(BaseModel):
     """One use of the payer's face, or one look at the payer's data: who, what for, and what came of it.
 
-    `tag` (16 hex digits): the guardians' own tag of that identification, to check that none is missing here.
+    `identification`: by the guardians; null for a payment by a device, and for people who looked.
     """
 
     id: str
@@ -138,11 +156,62 @@ class AccessOut(BaseModel):
     by: str
     purpose: str
     outcome: str
-    tag: str | None
+    identification: IdentificationOut | None
 
 
-def _access_out(found: Access) -> AccessOut:
-    return AccessOut(**{**vars(found), "tag": None if found.tag is None else f"{found.tag:016x}"})
+def _identification_out(entry: Access, found: Identification) -> IdentificationOut:
+    return IdentificationOut(
+        at=found.issued_at,
+        tag=f"{found.tag:016x}",
+        terminal=entry.by,
+        gallery=found.gallery_id,
+        purpose=entry.purpose,
+        query_id=_hex(found.query_id),
+        request_sha256=_hex(found.request_sha256),
+    )
+
+
+def _access_out(entry: Access) -> AccessOut:
+    return AccessOut(
+        id=entry.id,
+        at=entry.at,
+        by=entry.by,
+        purpose=entry.purpose,
+        outcome=entry.outcome,
+        identification=None if entry.found is None else _identification_out(entry, entry.found),
+    )
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+class IdentificationsOut(BaseModel):
+    """What `facefare audit my-log` compares with what the guardians open: every identification of one face.
+
+    `lost`: tags of answers that never came whole, of anybody. `payer_key` (64 hex digits): whose requests the guardians
+    open the row for; null where none was given at enrolment.
+    """
+
+    gallery: str
+    row: int
+    payer_key: str | None
+    accesses: list[IdentificationOut]
+    lost: list[str]
+
+
+class OpeningIn(BaseModel):
+    """A request to open one's own row, signed by the key that was given at enrolment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request: Annotated[str, Field(max_length=4096, description="Base64 of the signed request.")]
+
+
+class OpeningOut(BaseModel):
+    """Base64 of what guardians 0, 1 and 2 sealed to the payer; nobody else can read it."""
+
+    sealed: list[str]
 
 
 class NewPin(BaseModel):
@@ -293,6 +362,41 @@ def access_list(
     return Page(data=[_access_out(item) for item in found[:limit]], has_more=len(found) > limit)
 
 
+@router.get("/me/faces/{face_id}/identifications")
+def identifications(face_id: FaceId, payer: SignedIn, connection: Transaction) -> IdentificationsOut:
+    """Every identification of one of your faces, deleted or not, for your own check that none is missing."""
+    face = faces.owned(connection, payer.id, face_id)
+    return IdentificationsOut(
+        gallery=face.gallery_id,
+        row=face.row,
+        payer_key=_hex(face.payer_key),
+        accesses=[
+            _identification_out(entry, entry.found)
+            for entry in access.of_face(connection, face.id)
+            if entry.found is not None
+        ],
+        lost=[f"{tag:016x}" for tag in access.lost(connection, face.gallery_id)],
+    )
+
+
+@router.post("/me/openings")
+async def open_row(body: OpeningIn, payer: SignedIn, services: WithServices) -> OpeningOut:
+    """Have the guardians open what they keep of your row, sealed to you; the wallet only carries it."""
+    try:
+        request = OpenRequest.from_bytes(base64.b64decode(body.request, validate=True))
+        fields = request.fields()
+    except (MessageError, ValueError) as error:
+        raise OpeningRefused("The request is not base64 of a well-formed opening.") from error
+    await asyncio.to_thread(_check_own_row, services, payer, fields.gallery, fields.row)
+    try:
+        sealed = await services.guardians.open_row(request)
+    except RequestRefused as error:
+        raise OpeningRefused(f"The guardians refused: {error}") from error
+    except IdentificationError as error:
+        raise GuardiansAway("The guardians can't all be reached now; try again later.") from error
+    return OpeningOut(sealed=[base64.b64encode(part).decode() for part in sealed])
+
+
 @router.post("/me/face/pause")
 async def pause(payer: SignedIn, services: WithServices) -> FacesOut:
     """Stop all payments by face until resumed."""
@@ -325,6 +429,12 @@ def _with_confirmations(services: Services, altered: list[faces.Face]) -> FacesO
             for confirmation in faces.confirmations_of(connection, face.id)[-3:]
         ]
     return FacesOut(faces=shown(services, altered), confirmations=confirmations)
+
+
+def _check_own_row(services: Services, payer: Payer, gallery_id: str, row: int) -> None:
+    with services.engine.connect() as connection:
+        if all((face.gallery_id, face.row) != (gallery_id, row) for face in faces.of_payer(connection, payer.id)):
+            raise NotEnrolled("That row is not your face's.")
 
 
 def _dispute(services: Services, payer: Payer, intent_id: str) -> Dispute:

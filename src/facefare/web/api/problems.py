@@ -77,6 +77,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     web.SearchRefused: (422, "search-refused"),
     web.NoticeUnknown: (409, "notice-unknown"),
     web.TooYoung: (422, "too-young"),
+    web.OpeningRefused: (422, "opening-refused"),
+    web.GuardiansAway: (503, "guardians-away"),
 }
 """Exception -> HTTP status and the last part of the problem's `type`."""
 

@@ -1,7 +1,8 @@
 """What the routes share: the database, the guardians, the operator's key and rules."""
 
+import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -9,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection, Engine
 
-from facefare.guardian.messages import SearchRequest
+from facefare.guardian.messages import OpenRequest, SearchRequest
 from facefare.identification.calibration import Calibration
 from facefare.mpc.answers import Answer
 from facefare.payments.decision import Rules
@@ -29,6 +30,9 @@ class Guardians(GalleryKeepers, Protocol):
     async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:
         """None, one or several of the gallery's live rows match; raises IdentificationError."""
 
+    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+        """A payer's row opened: three parts that only this payer can read; raises IdentificationError."""
+
 
 @dataclass(frozen=True, repr=False)
 class Services:
@@ -45,6 +49,8 @@ class Services:
     held: HeldRules
     funding: Funding
     processor: Processor | None
+    late: set[asyncio.Task[None]] = field(default_factory=set)
+    """Answers that came too late to decide by, on their way into access logs."""
 
 
 def _services(request: Request) -> Services:
