@@ -17,6 +17,7 @@ from facefare.web.commands import ledger
 from facefare.web.money_commands import export, keys, reconcile, settle
 from facefare.web.pages.commands import app as web
 from facefare.web.rights_commands import consent, dispute_details, fares, pay_outs, retention_app
+from facefare.web.till_commands import app as till
 
 main = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 main.add_typer(audit, name="audit")
@@ -26,6 +27,7 @@ main.add_typer(gate, name="gate")
 main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
+main.add_typer(till, name="till")
 main.add_typer(wallet, name="wallet")
 main.add_typer(web, name="web")
 wallet.add_typer(retention_app, name="retention")

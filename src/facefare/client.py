@@ -28,6 +28,11 @@ class ApiError(Exception):
         self.code = code
         self.detail = detail
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether the wallet decided something: not where it was out of reach or broke down on the way."""
+        return 400 <= self.status < 500
+
 
 class Unreachable(ApiError):
     """The wallet did not answer."""
@@ -205,6 +210,14 @@ class TerminalClient(_Client):
             "capture_later": capture_later,
         }
         return AttemptReply(**self._call("POST", "/v1/attempts", body))
+
+    def reachable(self) -> bool:
+        """Whether the wallet answers at all."""
+        try:
+            self._call("GET", "/healthz")
+        except ApiError:
+            return False
+        return True
 
     def undo(self, query_id: bytes) -> Payment:
         """Take back what came of an attempt whose answer was lost and that let nobody pass.

@@ -6,8 +6,10 @@ import pytest
 
 from facefare.settings import Settings
 from facefare.terminal.screen import Shown, State
+from facefare.terminal.till import TillTerms
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import language
+from facefare.web.pages.till_screen import TillScreen
 
 AXE = Settings().cache_dir / "web" / "axe.js"
 SIGNED_IN = ["", "receipts", "face", "face/delete", "face/capture", "access", "consent", "top-up", "safety", "none"]
@@ -50,14 +52,20 @@ def test_the_payers_pages_have_no_violation(site: Any, visit: Any, locale: str, 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_gates_screen_has_no_violation_in_any_state(served: Any, visit: Any, kiosk: Any, scheme: str) -> None:
-    screen = KioskScreen(language("en"))
+@pytest.mark.parametrize("terminal", ["gate", "till"])
+def test_a_terminals_screen_has_no_violation_in_any_state(
+    served: Any, visit: Any, kiosk: Any, scheme: str, terminal: str
+) -> None:
+    till = TillScreen(language("ar" if scheme == "dark" else "en"), TillTerms("EUR", receipts="https://pay.example"))
+    screen, app = (
+        (till, till.app_for(None)) if terminal == "till" else (gate := KioskScreen(language("en")), gate.app())
+    )  # type: ignore[arg-type]
     found = {}
     screen.show(Shown(State.IDLE, 280, "EUR"))
-    with served(screen.app()) as url, visit(url, color_scheme=scheme, **kiosk) as page:
+    with served(app) as url, visit(url, color_scheme=scheme, **kiosk) as page:
         page.goto("/")
         for state in State:
-            screen.show(Shown(state, 280, "EUR", reason="insufficient_funds"))
+            screen.show(Shown(state, 280, "EUR", reason="insufficient_funds", receipt=f"rcp_{'0' * 26}"))
             page.locator(f"body[data-state={state.value}]").wait_for()
             found[state] = violations(page)
         page.goto("about:blank")

@@ -15,7 +15,7 @@ from facefare.biometrics.quality import Hint
 from facefare.payments.decision import Outcome, Reason
 from facefare.terminal.screen import State
 from facefare.wallet.devices import State as DeviceState
-from facefare.web.pages import errors, kiosk, words
+from facefare.web.pages import errors, kiosk, till_screen, words
 from facefare.web.pages.languages import NAMES, language, preferred
 
 FOLDER = Path(pages.__file__).parent
@@ -24,7 +24,7 @@ SHOWN_BY_KEYWORD = {"done", "problem"}
 
 def sentences() -> set[str]:
     """Every sentence that the pages may show: in templates, in tables of words, in errors and messages of routes."""
-    found = set(kiosk._TITLES.values())
+    found = {*kiosk._TITLES.values(), *till_screen.TITLES.values(), "No tip", "{percent} tip: {tip}"}
     for name, table in vars(words).items():
         if name.isupper() and not name.startswith("_") and name != "MINOR_UNITS":
             found |= set(table.values())

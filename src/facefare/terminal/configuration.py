@@ -6,7 +6,7 @@ guardians = ["guardian-0.json", "guardian-1.json", "guardian-2.json"]
 id = "trm_…"
 key = "terminal.pem"
 gallery = "gal_…"
-fare = { amount = 280, currency = "EUR" }
+fare = { amount = 280, currency = "EUR" }   # a gate's; a till has its section [till] instead
 lane = { left = 0.2, right = 0.8 }          # optional
 calibration = "calibration.json"            # optional
 embedder = "embedder.toml"                  # optional: your own; the gallery and the calibration have to be of it
@@ -17,6 +17,12 @@ store = "held.sqlite"                       # keys, deny list and payments not h
 codes_only = true                           # false: faces without a code are searched
 self_made_limit = 1000                      # and offline_limit, in minor units; offline_self_made = false
 deny_list_max_age = 86400                   # seconds; and passback = 60
+
+[till]
+currency = "EUR"
+largest = 100000                            # minor units; what nobody types on purpose
+tips = [5, 10, 15]                          # percent that are offered; [] asks for none
+receipts = "https://pay.example"            # where payers reach the wallet's pages; "" shows no code
 ```
 Paths are relative to the file.
 """
@@ -36,6 +42,7 @@ from facefare.terminal.approach import Lane
 from facefare.terminal.errors import ConfigurationError
 from facefare.terminal.gate import Fare
 from facefare.terminal.held import HeldTerms
+from facefare.terminal.till import TillTerms
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,18 +72,26 @@ class HeldSection:
 
 @dataclass(frozen=True, repr=False)
 class Configuration:
-    """What a terminal needs to know; `key` is its own Ed25519 key."""
+    """What a terminal needs to know; `key` is its own Ed25519 key, `passage` is a gate's, `till` a till's."""
 
     id: str
     key: Ed25519PrivateKey
     wallet: str
     guardians: tuple[GuardianIdentity, ...]
     gallery: str
-    fare: Fare
+    passage: Fare | None
     lane: Lane
     calibration: Calibration
     embedder: Path | None
     held: HeldSection | None
+    till: TillTerms | None
+
+    @property
+    def fare(self) -> Fare:
+        """What a passage costs; raises ConfigurationError where the file says none."""
+        if self.passage is None:
+            raise ConfigurationError("fare is missing: a gate's file says what a passage costs.")
+        return self.passage
 
     @classmethod
     def load(cls, path: Path) -> "Configuration":
@@ -99,11 +114,12 @@ class Configuration:
                     GuardianIdentity.from_json((path.parent / name).read_text()) for name in document["guardians"]
                 ),
                 gallery=document["gallery"],
-                fare=Fare(**document["fare"]),
+                passage=Fare(**document["fare"]) if "fare" in document else None,
                 lane=Lane(**document.get("lane", {})),
                 calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
                 embedder=path.parent / embedder if embedder else None,
                 held=HeldSection.read(document["held"], path.parent) if "held" in document else None,
+                till=TillTerms.read(document["till"]) if "till" in document else None,
             )
         except KeyError as error:
             raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error

@@ -1,7 +1,8 @@
 """What can go wrong at a gate or a till; every message is for its operator.
 
 TerminalError
- └─ ConfigurationError    the terminal's file is missing something or points at something that isn't there
+ ├─ ConfigurationError    the terminal's file is missing something or points at something that isn't there
+ └─ NotNow                the till is doing something else, or that is no amount
 """
 
 
@@ -11,3 +12,7 @@ class TerminalError(Exception):
 
 class ConfigurationError(TerminalError):
     """The terminal's configuration can't be used; says which line to change."""
+
+
+class NotNow(TerminalError):
+    """What was pressed does not fit what the till shows."""

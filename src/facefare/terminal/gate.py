@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 
 from facefare.biometrics import Template
 from facefare.biometrics.errors import BiometricsError
-from facefare.client import ApiError, AttemptReply
+from facefare.client import ApiError, AttemptReply, Unreachable
 from facefare.identification.errors import IdentificationError
 from facefare.terminal.approach import Approach, Frame, SomeoneElseTooClose
-from facefare.terminal.screen import Screen, Shown, State
+from facefare.terminal.screen import Screen, Shown, State, state_of
 
 ONE_AT_A_TIME = "one person at a time"
 UNREADABLE_FRAME = "the camera's picture can't be read"
 NOT_LIVE = "not_seen_alive"
+NO_NETWORK = "no_network"
 PATIENCE = 3.0
 """Seconds from the sign of will within which the views have to show the depth of a head."""
 
@@ -122,9 +123,14 @@ class Gate:
             with _timed(attempt, "identify_and_charge"):
                 reply = self._ask(probe)
             attempt.outcome, attempt.reason, attempt.receipt = reply.outcome, reply.reason, reply.receipt
+        except Unreachable:
+            attempt.reason = NO_NETWORK
         except (ApiError, BiometricsError, IdentificationError):
             pass  # use your card
-        self._show(State(attempt.outcome), reason=attempt.reason)
+        if attempt.reason == NO_NETWORK:
+            self._show(State.NO_NETWORK)
+        else:
+            self._show(state_of(attempt.outcome, attempt.reason), reason=attempt.reason)
         attempt.times["total"] = (time.perf_counter() - started) * 1e3
         self._end(attempt)
 

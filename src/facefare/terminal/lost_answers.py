@@ -32,19 +32,30 @@ class LostAnswers:
     @contextmanager
     def waiting(self, query_id: bytes) -> Iterator[None]:
         """Ask inside. An answer, also a refusal, forgets the query; silence leaves it to `settle`."""
-        file = self._folder / query_id.hex()
-        self._asked.add(file.name)
-        file.touch()
+        self.begin(query_id)
         try:
             yield
         except ApiError as error:
-            if _is_answer(error):
-                file.unlink()
+            if error.is_answer:
+                self.answered(query_id)
             raise
         else:
-            file.unlink()
+            self.answered(query_id)
         finally:
-            self._asked.discard(file.name)
+            self.take_back(query_id)
+
+    def begin(self, query_id: bytes) -> None:
+        """Before the wallet is asked; `answered` or `take_back` follows."""
+        self._asked.add(query_id.hex())
+        (self._folder / query_id.hex()).touch()
+
+    def answered(self, query_id: bytes) -> None:
+        """The answer is here, and counts."""
+        (self._folder / query_id.hex()).unlink(missing_ok=True)
+
+    def take_back(self, query_id: bytes) -> None:
+        """Nobody waits for it any more: unless it was answered, what came of it is taken back."""
+        self._asked.discard(query_id.hex())
 
     def settle(self) -> int:
         """Send what is left once; returns how many are left then."""
@@ -53,12 +64,12 @@ class LostAnswers:
             try:
                 self._undo(bytes.fromhex(file.name))
             except ApiError as error:
-                if not _is_answer(error):
+                if not error.is_answer:
                     break
                 on_its_way = time.time() - file.stat().st_mtime < STALE_AFTER
                 if error.code == "unknown-payment" and on_its_way:
                     continue  # the search may still arrive
-            file.unlink()
+            file.unlink(missing_ok=True)
             left.remove(file)
         return len(left)
 
@@ -66,8 +77,3 @@ class LostAnswers:
         """Settle every two seconds, for a thread of its own."""
         while not stopped.wait(_EVERY):
             self.settle()
-
-
-def _is_answer(error: ApiError) -> bool:
-    """Whether the wallet decided something: not where it was out of reach or broke down on the way."""
-    return 400 <= error.status < 500

@@ -9,15 +9,21 @@ from typing import Protocol
 
 
 class State(enum.Enum):
-    """One full-screen state, readable from three metres."""
+    """One full-screen state, readable from three metres. `AMOUNT`, `APPROVE`, `PIN` and `PHONE` are a till's only."""
 
     IDLE = "idle"
+    AMOUNT = "amount"
+    APPROVE = "approve"
     LOOK_HERE = "look_here"
     WAIT = "wait"
+    PIN = "pin"
+    PHONE = "phone"
     ACCEPTED = "accepted"
     ALREADY_PAID = "already_paid"
     USE_CARD = "use_card"
+    SEVERAL = "several"
     REFUSED = "refused"
+    NO_NETWORK = "no_network"
     OUT_OF_SERVICE = "out_of_service"
 
 
@@ -27,10 +33,11 @@ class Shown:
 
     Attributes:
         state: which of the full-screen states.
-        amount: minor units, of the fare or the till's amount.
+        amount: minor units, of the fare or of what is paid at the till, tip included.
         currency: ISO 4217.
         reason: a code from the wallet, such as "insufficient_funds"; None where there is nothing to explain.
         hint: the one thing to change, such as "come closer"; None where there is none.
+        receipt: id of the receipt; None where there is none.
     """
 
     state: State
@@ -38,6 +45,14 @@ class Shown:
     currency: str
     reason: str | None = None
     hint: str | None = None
+    receipt: str | None = None
+
+
+def state_of(outcome: str, reason: str | None) -> State:
+    """What answers look like where nothing more can be asked for: a factor that is missing takes the card."""
+    if reason == "several_match":
+        return State.SEVERAL
+    return State.USE_CARD if outcome == "confirmation_required" else State(outcome)
 
 
 class Screen(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from facefare.terminal.screen import Shown, State
@@ -24,14 +24,21 @@ from facefare.web.pages.rendering import PREFIX, Rendering
 
 _TITLES = {
     State.IDLE: "Pay by face or card",
+    State.AMOUNT: "How much?",
+    State.APPROVE: "Is this right?",
     State.LOOK_HERE: "Look at the camera",
     State.WAIT: "One moment",
+    State.PIN: "Type your PIN",
+    State.PHONE: "Say yes in your app",
     State.ACCEPTED: "Please go ahead",
     State.ALREADY_PAID: "Paid already. Please go ahead",
     State.USE_CARD: "Please use your card",
+    State.SEVERAL: "Not sure who you are. Use your card",
     State.REFUSED: "Not paid. Use your card",
+    State.NO_NETWORK: "No connection. Use your card",
     State.OUT_OF_SERVICE: "Out of service. Use your card",
 }
+_WITHOUT_PRICE = (State.AMOUNT, State.OUT_OF_SERVICE, State.ALREADY_PAID, State.NO_NETWORK)
 _STILL_HERE = 5.0
 """Seconds between signs of life to the page."""
 
@@ -60,19 +67,38 @@ class KioskScreen:
 
     def app(self) -> ASGIApp:
         """The page at `/` and its stream of states at `/events`."""
+        return guarded(self.pages("kiosk.html"))
+
+    def pages(self, template: str, **facts: object) -> FastAPI:
+        """The same without its guard, of another template."""
         app = FastAPI(title="facefare screen", docs_url=None, redoc_url=None, openapi_url=None)
         app.mount(f"{PREFIX}/static", static_files.app())
 
         @app.get("/")
         async def page() -> Response:
             lost = {"title": self._language(_TITLES[State.OUT_OF_SERVICE])}
-            return Rendering(self._language, "/").page("kiosk.html", states=State, lost=lost)
+            return HTMLResponse(Rendering(self._language, "/").text(template, states=State, lost=lost, **facts))
 
         @app.get("/events")
         async def events() -> Response:
             return StreamingResponse(self._events(), media_type="text/event-stream")
 
-        return Guard(app, origin="", refuse=lambda _: Response(status_code=405))
+        return app
+
+    def in_words(self, shown: Shown) -> dict[str, object]:
+        """A state as the page shows it."""
+        say = self._language
+        detail = ""
+        if shown.hint:
+            detail = say(words.HINTS.get(shown.hint, shown.hint))
+        elif shown.reason and shown.state not in (State.ACCEPTED, State.ALREADY_PAID, State.SEVERAL, State.NO_NETWORK):
+            detail = say(words.REASONS.get(shown.reason, "Your app says why"))
+        return {
+            "state": shown.state.value,
+            "title": say(_TITLES[shown.state]),
+            "detail": detail,
+            "amount": "" if shown.state in _WITHOUT_PRICE else words.money(shown.amount, shown.currency),
+        }
 
     async def _events(self) -> AsyncIterator[str]:
         listener = _Listener(asyncio.get_running_loop(), asyncio.Queue())
@@ -84,24 +110,14 @@ class KioskScreen:
             while True:
                 try:
                     shown = await asyncio.wait_for(listener.states.get(), _STILL_HERE)
-                    yield f"data: {json.dumps(self._in_words(shown))}\n\n"
+                    yield f"data: {json.dumps(self.in_words(shown))}\n\n"
                 except TimeoutError:
                     yield ": still here\n\n"
         finally:
             with self._lock:
                 self._listeners.discard(listener)
 
-    def _in_words(self, shown: Shown) -> dict[str, str]:
-        say = self._language
-        detail = ""
-        if shown.hint:
-            detail = say(words.HINTS.get(shown.hint, shown.hint))
-        elif shown.reason and shown.state not in (State.ACCEPTED, State.ALREADY_PAID):
-            detail = say(words.REASONS.get(shown.reason, "Your app says why"))
-        priced = shown.state not in (State.OUT_OF_SERVICE, State.ALREADY_PAID)
-        return {
-            "state": shown.state.value,
-            "title": say(_TITLES[shown.state]),
-            "detail": detail,
-            "amount": words.money(shown.amount, shown.currency) if priced else "",
-        }
+
+def guarded(app: ASGIApp) -> ASGIApp:
+    """With the pages' policy, and closed to what other sites' pages send."""
+    return Guard(app, origin="", refuse=lambda _: Response(status_code=403))

@@ -1,4 +1,5 @@
-"""The pages' languages: English sentences are the keys, a JSON catalogue for each other language.
+"""The pages' languages: English sentences are the keys, JSON catalogues for each other language: `de.json` for the
+payer's app, `kiosk.de.json` and `console.de.json` for screens and console.
 
 A sentence without a translation stays English; a test sees that none is missing.
 """
@@ -37,8 +38,10 @@ def language(tag: str) -> Language:
     """The language with this tag, English where there is none."""
     if tag not in NAMES or tag == "en":
         return Language("en", {})
-    text = (resources.files(__package__) / "locale" / f"{tag}.json").read_text("utf-8")
-    return Language(tag, json.loads(text))
+    catalogue: dict[str, str] = {}
+    for name in (f"{tag}.json", f"kiosk.{tag}.json", f"console.{tag}.json"):
+        catalogue |= json.loads((resources.files(__package__) / "locale" / name).read_text("utf-8"))
+    return Language(tag, catalogue)
 
 
 def preferred(header: str) -> str:

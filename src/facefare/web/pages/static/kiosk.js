@@ -6,11 +6,18 @@ const lost = { state: "out_of_service", title: document.body.dataset.lost, amoun
 function show(shown) {
   document.body.dataset.state = shown.state;
   for (const part of ["title", "amount", "detail"]) main[part].textContent = shown[part];
+  document.dispatchEvent(new CustomEvent("shown", { detail: shown }));
 }
 
-// Two rising tones for "go", one low tone for "something else is needed": heard without looking.
-const TONES = { accepted: [660, 990], already_paid: [660, 990], use_card: [330], refused: [330] };
+// Two rising tones for "go", one low tone for "something else is needed", two equal ones for "you are asked
+// something": heard without looking.
+const TONES = {
+  accepted: [660, 990], already_paid: [660, 990],
+  use_card: [330], several: [330], refused: [330], no_network: [330],
+  pin: [550, 550], phone: [550, 550],
+};
 let audio = null;
+let before = "";
 
 function sound(state) {
   audio ??= new AudioContext();
@@ -30,6 +37,7 @@ const events = new EventSource("/events");
 events.onmessage = (event) => {
   const shown = JSON.parse(event.data);
   show(shown);
-  sound(shown.state);
+  if (shown.state !== before) sound(shown.state);
+  before = shown.state;
 };
 events.onerror = () => show(lost);

@@ -1,0 +1,94 @@
+"""`facefare till …`: run a till, its camera and its screen in one process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from starlette.types import ASGIApp
+
+from facefare.biometrics import FacePipeline
+from facefare.biometrics.errors import BiometricsError
+from facefare.identification.errors import CalibrationError
+from facefare.settings import Settings
+from facefare.terminal.approach import Approach
+from facefare.terminal.charging import charging
+from facefare.terminal.commands import frames_from, say
+from facefare.terminal.configuration import Configuration
+from facefare.terminal.errors import ConfigurationError, TerminalError
+from facefare.terminal.till import Till, kept_ticking
+from facefare.web.pages.languages import NAMES, language
+from facefare.web.pages.till_screen import TillScreen
+
+app = typer.Typer(help="A till: amount, tip, a look, receipt.", no_args_is_help=True)
+
+
+@app.callback()
+def _root() -> None:
+    """A till: amount, tip, a look, receipt."""
+
+
+@app.command()
+def serve(
+    configuration: Annotated[Path, typer.Argument(help="The terminal's TOML file, with a section [till].")],
+    camera: Annotated[int | None, typer.Option(help="Number of a camera of this machine.")] = None,
+    source: Annotated[Path | None, typer.Option(help="A video file or a folder of pictures instead.")] = None,
+    follow: Annotated[bool, typer.Option(help="Wait for new pictures in the folder, as a camera would send.")] = False,
+    port: Annotated[int, typer.Option(help="The screen is at http://localhost:PORT, for this machine only.")] = 8091,
+    tag: Annotated[str, typer.Option("--language", help=f"One of {', '.join(NAMES)}.")] = "en",
+) -> None:
+    """Serve one till until SIGINT, SIGTERM or the end of the source; one line of JSON for each payment that ended."""
+    try:
+        terminal = Configuration.load(configuration)
+        if terminal.till is None:
+            raise ConfigurationError(f"{configuration}: the section [till] is missing.")
+        pipeline = FacePipeline.load(Settings().cache_dir / "models", terminal.embedder)
+        terminal.calibration.require_model(pipeline.model_id)
+        screen = TillScreen(language(tag), terminal.till)
+        with (
+            frames_from(camera, source, follow=follow) as frames,
+            charging(terminal, configuration.with_suffix(".lost")) as purse,
+        ):
+            till = Till(
+                Approach(pipeline, terminal.lane),
+                purse,
+                screen,
+                terminal.till,
+                done=lambda attempt: say("attempt", asdict(attempt)),
+            )
+            with _ticking(till), _served(screen.app_for(till), port):
+                say("ready", {"screen": f"http://localhost:{port}"})
+                till.run(frames)
+    except (TerminalError, BiometricsError, CalibrationError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _ticking(till: Till) -> Iterator[None]:
+    stopped = threading.Event()
+    thread = threading.Thread(target=kept_ticking, args=(till, stopped), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(1)
+
+
+@contextmanager
+def _served(app: ASGIApp, port: int) -> Iterator[None]:
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(3)
