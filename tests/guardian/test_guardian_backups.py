@@ -16,8 +16,9 @@ from three_guardians import free_ports, gallery
 from facefare.guardian import backups
 from facefare.guardian.ceremony import Folder, perform_on_one_machine
 from facefare.guardian.errors import BackupError
+from facefare.guardian.gallery import Change
 from facefare.guardian.messages import Operation
-from facefare.guardian.store import Change, ShareStore
+from facefare.guardian.store import ShareStore
 
 GALLERY = gallery("gal_a", "live")
 PEOPLE = 6000
@@ -144,11 +145,12 @@ def test_compacting_drops_only_what_nobody_can_need(folder, monkeypatch):
     shares = np.ones((1, 130), np.uint16)
     store.prepare(loaded, Change(Operation.ENROL, PEOPLE, 1, b"k" * 32, bytes(16), key=b"p" * 32), shares)
     store.commit(loaded)
+    heads = [store.head_at(loaded, version) for version in range(loaded.version + 1)]
     store.close()
     before = contents(folder)
     assert backups.compact(folder)[0] == 0, "all of it is young"
     monkeypatch.setattr(backups, "_KEPT_MS", -1000)
-    monkeypatch.setattr(backups, "MAX_HISTORY", 1)
+    monkeypatch.setattr(backups, "_KEPT_CHANGES", 1)
     assert backups.compact(folder)[0] == 6 + 2, "six enrolments without a key, two superseded changes"
     assert same(contents(folder), before)
     store = ShareStore(folder.shares)
@@ -156,4 +158,5 @@ def test_compacting_drops_only_what_nobody_can_need(folder, monkeypatch):
     assert store.payer_key(loaded, PEOPLE) == b"p" * 32
     assert store.last(loaded, Operation.DELETE, 3) is not None
     assert store.last(loaded, Operation.PAUSE, 8) is not None
+    assert [store.head_at(loaded, version) for version in range(loaded.version + 1)] == heads
     store.close()

@@ -18,6 +18,7 @@ from facefare.audit.commands import app as audit
 from facefare.audit.errors import OpeningError
 from facefare.audit.own_log import Access, Opened, Shown, compare
 from facefare.guardian.accumulators import Accumulators
+from facefare.guardian.commands import app as operator
 from facefare.guardian.messages import OpenRequest, sha256
 from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.identification.relay import Guardians
@@ -199,6 +200,7 @@ def test_two_guardians_hold_noise_for_every_row_whether_it_was_identified_or_not
 _DIE = """
 import os
 from facefare.guardian.accumulators import Accumulators
+from facefare.guardian.commands import app as operator
 {point} = Accumulators.{point}
 calls = []
 def die(*arguments):
@@ -236,6 +238,65 @@ def test_dying_in_the_middle_of_a_search_keeps_all_payers_logs_intact(trio: Trio
         result = compare(opened, Shown(tuple(payer.accesses), lost))
         assert result.complete, "taken back by those who had taken it in, or known to the wallet as lost on the way"
         assert bool(result.lost) == (point == "keep"), "all three had taken it in"
+
+    run(trio, scene)
+
+
+_DIE_IN_REFRESH = """
+import os
+from facefare.mpc.party import Party
+refresh = Party.refresh_sums
+def die(*arguments):
+    if {late}:
+        refresh(*arguments)
+    os._exit(9)
+Party.refresh_sums = die
+"""
+
+
+def sums_of(trio: Trio, index: int) -> np.ndarray:
+    words = np.fromfile(trio.folder(index) / "sums" / f"{DEMO}.sums", np.uint64)
+    return words[512:].reshape(2, 2, int(words[1]))[int(words[2]), :, : trio.rows[DEMO]]
+
+
+def test_a_refresh_replaces_the_accumulators_shares_too_and_payers_logs_stay_complete(trio: Trio) -> None:
+    async def scene(guardians: Guardians) -> None:
+        payer = Payer(trio, 380)
+        await payer.enrol(guardians)
+        await payer.pay(guardians)
+        before, era = [sums_of(trio, n).copy() for n in range(3)], (await payer.open(guardians)).era
+        done = await asyncio.to_thread(CliRunner().invoke, operator, ["refresh", str(trio.folder(1))])
+        assert done.exit_code == 0, done.output
+        for old, new in zip(before, [sums_of(trio, n) for n in range(3)], strict=True):
+            assert not (old == new).any(), "nothing in common with what a thief took before"
+        await payer.pay(guardians)
+        opened = await payer.open(guardians)
+        assert opened.era == era
+        assert compare(opened, Shown(tuple(payer.accesses), ())).complete
+
+    run(trio, scene)
+
+
+@pytest.mark.parametrize(("index", "late"), [(0, False), (1, True), (2, False)])
+def test_dying_in_the_middle_of_their_refresh_keeps_all_payers_logs_intact(trio: Trio, index: int, late: bool) -> None:
+    async def scene(guardians: Guardians) -> None:
+        payer = Payer(trio, 400 + index)
+        await payer.enrol(guardians)
+        await payer.pay(guardians)
+        era = (await payer.open(guardians)).era
+        trio.stop(index)
+        trio.start(index, _DIE_IN_REFRESH.format(late=late))
+        await trio.ready()
+        CliRunner().invoke(operator, ["refresh", str(trio.folder(0)), "--no-wait"])
+        process = trio.processes[index]
+        assert process is not None
+        assert await asyncio.to_thread(process.wait, 20) == 9
+        trio.start(index)
+        await trio.ready()
+        await payer.pay(guardians)
+        opened = await payer.open(guardians)
+        assert opened.era == era
+        assert compare(opened, Shown(tuple(payer.accesses), ())).complete
 
     run(trio, scene)
 

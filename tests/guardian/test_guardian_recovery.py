@@ -14,8 +14,9 @@ import pytest
 from three_guardians import DEMO, LIVE, STATION, Trio, gallery, synthetic_templates
 
 from facefare.guardian.ceremony import Folder
+from facefare.guardian.gallery import Change
 from facefare.guardian.messages import Operation
-from facefare.guardian.store import Change, ShareStore
+from facefare.guardian.store import ShareStore
 from facefare.identification.errors import (
     GalleriesDiffer,
     GuardianUnavailable,

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facefare.guardian.errors import CeremonyError, Refused, StoreError, StoreFull
+from facefare.guardian.gallery import CHUNK, Change, Gallery
 from facefare.guardian.messages import Operation
 from facefare.guardian.registry import GalleryDefinition, Registry, Station, Terminal
 from facefare.guardian.request_log import Entry, RequestLog
-from facefare.guardian.store import CHUNK, Change, Gallery, ShareStore
+from facefare.guardian.store import ShareStore
 
 DEFINITION = GalleryDefinition("gal_a", "live", "m", 128, 200, 8191, -4000, -100)
 COLUMNS = 130

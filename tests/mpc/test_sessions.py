@@ -127,3 +127,15 @@ def test_a_lost_share_comes_back_and_each_helper_alone_sends_noise(trio, lost_by
     for end in (trio.previous[lost_by], trio.following[lost_by]):
         part = np.frombuffer(end.received[-1], np.uint16)
         assert len(np.unique(part)) > 10_000  # of 16,000 equal rows' words: masked, not repeated
+
+
+def test_refreshed_accumulators_open_to_the_same_and_have_nothing_else_in_common(trio):
+    components = np.random.default_rng(5).integers(0, 2**64, (3, 100_000), np.uint64)
+    held = [components[[i, (i + 1) % 3]] for i in range(3)]
+    old = [h.copy() for h in held]
+    trio.run(lambda i: trio.parties[i].refresh_sums(held[i]))
+    for i in range(3):
+        assert (old[i] == held[i]).mean() < 1e-4
+        np.testing.assert_array_equal(held[i][1], held[(i + 1) % 3][0])
+    opened = np.bitwise_xor.reduce([h[0] for h in held])
+    np.testing.assert_array_equal(opened, np.bitwise_xor.reduce(components))

@@ -32,14 +32,20 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from facefare.guardian.ceremony import Folder
+from facefare.guardian.database import SHARES, open_database
 from facefare.guardian.errors import BackupError
-from facefare.guardian.frames import MAX_HISTORY
 from facefare.guardian.messages import Operation
 
 _MAGIC = b"facefare guardian backup 1\n"
 _BLOCK = 1 << 20
 _OVERHEAD = 16
+_KEPT_CHANGES = 50_000
 _KEPT_MS = 30 * 24 * 3_600_000
+_UNNEEDED = (
+    "time < ? AND version <= (SELECT max(version) FROM sequence n WHERE n.gallery = sequence.gallery) - ? AND ("
+    "(operation = ? AND key = x'') OR (operation IN (?, ?) AND EXISTS (SELECT 1 FROM sequence n WHERE "
+    "n.gallery = sequence.gallery AND n.row = sequence.row AND n.version > sequence.version)))"
+)
 
 
 @contextmanager
@@ -146,26 +152,26 @@ def compact(folder: Folder) -> tuple[int, int]:
     """Drop changes nobody can need any more and give the space back; changes dropped and bytes won.
 
     Dropped are, beyond the last 50,000 changes and 30 days: pauses and resumptions followed by another of the same
-    row, and enrolments without a payer's key. A guardian further behind than that can't catch up by itself. Deleted
-    rows stay as filler: their numbers must not move.
+    row, and enrolments without a payer's key. Of each its head stays, by which a guardian that comes back from long ago
+    is known to have been right. Deleted rows stay as filler: their numbers must not move.
     """
-    with serving_alone(folder), closing(sqlite3.connect(folder.shares, isolation_level=None)) as database:
+    with serving_alone(folder), closing(open_database(folder.shares, SHARES)) as database:
         before = folder.shares.stat().st_size
+        values = (
+            int(time.time() * 1000) - _KEPT_MS,
+            _KEPT_CHANGES,
+            Operation.ENROL.value,
+            Operation.PAUSE.value,
+            Operation.RESUME.value,
+        )
         try:
-            database.execute("PRAGMA secure_delete=ON")
-            dropped = database.execute(
-                "DELETE FROM sequence WHERE time < ? AND version <= "
-                "(SELECT max(version) FROM sequence n WHERE n.gallery = sequence.gallery) - ? AND ("
-                "(operation = ? AND key = x'') OR (operation IN (?, ?) AND EXISTS (SELECT 1 FROM sequence n WHERE "
-                "n.gallery = sequence.gallery AND n.row = sequence.row AND n.version > sequence.version)))",
-                (
-                    int(time.time() * 1000) - _KEPT_MS,
-                    MAX_HISTORY,
-                    Operation.ENROL.value,
-                    Operation.PAUSE.value,
-                    Operation.RESUME.value,
-                ),
-            ).rowcount
+            database.execute("BEGIN IMMEDIATE")
+            database.execute(
+                f"INSERT INTO heads SELECT gallery, version, head FROM sequence WHERE {_UNNEEDED}",  # noqa: S608
+                values,
+            )
+            dropped = database.execute(f"DELETE FROM sequence WHERE {_UNNEEDED}", values).rowcount  # noqa: S608
+            database.execute("COMMIT")
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:

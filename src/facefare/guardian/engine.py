@@ -6,7 +6,8 @@ Invariants:
   that its own policy accepted, and only from the same gallery history (`head`) as the other two. If one
   refuses, all three skip that request, with the reason;
 - a search is in the transparency log, durably and at all three in the same place, before it is answered;
-- shares are refreshed chunk by chunk between requests, prepared and committed like a change;
+- shares are refreshed chunk by chunk between requests, prepared and committed like a change; so arrives, step by step,
+  a whole gallery at a guardian that lacks it (`transfers`);
 - a change is committed only after all three have prepared it durably; what a crash leaves is settled when
   the next session starts (`settlement`);
 - anything unexpected ends the session: waiting requests fail, a new session with fresh keys is made.
@@ -40,7 +41,19 @@ from facefare.guardian.errors import (
     Refused,
     StoreError,
 )
-from facefare.guardian.frames import MAX_BATCH, Announcement, Prepared, Refusal, Verdict, exchange, receive, send
+from facefare.guardian.frames import (
+    MAX_BATCH,
+    Announcement,
+    Prepared,
+    Refusal,
+    Task,
+    TaskKind,
+    Verdict,
+    exchange,
+    receive,
+    send,
+)
+from facefare.guardian.gallery import Change, Committed, Gallery
 from facefare.guardian.links import LEADER, Links, Session
 from facefare.guardian.messages import (
     GUARDIANS,
@@ -53,7 +66,8 @@ from facefare.guardian.messages import (
 )
 from facefare.guardian.registry import Registry
 from facefare.guardian.settlement import settle, settle_sums
-from facefare.guardian.store import Change, Committed, Gallery, ShareStore
+from facefare.guardian.store import ShareStore
+from facefare.guardian.transfers import Transfer
 from facefare.guardian.transparency import Transparency
 from facefare.mpc.admission import InputRule, Role
 from facefare.mpc.errors import MpcError
@@ -64,7 +78,8 @@ _PATIENCE = 10.0  # seconds one read may take
 _WARM_UP_PATIENCE = 180.0  # the first run compiles the kernels
 _PAIRING_WAIT = 1.0  # seconds a follower waits for the relay to hand it an announced request
 _RETRY_PAUSE = 0.2
-_PAUSE_IN_REFRESH = 0.01  # between two chunks, for a request to come first
+_PAUSE_IN_TASKS = 0.01  # between two chunks, for a request to come first
+_TRANSFER_PAUSE = 30.0  # seconds before a step is tried again that the receiver could not keep
 
 _log = structlog.get_logger()
 
@@ -144,7 +159,10 @@ class Engine:
         self._sums: dict[str, Accumulators] = {}
         self._wants_refresh = False
         self._checkpoint_wanted = False
-        self._to_refresh: deque[tuple[str, int]] = deque()  # at the leader: (gallery, chunk)
+        self._to_refresh: deque[tuple[str, Task]] = deque()  # at the leader, by gallery
+        self._to_transfer: deque[tuple[str, Task]] = deque()  # the same; comes first
+        self._transfers: dict[str, Transfer] = {}
+        self._transfer_from = 0.0  # when the leader may announce a step
         self._logger = ThreadPoolExecutor(1, "transparency-log")
         self._waiting: dict[bytes, Work] = {}
         self._running: list[Work] = []
@@ -239,7 +257,13 @@ class Engine:
         session.set_patience(_WARM_UP_PATIENCE)
         party = Party(self.index, session.previous, session.following)
         galleries = [self._store.load(definition) for definition in self._registry.galleries()]
-        settle(session, party, self.index, self._store, galleries)
+        self._transfers = settle(session, party, self.index, self._store, galleries)
+        self._to_transfer = deque(
+            (name, Task(TaskKind.TRANSFER, step))
+            for name, transfer in self._transfers.items()
+            for step in range(transfer.steps)
+        )
+        self._transfer_from = 0.0
         self._transparency.settle(session)
         settle_sums(session, [(gallery, self._sums_of(gallery)) for gallery in galleries])
         self._queue_refresh(galleries, unfinished_only=True)
@@ -255,10 +279,13 @@ class Engine:
         """One announcement, and what it asks for."""
         announcement = self._announce(session) if self.index == LEADER else self._listen(session)
         gallery = self._gallery(announcement.gallery)
-        if announcement.refresh is not None:
-            self._refresh(session, party, gallery, announcement)
-        else:
-            self._serve(session, party, gallery, announcement)
+        match announcement.task:
+            case None:
+                self._serve(session, party, gallery, announcement)
+            case Task(TaskKind.TRANSFER, step):
+                self._transfer(session, party, announcement.gallery, step)
+            case Task(kind, part):
+                self._refresh(session, party, gallery, announcement, part if kind == TaskKind.REFRESH else None)
         if announcement.checkpoint:
             self._transparency.checkpoint(session)
 
@@ -286,18 +313,16 @@ class Engine:
 
     def _announce(self, session: Session) -> Announcement:
         with self._change:
-            self._change.wait_for(
-                lambda: self._waiting or self._stopping, _HEARTBEAT if not self._to_refresh else _PAUSE_IN_REFRESH
-            )
+            may_transfer = self._to_transfer and time.monotonic() > self._transfer_from
+            tasks = self._to_transfer if may_transfer else self._to_refresh
+            self._change.wait_for(lambda: self._waiting or self._stopping, _PAUSE_IN_TASKS if tasks else _HEARTBEAT)
             batch: list[Work] = []
             for work in self._waiting.values():
                 if not batch or (work.is_search and batch[0].is_search and work.gallery == batch[0].gallery):
                     batch.append(work)
                 if len(batch) == MAX_BATCH or not batch[0].is_search:
                     break
-        name, chunk = (
-            (batch[0].gallery, None) if batch else self._to_refresh.popleft() if self._to_refresh else ("", None)
-        )
+        name, task = (batch[0].gallery, None) if batch else tasks.popleft() if tasks else ("", None)
         if not name and self._store.erasure_pending:
             self._store.truncate_log()
         gallery = self._gallery(name)
@@ -307,7 +332,7 @@ class Engine:
             standing=gallery.standing if gallery else b"",
             version=gallery.version if gallery else 0,
             keys=tuple(work.key for work in batch),
-            refresh=chunk,
+            task=task,
             checkpoint=self._checkpoint_wanted,
         )
         for channel in session.channels.values():
@@ -343,6 +368,12 @@ class Engine:
             return work.refusal
         if gallery is None or work.gallery != announcement.gallery:
             return Refused(RefusalCode.UNKNOWN_GALLERY, f"Guardian {self.index} does not know that gallery.")
+        transfer = self._transfers.get(announcement.gallery)
+        if transfer is not None and transfer.lacking == self.index:
+            return Refused(
+                RefusalCode.GALLERIES_DIFFER,
+                f"Guardian {self.index} is getting this gallery back from the other two; try again in a minute.",
+            )
         if gallery.standing != announcement.standing:
             return self._galleries_differ(gallery, announcement)
         if work.opening is not None:
@@ -432,28 +463,45 @@ class Engine:
         work.finish(OpenAnswer(parts.seal(fields.recipient, fields.gallery, fields.opening_id)).to_bytes())
 
     def _queue_refresh(self, galleries: Sequence[Gallery], *, unfinished_only: bool = False) -> None:
-        """At the leader: chunks to be refreshed, all or those that a refresh broken off has left behind."""
+        """At the leader: what is to be refreshed, all or what a refresh broken off has left behind."""
         if self.index != LEADER:
             return
         self._to_refresh.clear()
         for gallery in galleries:
+            name = gallery.definition.id
             newest = max((chunk.epoch for chunk in gallery.chunks.values()), default=0)
-            self._to_refresh.extend(
-                (gallery.definition.id, number)
+            chunks = [
+                number
                 for number, chunk in sorted(gallery.chunks.items())
                 if not unfinished_only or chunk.epoch < newest
-            )
+            ]
+            if not chunks or name in self._transfers:
+                continue
+            self._to_refresh.append((name, Task(TaskKind.REFRESH_SUMS, 0)))
+            self._to_refresh.extend((name, Task(TaskKind.REFRESH, number)) for number in chunks)
 
-    def _refresh(self, session: Session, party: Party, gallery: Gallery | None, announcement: Announcement) -> None:
-        """Refresh one chunk's shares in two phases, from entropy of all three that is stored nowhere."""
-        refusal, number = None, announcement.refresh
-        if gallery is None or number not in gallery.chunks:
+    def _refresh(
+        self,
+        session: Session,
+        party: Party,
+        gallery: Gallery | None,
+        announcement: Announcement,
+        number: int | None,
+    ) -> None:
+        """Refresh one chunk's shares, or all accumulators' (None), from entropy of all three that is stored nowhere."""
+        refusal = None
+        if gallery is None or (number is not None and number not in gallery.chunks):
             refusal = Refused(RefusalCode.UNKNOWN_GALLERY, f"Guardian {self.index} does not know that gallery.")
         elif gallery.standing != announcement.standing:
             refusal = self._galleries_differ(gallery, announcement)
         (agreed,) = self._agree(session, [refusal])
-        if agreed is not None or gallery is None or number is None:
+        if agreed is not None or gallery is None:
             _log.error("refresh_refused", guardian=self.index)
+            return
+        if number is None:  # counts as a batch: who is one ahead after a crash goes back by it
+            sums = self._sums_of(gallery)
+            party.refresh_sums(sums.begin(gallery.rows))
+            sums.keep()
             return
         shares = gallery.shares[gallery.rows_of(number)].copy()
         party.refresh(shares)
@@ -469,6 +517,26 @@ class Engine:
             return
         self._store.commit_refresh(gallery)
         self._refresh_status()
+
+    def _transfer(self, session: Session, party: Party, name: str, step: int) -> None:
+        """One step of a gallery's way to the guardian that lacks it."""
+        self._agree(session, [])
+        transfer = self._transfers.get(name)
+        if transfer is None or step >= transfer.steps:
+            raise LinkError(LEADER, "Guardian 0 is out of step.")
+        session.set_patience(_WARM_UP_PATIENCE)  # the last one erases what was there before
+        kept = transfer.run(step, session, party)
+        session.set_patience(_PATIENCE)
+        if not kept:
+            if self.index == LEADER:
+                self._to_transfer.appendleft((name, Task(TaskKind.TRANSFER, step)))
+                self._transfer_from = time.monotonic() + _TRANSFER_PAUSE
+            return
+        if step == transfer.steps - 1:
+            del self._transfers[name]
+            gallery = self._store.load(transfer.gallery.definition)
+            self._sums_of(gallery).clear(gallery.deleted)
+            self._refresh_status()
 
     def _sums_of(self, gallery: Gallery) -> Accumulators:
         name = gallery.definition.id

@@ -6,6 +6,7 @@ Invariant: no frame holds a share; what is not exactly the expected frame ends t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar, TypeVar
 
 from facefare.audit.entries import MAX_ENTRY_BYTES
@@ -21,17 +22,36 @@ MAX_CHUNKS = 4096
 """Of one gallery: `store.MAX_ROWS` rows in chunks of `store.CHUNK`."""
 MAX_LOG_PART = 1024
 """Log entries in one frame."""
-MAX_HISTORY = 50_000
-"""Changes that a guardian may be behind and still catch up by itself."""
+MAX_PART = 2048
+"""Changes in one frame of a history."""
 
 Frame = TypeVar("Frame", bound=Message)
+
+
+class TaskKind(StrEnum):
+    """What the leader may announce instead of requests."""
+
+    REFRESH = "refresh"
+    REFRESH_SUMS = "refresh-sums"
+    TRANSFER = "transfer"
+
+
+@dataclass(frozen=True)
+class Task(Message):
+    """Work on a gallery between requests: the chunk whose shares are refreshed, or the step of a transfer."""
+
+    kind: str
+    part: int
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"kind": text("|".join(TaskKind)), "part": integer(0, 2**31)}
+    _LIMIT = 64
 
 
 @dataclass(frozen=True)
 class Announcement(Message):
     """The leader: what is next, and whether the logs are signed after it. Nothing else in it: a heartbeat.
 
-    `refresh`: the chunk of the gallery whose shares are refreshed, instead of requests. `standing`: see `Gallery`.
+    `task`: instead of requests. `standing`: see `Gallery`.
     """
 
     attempt: bytes
@@ -39,12 +59,12 @@ class Announcement(Message):
     standing: bytes
     version: int
     keys: tuple[bytes, ...]
-    refresh: int | None
+    task: Task | None
     checkpoint: bool
 
     _FIELDS: ClassVar[dict[str, Check]] = {
         "checkpoint": flag,
-        "refresh": maybe(integer(0, MAX_CHUNKS)),
+        "task": maybe(nested(Task)),
         "attempt": octets(16),
         "gallery": text(r"[A-Za-z0-9_-]{0,44}"),
         "standing": octets(0, 32),
@@ -128,13 +148,31 @@ class SumState(Message):
 
 
 @dataclass(frozen=True)
+class ArrivalState(Message):
+    """How much a guardian has of a gallery that is on its way to it; see `store.Arriving`."""
+
+    standing: bytes
+    history: int
+    chunks: tuple[int, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "standing": octets(32),
+        "history": integer(0, 2**53),
+        "chunks": list_of(integer(0, MAX_CHUNKS), 0, MAX_CHUNKS),
+    }
+    _LIMIT = 16384
+
+
+@dataclass(frozen=True)
 class GalleryState(Message):
-    """Where a guardian is with one gallery, and what it has prepared but not committed."""
+    """Where a guardian is with one gallery, and what it has prepared but not committed, or not received whole."""
 
     gallery: str
     version: int
     head: bytes
+    rows: int
     prepared: bytes | None
+    arriving: ArrivalState | None
     chunks: tuple[ChunkState, ...]
     prepared_refresh: ChunkState | None
 
@@ -142,7 +180,9 @@ class GalleryState(Message):
         "gallery": text(r"[A-Za-z0-9_-]{1,44}"),
         "version": integer(0, 2**53),
         "head": octets(32),
+        "rows": integer(0, 2**31 - 1),
         "prepared": maybe(octets(32)),
+        "arriving": maybe(nested(ArrivalState)),
         "chunks": list_of(nested(ChunkState), 0, MAX_CHUNKS),
         "prepared_refresh": maybe(nested(ChunkState)),
     }
@@ -172,18 +212,68 @@ class Entry(Message):
 
 
 @dataclass(frozen=True)
+class Dated(Message):
+    """A change with the version and head it made, and when (ms since 1970)."""
+
+    version: int
+    head: bytes
+    time: int
+    entry: Entry
+
+    _FIELDS: ClassVar[dict[str, Check]] = {
+        "version": integer(1, 2**53),
+        "head": octets(32),
+        "time": integer(0, 2**53),
+        "entry": nested(Entry),
+    }
+    _LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class HistoryPart(Message):
+    """From both others to a guardian that lacks a whole gallery: the changes of some versions that they still have."""
+
+    changes: tuple[Dated, ...]
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"changes": list_of(nested(Dated), 0, MAX_PART)}
+    _LIMIT = MAX_PART * 384
+
+
+@dataclass(frozen=True)
+class ChunkRows(Message):
+    """From both others to a guardian that lacks a whole gallery: which rows of a chunk are used, live, deleted."""
+
+    used: bytes
+    live: bytes
+    deleted: bytes
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"used": octets(512), "live": octets(512), "deleted": octets(512)}
+    _LIMIT = 2048
+
+
+@dataclass(frozen=True)
+class Kept(Message):
+    """From that guardian: whether it has the part durably."""
+
+    kept: bool
+
+    _FIELDS: ClassVar[dict[str, Check]] = {"kept": flag}
+    _LIMIT = 64
+
+
+@dataclass(frozen=True)
 class History(Message):
     """To a guardian that is behind: the changes it lacks, in order."""
 
     entries: tuple[Entry, ...]
 
-    _FIELDS: ClassVar[dict[str, Check]] = {"entries": list_of(nested(Entry), 0, MAX_HISTORY)}
-    _LIMIT = MAX_HISTORY * 256
+    _FIELDS: ClassVar[dict[str, Check]] = {"entries": list_of(nested(Entry), 0, MAX_PART)}
+    _LIMIT = MAX_PART * 256
 
 
 @dataclass(frozen=True)
 class HistoryFits(Message):
-    """From the guardian that is behind: whether what it has is the beginning of that history."""
+    """Whether the history of the guardian that is behind begins the others', as far as the sender knows."""
 
     fits: bool
 

@@ -13,17 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from facefare.guardian.database import SHARES, open_database
 from facefare.guardian.errors import CeremonyError, StoreError
 from facefare.guardian.messages import MAX_DIMENSIONS, REGISTRY_IDS
 from facefare.mpc.admission import InputRule
 
 GalleryKind = Literal["live", "demo"]
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS galleries (id TEXT PRIMARY KEY, definition TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS terminals (id TEXT PRIMARY KEY, registration TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS stations (id TEXT PRIMARY KEY, registration TEXT NOT NULL) STRICT;
-"""
 
 
 @dataclass(frozen=True)
@@ -101,13 +96,7 @@ class Registry:
     """The registrations in one guardian's database file."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise StoreError(f"The database {path.name} can't be opened: {error}.") from error
+        self._database = open_database(path, SHARES)
 
     def close(self) -> None:
         """Release the file."""

@@ -15,16 +15,10 @@ from pathlib import Path
 
 import cbor2
 
+from facefare.guardian.database import REQUESTS, open_database
 from facefare.guardian.errors import StoreError, StoreFull
 
 _KEPT_MS = 600_000
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS requests (number INTEGER PRIMARY KEY, time INTEGER NOT NULL, leaf BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS requests_time ON requests (time);
-CREATE TABLE IF NOT EXISTS seen (id BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS seen_until ON seen (until);
-"""
 
 
 @dataclass(frozen=True)
@@ -45,17 +39,7 @@ class RequestLog:
     """The last minutes in one SQLite file. Not thread-safe: one thread owns it."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            fresh = not path.exists()
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
-            if fresh:
-                path.chmod(0o600)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute("PRAGMA secure_delete=ON")
-            self._database.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"The request log {path.name} can't be opened: {error}.") from error
+        self._database = open_database(path, REQUESTS)
 
     def close(self) -> None:
         """Release the file."""

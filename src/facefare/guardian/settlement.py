@@ -5,9 +5,10 @@ backup) up to the other two.
 Invariants:
 - a change that any guardian committed was prepared by all, so whoever has it prepared commits it too; what
   none committed all discard;
-- a guardian catches up only if its own history is the beginning of the others', which it checks by the hash
+- a guardian catches up only if its own history is the beginning of the others', by the hash
   chain; its missing shares come from the other two masked by their common key (`Party.recover`), so that
-  nobody, it included, sees two shares of a row;
+  nobody, it included, sees two shares of a row. A few changes are replayed at once; a guardian further behind gets the
+  whole gallery while the three serve (`transfers`);
 - a refresh that any guardian committed was prepared by all, with the same mark; a chunk whose mark two guardians have
   and the third has not, the third gets back like rows it lacks: shares of two epochs are never searched together;
 - accumulators that differ by the batch that was under way go back by it; any others begin anew, at all three;
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from facefare.guardian.accumulators import Accumulators
 from facefare.guardian.frames import (
-    MAX_HISTORY,
+    ArrivalState,
     ChunkState,
     Entry,
     GalleryState,
@@ -38,17 +39,29 @@ from facefare.guardian.frames import (
     receive,
     send,
 )
+from facefare.guardian.gallery import Change, Gallery, Refreshed, head_after
 from facefare.guardian.links import Session
 from facefare.guardian.messages import GUARDIANS, Operation
-from facefare.guardian.store import Change, Gallery, Refreshed, ShareStore, head_after
+from facefare.guardian.store import ShareStore
+from facefare.guardian.transfers import Transfer
 from facefare.mpc.party import Party
 
 _log = structlog.get_logger()
 
 
-def settle(session: Session, party: Party, index: int, store: ShareStore, galleries: Sequence[Gallery]) -> None:
-    """Run at all three at a session's start; raises what links and store raise."""
-    for gallery, states in _compare(session, galleries):
+_MAX_REPLAYED_CHANGES = 1000
+_MAX_REPLAYED_ROWS = 16_384
+
+
+def settle(
+    session: Session, party: Party, index: int, store: ShareStore, galleries: Sequence[Gallery]
+) -> dict[str, Transfer]:
+    """Run at all three at a session's start; raises what links and store raise.
+
+    Returns:
+        By gallery, what has to be transferred before it can be used, the same at all three.
+    """
+    for gallery, states in _compare(session, store, galleries):
         _end_refresh(store, gallery, states)
         if gallery.prepared_head is None:
             continue
@@ -58,15 +71,23 @@ def settle(session: Session, party: Party, index: int, store: ShareStore, galler
         else:
             store.discard(gallery)
             _log.info("change_discarded", guardian=index, gallery=gallery.definition.id)
-    for gallery, states in _compare(session, galleries):
-        everyone = {index: _state(gallery), **states}
+    transfers: dict[str, Transfer] = {}
+    for gallery, states in _compare(session, store, galleries):
+        everyone = {index: _state(store, gallery), **states}
         behind = _who_is_behind(everyone)
-        if behind is not None:
+        if behind is not None and _is_far(everyone, behind):
+            transfer = _begin_transfer(session, index, store, gallery, behind, everyone)
+            if transfer is not None:
+                transfers[gallery.definition.id] = transfer
+                continue
+        store.forget_arrival(gallery)
+        if behind is not None and not _is_far(everyone, behind):
             _catch_up(session, party, index, store, gallery, behind, everyone)
-    for gallery, states in _compare(session, galleries):
-        everyone = {index: _state(gallery), **states}
+    for gallery, states in _compare(session, store, galleries):
+        everyone = {index: _state(store, gallery), **states}
         if len(everyone) == GUARDIANS and len({state.head for state in everyone.values()}) == 1:
             _even_out(party, index, store, gallery, everyone)
+    return transfers
 
 
 def settle_sums(session: Session, sums: Sequence[tuple[Gallery, Accumulators]]) -> None:
@@ -122,9 +143,11 @@ def _even_out(
                 _log.info("chunk_recovered", guardian=index, gallery=gallery.definition.id, chunk=number)
 
 
-def _compare(session: Session, galleries: Sequence[Gallery]) -> list[tuple[Gallery, dict[int, GalleryState]]]:
+def _compare(
+    session: Session, store: ShareStore, galleries: Sequence[Gallery]
+) -> list[tuple[Gallery, dict[int, GalleryState]]]:
     """For each gallery that this guardian has, in one order at all three, the other two's states."""
-    answers = exchange(session, States(tuple(_state(gallery) for gallery in galleries)))
+    answers = exchange(session, States(tuple(_state(store, gallery) for gallery in galleries)))
     return [
         (
             gallery,
@@ -139,13 +162,15 @@ def _compare(session: Session, galleries: Sequence[Gallery]) -> list[tuple[Galle
     ]
 
 
-def _state(gallery: Gallery) -> GalleryState:
-    waiting = gallery.prepared_refresh
+def _state(store: ShareStore, gallery: Gallery) -> GalleryState:
+    waiting, arriving = gallery.prepared_refresh, store.arriving(gallery)
     return GalleryState(
         gallery.definition.id,
         gallery.version,
         gallery.head,
+        gallery.rows,
         gallery.prepared_head,
+        None if arriving is None else ArrivalState(arriving.standing, arriving.history, tuple(sorted(arriving.chunks))),
         tuple(_chunk_state(gallery.chunks[number]) for number in sorted(gallery.chunks)),
         None if waiting is None else _chunk_state(waiting),
     )
@@ -161,10 +186,33 @@ def _who_is_behind(states: dict[int, GalleryState]) -> int | None:
         return None
     for one in range(GUARDIANS):
         first, second = (states[(one + step) % GUARDIANS] for step in (1, 2))
-        missing = first.version - states[one].version
-        if first.head == second.head and 0 < missing <= MAX_HISTORY:
+        if first.head == second.head and first.version > states[one].version:
             return one
     return None
+
+
+def _is_far(states: Mapping[int, GalleryState], behind: int) -> bool:
+    """Whether that guardian lacks more than is replayed change by change."""
+    goal, now = states[(behind + 1) % GUARDIANS], states[behind]
+    return goal.version - now.version > _MAX_REPLAYED_CHANGES or goal.rows - now.rows > _MAX_REPLAYED_ROWS
+
+
+def _begin_transfer(
+    session: Session,
+    index: int,
+    store: ShareStore,
+    gallery: Gallery,
+    behind: int,
+    states: Mapping[int, GalleryState],
+) -> Transfer | None:
+    """A transfer to the guardian that is behind, if both others know its history as the beginning of theirs."""
+    alike = states[(behind + 1) % GUARDIANS].chunks == states[(behind + 2) % GUARDIANS].chunks
+    known = index == behind or store.head_at(gallery, states[behind].version) == states[behind].head
+    answers = exchange(session, HistoryFits(known and alike))
+    if not (known and alike and all(answer.fits for answer in answers.values())):
+        _log.error("history_differs", guardian=behind, gallery=gallery.definition.id)
+        return None
+    return Transfer(index, store, gallery, behind, states)
 
 
 def _catch_up(

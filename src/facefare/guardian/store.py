@@ -1,15 +1,14 @@
-"""The share store: one SQLite file that survives `kill -9` and a full disk, and its rows in memory.
+"""The share store: one SQLite file that survives `kill -9` and a full disk.
 
 Job: keep this guardian's shares of each gallery and the sequence of changes that made them.
 Invariants:
-- a gallery's version is the number of its committed changes; its `head` is a hash chain over them, so two
-  guardians with one head have had the same changes in the same order;
 - a change is prepared (durable, not visible) and then committed (visible), each in one transaction; what
   was prepared is either committed or discarded, never forgotten;
 - the sequence holds no shares; deleting a row overwrites its share with random filler in memory and in the
   file, clears its live bit, and truncates the write-ahead log;
-- shares are refreshed chunk by chunk, each prepared and committed like a change; a chunk's `mark` is a hash over all
-  its refreshes, so two guardians with one mark have shares that fit together;
+- shares are refreshed chunk by chunk, each prepared and committed like a change;
+- a gallery that arrives whole from the other two lies beside the one that is there and takes its place in one
+  transaction, once all of it is durable; until then the gallery is the old one;
 - memory changes only after the file did.
 
 Rows lie in the file in blobs of 4,096, written in place, so that a million of them load in a few seconds.
@@ -21,197 +20,59 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import cbor2
 import numpy as np
 from numpy.typing import NDArray
 
-from facefare.guardian.errors import Refused, StoreError, StoreFull
-from facefare.guardian.messages import GalleryStatus, Operation, RefusalCode, sha256
+from facefare.guardian.database import SHARES, open_database
+from facefare.guardian.errors import StoreError, StoreFull
+from facefare.guardian.gallery import (
+    CHUNK,
+    Bits,
+    Change,
+    Committed,
+    Gallery,
+    Record,
+    Refreshed,
+    columns_of,
+    head_after,
+    standing_of,
+)
+from facefare.guardian.messages import Operation, sha256
 from facefare.guardian.registry import GalleryDefinition
 
-CHUNK = 4096  # rows in a blob; a multiple of 64
-MAX_ROWS = 1 << 24
-_MAX_HOLE = 1 << 16  # rows that one enrolment may skip: bounds the memory that a wrong row number costs
-_GROWTH = 1.1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sequence (
-  gallery TEXT NOT NULL, version INTEGER NOT NULL, operation TEXT NOT NULL, row INTEGER NOT NULL,
-  count INTEGER NOT NULL, digest BLOB NOT NULL, attempt BLOB NOT NULL, key BLOB NOT NULL, head BLOB NOT NULL,
-  time INTEGER NOT NULL, PRIMARY KEY (gallery, version)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS sequence_by_digest ON sequence (gallery, digest);
-CREATE INDEX IF NOT EXISTS sequence_by_row ON sequence (gallery, operation, row);
-CREATE TABLE IF NOT EXISTS prepared (
-  gallery TEXT PRIMARY KEY, version INTEGER NOT NULL, operation TEXT NOT NULL, row INTEGER NOT NULL,
-  count INTEGER NOT NULL, digest BLOB NOT NULL, attempt BLOB NOT NULL, key BLOB NOT NULL, head BLOB NOT NULL,
-  shares BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS prepared_refresh (
-  gallery TEXT PRIMARY KEY, number INTEGER NOT NULL, epoch INTEGER NOT NULL, mark BLOB NOT NULL,
-  shares BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS chunks (
-  id INTEGER PRIMARY KEY, gallery TEXT NOT NULL, number INTEGER NOT NULL,
-  used BLOB NOT NULL, live BLOB NOT NULL, deleted BLOB NOT NULL,
-  epoch INTEGER NOT NULL, mark BLOB NOT NULL, UNIQUE (gallery, number)) STRICT;
-CREATE TABLE IF NOT EXISTS chunk_shares (id INTEGER PRIMARY KEY, shares BLOB NOT NULL) STRICT;
-"""
+_NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
-class Change:
-    """One change of a gallery.
+class Arriving:
+    """What has arrived of a gallery with this standing: the history up to a version, and these chunks."""
 
-    Attributes:
-        operation: what.
-        row, count: rows `row` to `row + count - 1`.
-        digest: 32 bytes that name the request; the same request again has the same digest.
-        attempt: 16 bytes that the three guardians agreed on for this run of the protocol.
-        key: of an enrolment, the payer's key for openings (32 bytes), or none (empty).
-    """
-
-    operation: Operation
-    row: int
-    count: int
-    digest: bytes
-    attempt: bytes
-    key: bytes = b""
+    standing: bytes
+    history: int
+    chunks: frozenset[int]
 
 
-@dataclass(frozen=True)
-class Refreshed:
-    """A chunk after its `epoch`-th refresh; `mark` (16 bytes) is a hash over all of them."""
-
-    number: int
-    epoch: int
-    mark: bytes
-
-
-@dataclass(frozen=True)
-class Committed:
-    """A change that is durable here: the version it made, and when (ms since 1970)."""
-
-    operation: Operation
-    row: int
-    count: int
+class _Arrival(NamedTuple):
+    standing: bytes
     version: int
-    time: int
-
-
-class Gallery:
-    """One gallery in memory: shares (capacity, D + 2) uint16 and bitmaps (capacity / 64,) uint64."""
-
-    def __init__(self, definition: GalleryDefinition) -> None:
-        self.definition = definition
-        self.version = 0
-        self.head = sha256(definition.to_json().encode())
-        self.prepared_head: bytes | None = None
-        self.prepared_refresh: Refreshed | None = None
-        self.chunks: dict[int, Refreshed] = {}
-        self.rows = 0
-        self.columns = definition.dimensions + 2
-        self._shares: NDArray[np.uint16] = np.zeros((0, self.columns), np.uint16)
-        self._used: NDArray[np.uint64] = np.zeros(0, np.uint64)
-        self._live: NDArray[np.uint64] = np.zeros(0, np.uint64)
-        self._deleted: NDArray[np.uint64] = np.zeros(0, np.uint64)
-
-    @property
-    def shares(self) -> NDArray[np.uint16]:
-        """This guardian's shares, (rows, D + 2); holes are zero and not live."""
-        return self._shares[: self.rows]
-
-    @property
-    def live(self) -> NDArray[np.uint64]:
-        """Which rows may match, (ceil(rows / 64),): bit n % 64 of word n // 64."""
-        return self._live[: -(-self.rows // 64)]
-
-    @property
-    def standing(self) -> bytes:
-        """A hash over history and refreshes: guardians with the same one may search together."""
-        marks = b"".join(number.to_bytes(4, "big") + self.chunks[number].mark for number in sorted(self.chunks))
-        return sha256(self.head + marks)
-
-    @property
-    def epoch(self) -> int:
-        """How often every row was refreshed, at least."""
-        return min((chunk.epoch for chunk in self.chunks.values()), default=0)
-
-    def rows_of(self, chunk: int) -> slice:
-        """The rows of a chunk, as far as there are any."""
-        return slice(chunk * CHUNK, min((chunk + 1) * CHUNK, self.rows))
-
-    @property
-    def deleted(self) -> NDArray[np.int64]:
-        """Numbers of the deleted rows."""
-        return np.flatnonzero(np.unpackbits(self._deleted.view(np.uint8), bitorder="little"))
-
-    def status(self) -> GalleryStatus:
-        """Counts and version, no shares."""
-        return GalleryStatus(
-            gallery=self.definition.id,
-            kind=self.definition.kind,
-            version=self.version,
-            head=self.head,
-            rows=self.rows,
-            live=int(np.bitwise_count(self._live).sum()),
-            epoch=self.epoch,
-        )
-
-    def check(self, operation: Operation, row: int, count: int) -> None:
-        """Raise `Refused` unless the operation makes sense for these rows now."""
-        if operation is Operation.ENROL:
-            if row + count > min(MAX_ROWS, self.rows + _MAX_HOLE):
-                raise Refused(
-                    RefusalCode.ROW_TAKEN,
-                    f"Row {row} is too far ahead: the next free row is {self.rows}, the most are {MAX_ROWS}.",
-                )
-            if any(_bit(self._used, n) for n in range(row, min(row + count, self.rows))):
-                raise Refused(RefusalCode.ROW_TAKEN, "A row holds one payer for ever; take the next free one.")
-            return
-        if not _bit(self._used, row) or (_bit(self._deleted, row) and operation is not Operation.DELETE):
-            raise Refused(RefusalCode.ROW_NOT_ENROLLED, f"Row {row} is not enrolled.")
-
-    def in_effect(self, operation: Operation, row: int) -> bool:
-        """Whether a delete, pause or resume of this row would change nothing."""
-        if operation is Operation.DELETE:
-            return _bit(self._deleted, row)
-        live = _bit(self._live, row)
-        return live if operation is Operation.RESUME else not live
-
-    def _reserve(self, rows: int) -> None:
-        have = len(self._shares)
-        if rows <= have:
-            return
-        capacity = -(-max(rows, int(have * _GROWTH)) // CHUNK) * CHUNK
-        shares = np.zeros((capacity, self.columns), np.uint16)  # untouched pages cost no memory
-        shares[:have] = self._shares
-        self._shares = shares
-        grow = capacity // 64 - len(self._used)
-        self._used, self._live, self._deleted = (
-            np.concatenate([bits, np.zeros(grow, np.uint64)]) for bits in (self._used, self._live, self._deleted)
-        )
+    head: bytes
+    base: int
+    history: int
 
 
 class ShareStore:
     """All galleries of one guardian, in one file."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            fresh = not path.exists()
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
-            if fresh:
-                self._database.execute("PRAGMA page_size=8192")
-                path.chmod(0o600)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute("PRAGMA secure_delete=ON")
-            self._database.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"The share store {path.name} can't be opened: {error}.") from error
+        self._database = open_database(path, SHARES)
         self._galleries: dict[str, Gallery] = {}
+        self._images: dict[str, Gallery] = {}  # of galleries on their way
         self.erasure_pending = False  # overwritten shares may still be in the write-ahead log
 
     def close(self) -> None:
@@ -225,8 +86,10 @@ class ShareStore:
             return known
         gallery = Gallery(definition)
         select = self._database.execute
+        arriving = self._arrival(definition.id)
         last = select(
-            "SELECT version, head FROM sequence WHERE gallery = ? ORDER BY version DESC LIMIT 1", (definition.id,)
+            "SELECT version, head FROM sequence WHERE gallery = ? AND version <= ? ORDER BY version DESC LIMIT 1",
+            (definition.id, _NO_LIMIT if arriving is None else arriving.base),
         ).fetchone()
         if last is not None:
             gallery.version, gallery.head = last
@@ -236,25 +99,23 @@ class ShareStore:
             "SELECT number, epoch, mark FROM prepared_refresh WHERE gallery = ?", (definition.id,)
         ).fetchone()
         gallery.prepared_refresh = None if unfinished is None else Refreshed(*unfinished)
-        (chunks,) = select("SELECT max(number) FROM chunks WHERE gallery = ?", (definition.id,)).fetchone()
-        if chunks is not None:
-            gallery._reserve((chunks + 1) * CHUNK)
-        cursor = select(
-            "SELECT number, used, live, deleted, epoch, mark, shares FROM chunks JOIN chunk_shares USING (id) "
-            "WHERE gallery = ?",
-            (definition.id,),
-        )
-        for number, used, live, deleted, epoch, mark, shares in cursor:
-            gallery.chunks[number] = Refreshed(number, epoch, mark)
-            rows = slice(number * CHUNK, (number + 1) * CHUNK)
-            words = slice(number * CHUNK // 64, (number + 1) * CHUNK // 64)
-            gallery._shares[rows] = np.frombuffer(shares, np.uint16).reshape(CHUNK, gallery.columns)
-            gallery._used[words] = np.frombuffer(used, np.uint64)
-            gallery._live[words] = np.frombuffer(live, np.uint64)
-            gallery._deleted[words] = np.frombuffer(deleted, np.uint64)
-        gallery.rows = _highest(gallery._used)
+        self._read_chunks(gallery, definition.id)
         self._galleries[definition.id] = gallery
         return gallery
+
+    def _read_chunks(self, gallery: Gallery, name: str) -> None:
+        (last,) = self._database.execute("SELECT max(number) FROM chunks WHERE gallery = ?", (name,)).fetchone()
+        if last is not None:
+            gallery.reserve((last + 1) * CHUNK)
+        cursor = self._database.execute(
+            "SELECT number, epoch, mark, used, live, deleted, shares FROM chunks JOIN chunk_shares USING (id) "
+            "WHERE gallery = ?",
+            (name,),
+        )
+        for number, epoch, mark, used, live, deleted, shares in cursor:
+            bits = Bits(*(np.frombuffer(part, np.uint64) for part in (used, live, deleted)))
+            rows = np.frombuffer(shares, np.uint16).reshape(CHUNK, gallery.columns)
+            gallery.put(Refreshed(number, epoch, mark), bits, rows)
 
     def find(self, gallery: Gallery, digest: bytes) -> Committed | None:
         """The committed change that this request made, if it was made."""
@@ -266,13 +127,36 @@ class ShareStore:
 
     def payer_key(self, gallery: Gallery, row: int) -> bytes | None:
         """The key by which a row's payer may have it opened, if one was given and the row is not deleted."""
-        if not 0 <= row < gallery.rows or _bit(gallery._deleted, row):
+        if gallery.in_effect(Operation.DELETE, row):
             return None
         found = self._database.execute(
             "SELECT key FROM sequence WHERE gallery = ? AND operation = ? AND row = ? AND key != x''",
             (gallery.definition.id, Operation.ENROL.value, row),
         ).fetchone()
         return None if found is None else found[0]
+
+    def head_at(self, gallery: Gallery, version: int) -> bytes | None:
+        """The head that the history had at a version; None where it is not known."""
+        if version == 0:
+            return Gallery(gallery.definition).head
+        found = self._database.execute(
+            "SELECT head FROM sequence WHERE gallery = ?1 AND version = ?2 "
+            "UNION ALL SELECT head FROM heads WHERE gallery = ?1 AND version = ?2",
+            (gallery.definition.id, version),
+        ).fetchone()
+        return None if found is None else found[0]
+
+    def records(self, gallery: Gallery, after: int, upto: int) -> list[Record]:
+        """The committed changes of versions after + 1 to `upto`, in order; without those compacted away."""
+        rows = self._database.execute(
+            "SELECT version, head, time, operation, row, count, digest, attempt, key FROM sequence "
+            "WHERE gallery = ? AND version > ? AND version <= ? ORDER BY version",
+            (gallery.definition.id, after, upto),
+        )
+        return [
+            Record(version, head, time_ms, Change(Operation(operation), *rest))
+            for version, head, time_ms, operation, *rest in rows
+        ]
 
     def history(self, gallery: Gallery, after: int) -> list[Change]:
         """The committed changes after version `after`, in order; not all, if some were compacted away."""
@@ -300,7 +184,7 @@ class ShareStore:
         with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (gallery.definition.id, version, *_columns(change), head, blob),
+                (gallery.definition.id, version, *columns_of(change), head, blob),
             )
         gallery.prepared_head = head
         return head
@@ -324,19 +208,16 @@ class ShareStore:
         end = change.row + change.count
         shares = self._new_shares(gallery, change, row[8])
         if change.operation is Operation.ENROL:
-            gallery._reserve(end)
-        bits = _after(gallery, change)
+            gallery.reserve(end)
+        bits = gallery.after(change)
         with self._transaction():
             self._database.execute(
                 "INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (gallery.definition.id, version, *_columns(change), head, now),
+                (gallery.definition.id, version, *columns_of(change), head, now),
             )
             fresh = self._write_rows(gallery, change.row, end, bits, shares)
             self._database.execute("DELETE FROM prepared WHERE gallery = ?", (gallery.definition.id,))
-        if shares is not None:
-            gallery._shares[change.row : end] = shares
-        gallery._used, gallery._live, gallery._deleted = bits
-        gallery.rows = max(gallery.rows, end)
+        gallery.take(bits, change.row, shares)
         gallery.chunks.update(fresh)
         gallery.version, gallery.head, gallery.prepared_head = version, head, None
         if change.operation is Operation.DELETE:
@@ -376,7 +257,6 @@ class ShareStore:
     def replace_chunk(self, gallery: Gallery, chunk: Refreshed, shares: NDArray[np.uint16]) -> None:
         """Overwrite a chunk's shares, (rows, D + 2) uint16, with those of another epoch; ends what was prepared."""
         name = gallery.definition.id
-        first = chunk.number * CHUNK
         with self._transaction():
             (chunk_id,) = self._database.execute(
                 "UPDATE chunks SET epoch = ?, mark = ? WHERE gallery = ? AND number = ? RETURNING id",
@@ -385,10 +265,110 @@ class ShareStore:
             with self._database.blobopen("chunk_shares", "shares", chunk_id) as blob:
                 blob.write(shares.tobytes())
             self._database.execute("DELETE FROM prepared_refresh WHERE gallery = ?", (name,))
-        gallery._shares[first : first + len(shares)] = shares
-        gallery.chunks[chunk.number] = chunk
+        gallery.replace(chunk, shares)
         gallery.prepared_refresh = None
         self.erasure_pending = True  # the old shares may still be in the write-ahead log
+
+    # A gallery that this guardian lacks arrives beside the one that is there: its chunks under a name of their own, its
+    # history after version `base`, up to which the own one goes. `arrivals` says so until all of it is there.
+
+    def arriving(self, gallery: Gallery) -> Arriving | None:
+        """How much of a gallery has arrived, if one is on its way."""
+        arrival = self._arrival(gallery.definition.id)
+        if arrival is None:
+            return None
+        chunks = self._database.execute(
+            "SELECT number FROM chunks WHERE gallery = ?", (_arriving(gallery.definition.id),)
+        ).fetchall()
+        return Arriving(arrival.standing, arrival.history, frozenset(number for (number,) in chunks))
+
+    def expect(self, gallery: Gallery, standing: bytes, version: int, head: bytes) -> None:
+        """Begin to take in the gallery that the other two have, or go on; one with another standing is forgotten."""
+        name = gallery.definition.id
+        arrival = self._arrival(name)
+        if arrival is not None and arrival.standing != standing:
+            self.forget_arrival(gallery)
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR IGNORE INTO arrivals VALUES (?, ?, ?, ?, ?, ?)",
+                (name, standing, version, head, gallery.version, gallery.version),
+            )
+        image = Gallery(gallery.definition)
+        self._read_chunks(image, _arriving(name))
+        self._images[name] = image
+
+    def take_history(self, gallery: Gallery, upto: int, records: Sequence[Record]) -> None:
+        """Keep a part of the history, up to a version."""
+        name = gallery.definition.id
+        with self._transaction():
+            self._database.executemany(
+                "INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(name, one.version, *columns_of(one.change), one.head, one.time) for one in records],
+            )
+            self._database.execute("UPDATE arrivals SET history = ? WHERE gallery = ?", (upto, name))
+
+    def take_chunk(self, gallery: Gallery, chunk: Refreshed, bits: Bits, shares: NDArray[np.uint16]) -> None:
+        """Keep a chunk; as `Gallery.put` takes it."""
+        with self._transaction():
+            (chunk_id,) = self._database.execute(
+                "INSERT INTO chunks (gallery, number, used, live, deleted, epoch, mark) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "RETURNING id",
+                (
+                    _arriving(gallery.definition.id),
+                    chunk.number,
+                    *(part.tobytes() for part in bits),
+                    chunk.epoch,
+                    chunk.mark,
+                ),
+            ).fetchone()
+            self._database.execute("INSERT INTO chunk_shares VALUES (?, ?)", (chunk_id, shares.tobytes()))
+        self._images[gallery.definition.id].put(chunk, bits, shares)
+
+    def finish_arrival(self, gallery: Gallery) -> Gallery:
+        """Put what has arrived in the place of what is there, and return it.
+
+        Raises:
+            StoreFull, StoreError: nothing was changed; also where something is missing.
+        """
+        name = gallery.definition.id
+        arrival, image = self._arrival(name), self._images[name]
+        if arrival is None or (arrival.history, standing_of(arrival.head, image.chunks.values())) != (
+            arrival.version,
+            arrival.standing,
+        ):
+            raise StoreError("The gallery has not arrived as a whole.")
+        with self._transaction():
+            self._delete_chunks(name)
+            self._database.execute("UPDATE chunks SET gallery = ? WHERE gallery = ?", (name, _arriving(name)))
+            self._database.execute("DELETE FROM arrivals WHERE gallery = ?", (name,))
+        image.version, image.head = arrival.version, arrival.head
+        self._galleries[name] = self._images.pop(name)
+        self.erasure_pending = True
+        return image
+
+    def forget_arrival(self, gallery: Gallery) -> None:
+        """Give up what has arrived of a gallery, if anything has."""
+        name = gallery.definition.id
+        arrival = self._arrival(name)
+        if arrival is None:
+            return
+        with self._transaction():
+            self._delete_chunks(_arriving(name))
+            self._database.execute("DELETE FROM sequence WHERE gallery = ? AND version > ?", (name, arrival.base))
+            self._database.execute("DELETE FROM arrivals WHERE gallery = ?", (name,))
+        self._images.pop(name, None)
+
+    def _delete_chunks(self, name: str) -> None:
+        self._database.execute(
+            "DELETE FROM chunk_shares WHERE id IN (SELECT id FROM chunks WHERE gallery = ?)", (name,)
+        )
+        self._database.execute("DELETE FROM chunks WHERE gallery = ?", (name,))
+
+    def _arrival(self, name: str) -> _Arrival | None:
+        row = self._database.execute(
+            "SELECT standing, version, head, base, history FROM arrivals WHERE gallery = ?", (name,)
+        ).fetchone()
+        return None if row is None else _Arrival(*row)
 
     def truncate_log(self) -> None:
         """Move the write-ahead log into the file and cut it, so that overwritten shares are in neither.
@@ -413,7 +393,7 @@ class ShareStore:
         gallery: Gallery,
         first: int,
         end: int,
-        bits: tuple[NDArray[np.uint64], ...],
+        bits: Bits,
         shares: NDArray[np.uint16] | None,
     ) -> dict[int, Refreshed]:
         """Write rows; the chunks that are new."""
@@ -465,38 +445,6 @@ class ShareStore:
             raise
 
 
-def _columns(change: Change) -> tuple[str, int, int, bytes, bytes, bytes]:
-    return change.operation.value, change.row, change.count, change.digest, change.attempt, change.key
-
-
-def head_after(head: bytes, version: int, change: Change) -> bytes:
-    """The head of a history that goes on with this change, which makes `version`."""
-    return sha256(head + cbor2.dumps([version, *_columns(change)]))
-
-
-def _bit(bits: NDArray[np.uint64], n: int) -> bool:
-    word = n // 64
-    return word < len(bits) and bool((int(bits[word]) >> (n % 64)) & 1)
-
-
-def _highest(bits: NDArray[np.uint64]) -> int:
-    """One more than the highest set bit."""
-    words = np.flatnonzero(bits)
-    return 0 if not len(words) else int(words[-1]) * 64 + int(bits[words[-1]]).bit_length()
-
-
-def _after(gallery: Gallery, change: Change) -> tuple[NDArray[np.uint64], ...]:
-    """The three bitmaps as they are after the change."""
-    used, live, deleted = gallery._used.copy(), gallery._live.copy(), gallery._deleted.copy()
-    for n in range(change.row, change.row + change.count):
-        word, mask = n // 64, np.uint64(1 << (n % 64))
-        if change.operation is Operation.ENROL:
-            used[word] |= mask
-            live[word] |= mask
-        elif change.operation is Operation.RESUME:
-            live[word] |= mask
-        else:
-            live[word] &= ~mask
-            if change.operation is Operation.DELETE:
-                deleted[word] |= mask
-    return used, live, deleted
+def _arriving(name: str) -> str:
+    """Under which name a gallery's chunks lie while it arrives; no gallery's id has a colon."""
+    return f"{name}:arriving"

@@ -201,6 +201,15 @@ class Party:
                 zero = context.zero(rows.shape, U16)
                 rows += shamir_from_replicated(zero, run(context, reshare(zero))[0])
 
+    def refresh_sums(self, accumulators: NDArray[np.uint64]) -> None:
+        """Add a fresh xor-sharing of zero to (2, N) accumulators in place; old and new shares say nothing together."""
+        with self._operation("refresh sums", (accumulators.shape,)) as (context, _):
+            for first in range(0, accumulators.shape[1], _WORKED_AT_ONCE):
+                own, following = accumulators[:, first : first + _WORKED_AT_ONCE]
+                zero = context.zero_bits(own.shape)
+                own ^= zero
+                following ^= run(context, reshare(zero))[0]
+
     def recover(self, gallery: NDArray[np.uint16], lost_by: int) -> NDArray[np.uint16] | None:
         """Give guardian `lost_by` its shares of these rows back; nobody sees two shares of a row.
 
