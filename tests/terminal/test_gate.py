@@ -38,6 +38,10 @@ class Desk:
         self.shown.append(shown)
 
     @property
+    def reply_opens(self):
+        return self.attempts[0].outcome in ("accepted", "already_paid")
+
+    @property
     def states(self):
         return [state for state, _ in itertools.groupby(self.shown, lambda shown: shown.state)]
 
@@ -72,19 +76,21 @@ def test_while_somebody_stands_there_after_the_answer_no_frame_is_held(desk, wal
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "state"),
     [
-        ApiError(503, "identification-unavailable", "A guardian is away."),
-        Unreachable("No answer."),
-        TemplateOutOfRange("The template is unlike any face's; take the pictures again."),
-        CalibrationError("The template is of another model."),
+        (ApiError(503, "identification-unavailable", "A guardian is away."), State.USE_CARD),
+        (Unreachable("No answer."), State.NO_NETWORK),
+        (TemplateOutOfRange("The template is unlike any face's; take the pictures again."), State.USE_CARD),
+        (CalibrationError("The template is of another model."), State.USE_CARD),
+        (AttemptReply("use_card", "several_match", 280, "EUR", "pi_1", None), State.SEVERAL),
+        (AttemptReply("confirmation_required", "second_factor", 280, "EUR", "pi_1", None), State.USE_CARD),
     ],
 )
-def test_who_cannot_be_searched_is_asked_for_the_card(pipeline, failure, walk):
+def test_who_cannot_be_searched_or_has_to_be_asked_more_uses_the_card(pipeline, failure, state, walk):
     desk = Desk(pipeline, failure)
     desk.gate.run(walk)
-    assert desk.attempts[0].outcome == "use_card"
-    assert desk.states[-1] is State.USE_CARD
+    assert not desk.reply_opens
+    assert desk.states[-1] is state
 
 
 def test_a_photo_is_asked_for_the_card_and_never_searched(desk, collins, monkeypatch):
