@@ -12,10 +12,12 @@ from facefare.biometrics.commands import app as models
 from facefare.evaluation.commands import calibrate, evaluate
 from facefare.guardian.commands import app as guardian
 from facefare.terminal.commands import app as gate
+from facefare.web.audit_commands import searches
 from facefare.web.commands import app as wallet
 from facefare.web.commands import ledger
 from facefare.web.money_commands import export, keys, reconcile, settle
 from facefare.web.pages.commands import app as web
+from facefare.web.payer_commands import app as payer
 from facefare.web.rights_commands import consent, dispute_details, fares, pay_outs, retention_app
 from facefare.web.till_commands import app as till
 
@@ -27,12 +29,14 @@ main.add_typer(gate, name="gate")
 main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
+main.add_typer(payer, name="payer")
 main.add_typer(till, name="till")
 main.add_typer(wallet, name="wallet")
 main.add_typer(web, name="web")
 wallet.add_typer(retention_app, name="retention")
 wallet.add_typer(pay_outs, name="pay-outs")
 wallet.command("dispute")(dispute_details)
+wallet.command("searches")(searches)
 ledger.command("settle")(settle)
 ledger.command("export")(export)
 ledger.command("reconcile")(reconcile)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from facefare.audit.commands import app as audit
 from facefare.audit.errors import OpeningError
-from facefare.audit.own_log import Access, Opened, Shown, compare
+from facefare.audit.own_log import Access, Before, Comparison, Opened, Shown, compare, remember
 from facefare.guardian.accumulators import Accumulators
 from facefare.guardian.commands import app as operator
 from facefare.guardian.messages import OpenRequest, sha256
@@ -103,7 +103,7 @@ def test_the_payers_own_command_says_complete_or_not(trio: Trio, tmp_path) -> No
         await payer.pay(guardians)
         request, recipient = prepare_opening(DEMO, payer.row, key=payer.key, now=datetime.now(UTC))
         sealed = await guardians.open_row(request)
-        (tmp_path / "key.pem").write_bytes(
+        (tmp_path / "one-time-key.pem").write_bytes(
             recipient.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
@@ -130,13 +130,13 @@ def test_the_payers_own_command_says_complete_or_not(trio: Trio, tmp_path) -> No
             }
             for access in accesses
         ]
-        (tmp_path / "log.json").write_text(json.dumps({"accesses": shown, "lost": []}))
+        (tmp_path / "access-log.json").write_text(json.dumps({"accesses": shown, "lost": []}))
         for guardian in range(3):
             (tmp_path / str(guardian)).mkdir(exist_ok=True)
             entries = (trio.folder(guardian) / "log" / "entries").read_bytes()
             (tmp_path / str(guardian) / "entries").write_bytes(entries)
-        arguments = ["my-log", str(tmp_path / "opening.json"), str(tmp_path / "log.json")]
-        result = CliRunner().invoke(audit, [*arguments, "--key", str(tmp_path / "key.pem"), "--logs", str(tmp_path)])
+        (tmp_path / "last-comparison.json").unlink(missing_ok=True)
+        result = CliRunner().invoke(audit, ["my-log", str(tmp_path), "--logs", str(tmp_path)])
         return result.exit_code, result.output
 
     assert check(payer.accesses)[0] == 0
@@ -333,8 +333,28 @@ def test_an_answer_that_was_lost_on_the_way_explains_a_difference_but_only_if_th
     assert not compare(opened, Shown(shown)).complete
     result = compare(opened, Shown(shown, lost=(5, 0xABCDEF)))
     assert (result.complete, result.lost) == (True, (0xABCDEF,))
-    assert compare(Opened(shown[3].tag, 1, 0), Shown(shown[3:]), base=0).complete
-    assert compare(opened, Shown(()), base=value ^ 0xABCDEF).complete
+    assert compare(Opened(shown[3].tag, 1, 0), Shown(shown[3:])).complete
+
+
+def test_what_was_compared_once_must_stay_and_only_the_rest_is_compared_again() -> None:
+    def access(at: int) -> Access:
+        return Access(at, at * 7919, "trm_a", "gal_a", bytes(16), bytes(32))
+
+    shown, lost = Shown(tuple(access(at) for at in (1, 2, 3)), lost=(0xABCDEF,)), 0xABCDEF
+    opened = Opened(shown.accesses[0].tag ^ shown.accesses[1].tag ^ shown.accesses[2].tag ^ lost, 1, 0)
+    first = compare(opened, shown)
+    assert (first.complete, first.compared, first.lost) == (True, 3, (lost,))
+    before = Before.from_json(remember(opened, shown, first, None).to_json())
+    later = Shown((*shown.accesses, access(4)), lost=shown.lost)
+    then = Opened(opened.value ^ access(4).tag, 1, 0)
+    assert compare(then, later, before) == Comparison(True, 1, (), 0, 0)
+    assert not compare(then, shown, before).complete
+    taken_out = compare(then, Shown(later.accesses[1:], shown.lost), before)
+    assert (taken_out.complete, taken_out.gone) == (False, 1)
+    twice = Opened(then.value ^ lost, 1, 0)
+    assert not compare(twice, later, before).complete, "a lost answer explains one difference, not two"
+    new_era = compare(Opened(access(4).tag, 2, 4), later, before)
+    assert (new_era.complete, new_era.compared) == (True, 1), "what came before the era counts no more"
 
 
 def test_accesses_around_the_start_of_an_era_may_count_or_not() -> None:

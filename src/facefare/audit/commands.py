@@ -12,7 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from facefare.audit.errors import AuditError, OpeningError
 from facefare.audit.fetching import fetch as fetch_logs
-from facefare.audit.own_log import COMPARE_WITHIN, Components, Shown, combine, compare, not_logged
+from facefare.audit.own_log import (
+    COMPARE_WITHIN,
+    Before,
+    Components,
+    Opened,
+    Shown,
+    combine,
+    compare,
+    not_logged,
+    remember,
+)
 from facefare.audit.receipts import Receipt
 from facefare.audit.reconciliation import PayerChecks, WalletWord, searches_in, sites_from_json
 from facefare.audit.reconciliation import reconcile as reconcile_logs
@@ -70,49 +80,59 @@ def fetch(
 
 @app.command("my-log")
 def my_log(
-    opening: Annotated[Path, typer.Argument(help="What the guardians opened (JSON: gallery, opening_id, sealed).")],
-    access_log: Annotated[Path, typer.Argument(help="The access log as the wallet exports it (JSON).")],
-    key: Annotated[Path, typer.Option(help="The one-time X25519 key of the opening (PEM); it never leaves you.")],
-    base: Annotated[str, typer.Option(help="The value opened at the last comparison, in hexadecimal.")] = "0",
+    folder: Annotated[Path, typer.Argument(help="Where `facefare payer open-log` has put everything.")],
     logs: Annotated[Path | None, typer.Option(help="A verified copy of the logs: each entry must be in all.")] = None,
 ) -> None:
     """Check, as a payer, that the access log you are shown leaves out no identification of you."""
+    last = folder / "last-comparison.json"
     try:
-        shown = Shown.from_json(access_log.read_text())
-        document = json.loads(opening.read_text())
-        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
-        if not isinstance(private, X25519PrivateKey):
-            raise OpeningError(f"{key} holds a key of another kind.")
-        gallery, opening_id = document["gallery"], bytes.fromhex(document["opening_id"])
-        parts = [
-            Components.unseal(bytes.fromhex(sealed), private, gallery, guardian, opening_id)
-            for guardian, sealed in enumerate(document["sealed"])
-        ]
-        opened = combine(parts)
-        result = compare(opened, shown, base=int(base, 16))
+        shown = Shown.from_json((folder / "access-log.json").read_text())
+        opened = _opened(folder)
+        before = Before.from_json(last.read_text()) if last.exists() else None
+        result = compare(opened, shown, before)
         missing = [] if logs is None else not_logged(logs, shown, now=int(datetime.now(UTC).timestamp() * 1000))
     except (AuditError, OSError, ValueError, KeyError, TypeError) as error:
         typer.echo(f"The check could not be made: {error}", err=True)
         raise typer.Exit(2) from error
-    typer.echo(f"Opened value {opened.value:016x}, counting since {_utc(opened.since // 1000)} (era {opened.era}).")
-    if len(shown.accesses) > COMPARE_WITHIN:
-        typer.echo(f"Compare at least every {COMPARE_WITHIN} payments, with --base; see the documentation.")
+    typer.echo(f"The guardians have counted since {_utc(opened.since // 1000)} (era {opened.era}).")
     for access in missing:
         typer.echo(f"NOT IN EVERY LOG: {access.terminal} at {_utc(access.at // 1000)}")
+    if result.gone:
+        typer.echo(f"GONE: {result.gone} that you were shown at the last comparison.")
     if result.complete:
-        typer.echo(f"{result.compared} identifications, all shown; {len(result.lost)} answers lost on the way.")
+        typer.echo(f"{result.compared} identifications since the last comparison, all shown.")
+        if result.lost:
+            typer.echo(f"{len(result.lost)} of yours the wallet says it never got an answer to; that should be rare.")
+        last.write_text(remember(opened, shown, result, before).to_json() + "\n")
     else:
         typer.echo(
-            "INCOMPLETE: you were identified and it was not shown to you (or something was shown that never was)."
+            "INCOMPLETE: you were identified and it was not shown to you (or something was shown that never was). "
+            "Fetch again in a minute, in case an answer was on its way; if it stays so, tell a guardian."
         )
+    if result.compared > COMPARE_WITHIN:
+        typer.echo(f"Compare at least every {COMPARE_WITHIN} payments: among so many, a set could be left out unseen.")
     if missing or not result.complete:
         raise typer.Exit(1)
+
+
+def _opened(folder: Path) -> Opened:
+    document = json.loads((folder / "opening.json").read_text())
+    private = serialization.load_pem_private_key((folder / "one-time-key.pem").read_bytes(), password=None)
+    if not isinstance(private, X25519PrivateKey):
+        raise OpeningError("one-time-key.pem holds a key of another kind.")
+    gallery, opening_id = document["gallery"], bytes.fromhex(document["opening_id"])
+    return combine(
+        [
+            Components.unseal(bytes.fromhex(sealed), private, gallery, guardian, opening_id)
+            for guardian, sealed in enumerate(document["sealed"])
+        ]
+    )
 
 
 @app.command()
 def reconcile(
     logs: Annotated[Path, typer.Argument(help="A verified copy of the three logs.")],
-    wallet: Annotated[Path, typer.Argument(help="What the wallet says: paid, visible, lost_answers (JSON, hashes).")],
+    wallet: Annotated[Path, typer.Argument(help="What `facefare wallet searches` has written (JSON, hashes).")],
     sites: Annotated[Path, typer.Argument(help="For each terminal: honest strangers and error rates (JSON).")],
     checks: Annotated[Path | None, typer.Option(help="Payers' own comparisons: checked, incomplete (JSON).")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the public report here.")] = None,

@@ -6,8 +6,8 @@ wallet learns the tag with the answer and must show it with the access-log entry
 own row, sealed to a key of the payer's alone, and compares: the xor of all tags shown must be what was opened.
 
 What it can't show: with 64 or more tags since the last comparison some *set* of them has the xor zero, and a wallet
-could leave out exactly such a set, about half of all entries. So compare often, and keep the last opened value: from
-one comparison to the next there should be fewer than `COMPARE_WITHIN` payments.
+could leave out exactly such a set, about half of all entries. So compare often, and keep what the last comparison left
+(`Before`): from one comparison to the next there should be fewer than `COMPARE_WITHIN` payments.
 """
 
 from __future__ import annotations
@@ -140,14 +140,42 @@ class Shown:
             raise OpeningError("That is no access log as a wallet exports it.") from error
 
 
+@dataclass(frozen=True, repr=False)
+class Before:
+    """The last comparison that came out right, kept by the payer: what was opened, and all tags that explained it."""
+
+    era: int
+    value: int
+    tags: frozenset[int]
+
+    def to_json(self) -> str:
+        """For the payer's own file."""
+        tags = sorted(f"{tag:016x}" for tag in self.tags)
+        return json.dumps({"era": self.era, "value": f"{self.value:016x}", "tags": tags}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read it; raises OpeningError."""
+        try:
+            document = json.loads(text)
+            tags = frozenset(int(tag, 16) for tag in document["tags"])
+            return cls(int(document["era"]), int(document["value"], 16), tags)
+        except (ValueError, KeyError, TypeError) as error:
+            raise OpeningError("That is not what the last comparison left.") from error
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """`complete`: nothing was left out. `lost`: answers that never reached the wallet and belong to this payer."""
+    """`complete`: nothing was left out. `lost`: answers that never reached the wallet and belong to this payer.
+
+    `gone`: how many entries were shown at the last comparison and are not any more.
+    """
 
     complete: bool
     compared: int
     lost: tuple[int, ...]
     unexplained: int
+    gone: int = 0
 
 
 def combine(parts: Sequence[Components]) -> Opened:
@@ -164,24 +192,36 @@ def combine(parts: Sequence[Components]) -> Opened:
     return Opened(value, ordered[0].era, ordered[0].since)
 
 
-def compare(opened: Opened, shown: Shown, *, base: int = 0) -> Comparison:
+def compare(opened: Opened, shown: Shown, before: Before | None = None) -> Comparison:
     """Compare what the guardians opened with what the wallet shows.
 
     Args:
         opened: from `combine`.
         shown: what the wallet shows of this row; what is from before `opened.since` is left aside. A lost answer's
             payer is unknown to the wallet, so one or two of them may be this payer's.
-        base: what was opened at the last comparison in this era, when `shown` holds only what came since.
+        before: the last comparison; only what came since is compared, and what was shown then has to be shown still.
     """
+    if before is None or before.era != opened.era:
+        before = Before(opened.era, 0, frozenset())
     ordered = sorted(shown.accesses, key=lambda access: access.at)
-    surely = [access.tag for access in ordered if access.at >= opened.since]
-    maybe = [access.tag for access in ordered if opened.since - _OVERLAP_MS <= access.at < opened.since]
-    rest = opened.value ^ base ^ _xor(surely)
+    new = [access for access in ordered if access.tag not in before.tags]
+    gone = len(before.tags - {access.tag for access in ordered} - set(shown.lost))
+    surely = [access.tag for access in new if access.at >= opened.since]
+    maybe = [access.tag for access in new if opened.since - _OVERLAP_MS <= access.at < opened.since]
+    rest = opened.value ^ before.value ^ _xor(surely)
+    unused = [tag for tag in shown.lost if tag not in before.tags]
     for tags in ([], *(maybe[n:] for n in reversed(range(len(maybe))))):
-        lost = _explained(rest ^ _xor(tags), shown.lost)
+        lost = _explained(rest ^ _xor(tags), unused)
         if lost is not None:
-            return Comparison(True, len(surely) + len(tags), lost, 0)
-    return Comparison(False, len(surely), (), rest)
+            return Comparison(not gone, len(surely) + len(tags), lost, 0, gone)
+    return Comparison(False, len(surely), (), rest, gone)
+
+
+def remember(opened: Opened, shown: Shown, result: Comparison, before: Before | None) -> Before:
+    """What the next comparison starts from, after one that was complete."""
+    earlier = before.tags if before is not None and before.era == opened.era else frozenset()
+    counted = {access.tag for access in shown.accesses if access.at >= opened.since - _OVERLAP_MS}
+    return Before(opened.era, opened.value, earlier | counted | set(result.lost))
 
 
 def _explained(missing: int, lost: Sequence[int]) -> tuple[int, ...] | None:

@@ -76,20 +76,24 @@ class WalletWord:
     """What the wallet says of its side, as SHA-256 of log entries: nothing of a payer.
 
     `paid`: searches that led to a payment; `visible`: searches that some payer finds in the own access log;
-    `lost_answers`: how many answers did not reach it whole.
+    `lost_answers`: how many answers did not reach it whole. All of searches signed from `since` on and before `until`
+    (ms since 1970); no others are looked at.
     """
 
     paid: frozenset[bytes]
     visible: frozenset[bytes]
     lost_answers: int = 0
+    since: int = 0
+    until: int = 1 << 53
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read `{"paid": [hex], "visible": [hex], "lost_answers": n}`. Raises BundleError."""
+        """Read `{"paid": [hex], "visible": [hex], "lost_answers": n, "since": ms, "until": ms}`. Raises BundleError."""
         try:
             document = json.loads(text)
             paid, visible = (frozenset(bytes.fromhex(one) for one in document[name]) for name in ("paid", "visible"))
-            return cls(paid, visible, int(document.get("lost_answers", 0)))
+            numbers = {name: int(document[name]) for name in ("lost_answers", "since", "until") if name in document}
+            return cls(paid, visible, **numbers)
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError("The wallet's file can't be read.") from error
 
@@ -217,7 +221,7 @@ def reconcile(
     searches: Iterable[Search], wallet: WalletWord, sites: Mapping[str, Site], payers: PayerChecks
 ) -> Reconciliation:
     """Answer both questions; a terminal without a site is an excess by itself: nothing explains its searches."""
-    known = {search.id: search for search in searches}
+    known = {search.id: search for search in searches if wallet.since <= search.time < wallet.until}
     alarms = _alarms(known, wallet, payers)
     by_terminal: dict[str, list[Search]] = defaultdict(list)
     for search in known.values():
