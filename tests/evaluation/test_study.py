@@ -71,6 +71,9 @@ def test_a_search_among_more_payers_misses_more_at_the_same_fpir(report):
 def test_integers_lose_next_to_nothing(report):
     for row in report["private"]:
         assert abs(row["integers"] - row["float"]) < 0.02
+    together = report["private_pooled"]
+    assert together["low"] <= together["relative_loss"] <= together["high"]
+    assert together["errors"] == pytest.approx(sum(row["errors"] for row in report["private"]))
 
 
 def test_groups_are_compared_at_one_threshold(report):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -7,7 +9,7 @@ from facefare.evaluation import commands
 from facefare.evaluation.calibrating import Site
 from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.metrics import Distances
-from facefare.evaluation.thresholds import ImpostorCurve, calibration_document, new_calibration
+from facefare.evaluation.thresholds import ImpostorCurve, calibration_document, new_calibration, rounding
 from facefare.identification.calibration import Calibration
 from facefare.identification.quantise import quantise
 
@@ -31,25 +33,28 @@ def test_the_curve_gives_the_distance_of_a_rate_that_was_measured(curve):
 def test_the_curve_carries_on_as_a_line_and_says_from_where(curve):
     assert curve.distance(1e-8) == pytest.approx(0.3 * 1e-8**0.1, rel=0.15)
     assert curve.measured_fmr == pytest.approx(30 / 2_000_000)
-    rows = curve.table(160, lambda _: 0.0)
+    rows = curve.table(Calibration.default(), lambda _: 0.0)
     assert {row["extrapolated"] for row in rows if row["payers"] == 100_000} == {True}
 
 
 def test_a_threshold_is_never_looser_than_one_in_a_thousand(curve):
-    rows = [row for row in curve.table(160, lambda _: 0.0) if row["payers"] == 1]
+    rows = [row for row in curve.table(Calibration.default(), lambda _: 0.0) if row["payers"] == 1]
     assert len({row["threshold"] for row in rows}) == 1
 
 
 def test_a_calibration_file_is_read_back_with_its_curve(curve):
     default = Calibration.default()
-    text = calibration_document(default, curve, curve.table(default.scale, lambda _: 0.0), ["made up"], volunteers=3)
+    text = calibration_document(default, curve, curve.table(default, lambda _: 0.0), ["made up"], volunteers=3)
     back = Calibration.from_json(text)
     assert back.mean == pytest.approx(default.mean, abs=1e-6)
+    assert back.directions == pytest.approx(default.directions, abs=1e-4)
     assert back.threshold(100, 0.001) == next(
-        row["threshold"] for row in curve.table(160, lambda _: 0.0) if (row["payers"], row["fpir"]) == (100, 0.001)
+        row["threshold"]
+        for row in curve.table(Calibration.default(), lambda _: 0.0)
+        if (row["payers"], row["fpir"]) == (100, 0.001)
     )
     assert back.verification is not None
-    assert back.verification_threshold == curve.threshold(1e-4, default.scale)
+    assert back.verification_threshold == curve.threshold(1e-4, default)
     assert ImpostorCurve.read(text) == curve
 
 
@@ -92,6 +97,26 @@ def test_another_embedder_gets_a_centre_and_the_largest_scale_that_fits():
     assert 60 <= made.scale <= 90  # unit vectors around zero: sqrt(8191) less a twentieth
     assert quantise(vectors, made).shape == (200, 64)
     assert made.dimensions == 64
+    assert made.directions is None
+
+
+def test_another_embedders_directions_are_found_and_rounding_goes_across_them():
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(64, 24)))[0].T
+    vectors = 0.2 + 0.1 * rng.normal(size=(2000, 24)) @ axes + 1e-4 * rng.normal(size=(2000, 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    made = new_calibration("other", vectors, np.repeat(np.arange(500), 4))
+    assert made.directions is not None
+    assert 23 <= len(made.directions) <= 25  # the common part of all may count as one, or one less
+    plain = replace(made, directions=None)
+    exact = ((vectors[:1000] - vectors[1000:]).astype(np.float64) ** 2).sum(axis=1) * made.scale**2
+    added = [
+        ((quantise(vectors[:1000], one) - quantise(vectors[1000:], one)) ** 2).sum(axis=1) - exact
+        for one in (plain, made)
+    ]
+    assert added[1].std() < 0.8 * added[0].std()
+    for one, more in zip((plain, made), added, strict=True):
+        assert rounding(one) == pytest.approx(more.mean(), abs=4 * more.std() / np.sqrt(len(more)))
 
 
 def test_the_command_writes_a_calibration_for_the_site(tmp_path, monkeypatch, models_dir):

@@ -1,6 +1,7 @@
 """Templates as integers, and the threshold for the current number of payers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,45 @@ def test_the_integer_score_follows_the_distance_of_unit_vectors(seed: int, sprea
 def test_the_length_of_a_template_does_not_matter(seed: int, length: float) -> None:
     template = templates(seed, 0.4)[0]
     assert np.abs(quantise(template, CALIBRATION) - quantise(template * length, CALIBRATION)).max() <= 1
+
+
+def few_directions(count: int = 70) -> Calibration:
+    axes = np.linalg.qr(np.random.default_rng(3).normal(size=(D, count)))[0].T.astype(np.float32)
+    return replace(CALIBRATION, directions=axes)
+
+
+@pytest.mark.parametrize("seed", [0, 1000, 2000])
+def test_rounding_errors_go_where_templates_do_not_differ(seed: int) -> None:
+    calibration = few_directions()
+    assert calibration.directions is not None
+    many = np.concatenate([templates(seed + 7 * k, 0.4) for k in range(20)])
+    exact = 160 * (many / np.linalg.norm(many, axis=1, keepdims=True) - CENTRE)
+    inside = [
+        (((quantise(many, one) - exact) @ calibration.directions.T) ** 2).mean() for one in (CALIBRATION, calibration)
+    ]
+    assert inside[1] < 0.7 * inside[0]
+    assert np.abs(quantise(many, calibration) - exact).max() < 10
+
+
+def test_one_template_is_rounded_as_it_is_among_others() -> None:
+    many = np.concatenate([templates(seed, 0.4) for seed in range(4)])
+    together = quantise(many, few_directions())
+    assert all(np.array_equal(quantise(one, few_directions()), row) for one, row in zip(many, together, strict=True))
+
+
+@pytest.mark.parametrize(
+    "directions",
+    [np.eye(D), np.zeros((0, D)), np.eye(D - 1), 2 * np.eye(D)[:3], np.full((2, D), np.nan), np.ones(D)],
+)
+def test_what_are_no_directions_is_refused(directions: np.ndarray) -> None:
+    with pytest.raises(CalibrationError):
+        replace(CALIBRATION, directions=directions.astype(np.float32))
+
+
+def test_the_default_calibration_knows_that_its_embedder_uses_fewer_directions_than_numbers() -> None:
+    directions = Calibration.default().directions
+    assert directions is not None
+    assert directions.shape == (77, D)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def calibrate(
         site = measure_site(recordings, pipeline, _advancing(progress, "Volunteers"))
         rate, factor, cautious = site.factor(curve)
         genuine = site.genuine()
-        rows = curve.moved(cautious).table(calibration.scale, lambda distance: float((genuine >= distance).mean()))
+        rows = curve.moved(cautious).table(calibration, lambda distance: float((genuine >= distance).mean()))
         notes = [
             f"{site.volunteers} volunteers on this site's cameras: strangers' squared distances at a rate of {rate:g}"
             f" are {factor:.3f} times those of the public set, {cautious:.3f} at the cautious end; the tail is the"

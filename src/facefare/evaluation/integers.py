@@ -2,11 +2,13 @@
 
 Rounding is a coin thrown once for each coordinate. Moving the public centre by less than half a unit changes nothing
 but how the coins fall, so that the mean over several such centres shows what rounding costs rather than one throw.
+The same trials are judged both ways (paired), and the interval is over people. One operating point has few errors that
+could go either way; `pooled` takes all of them together.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -25,12 +27,31 @@ _DRAWS = 8  # of views: more change little and take their time
 _INTEGER_TOP = 40_000.0  # above the largest squared distance that the guardians take
 
 
+@dataclass(frozen=True, repr=False, eq=False)
+class Paired:
+    """The same genuine trials in float and in integers, at the same FMR.
+
+    people (G,): whose they are. before (G,): share of roundings with a false non-match in float, after (G,): in
+    integers (what float misses hangs on the rounding too, which decides which FMR can be reached).
+    """
+
+    views: str
+    fmr: float
+    people: NDArray[np.int64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    def describe(self) -> Report:
+        """Return the relative loss with its interval, as the report holds it."""
+        return {"views": self.views, "fmr": self.fmr, **_relative(self.people, self.before, self.after)}
+
+
 def private_verification(
     subjects: Subjects,
     single: Comparisons,
     draws: Mapping[tuple[int, int], Sequence[Draw]],
     calibration: Calibration,
-) -> list[Report]:
+) -> list[Paired]:
     """FNMR of the same comparisons at the same FMR: single photos, and the fused views of `draws`."""
     roundings = _roundings(calibration)
     ones = [
@@ -47,6 +68,15 @@ def private_verification(
         label = f"{enrolled} views, {probe} view{'s' if probe > 1 else ''}"
         rows += _loss(label, fused.impostor, fused.genuine, fused.people, whole)
     return rows
+
+
+def pooled(paired: Sequence[Paired]) -> Report:
+    """Return the relative loss over several operating points together, each error counted once for each point."""
+    return _relative(
+        np.concatenate([one.people for one in paired]),
+        np.concatenate([one.before for one in paired]),
+        np.concatenate([one.after for one in paired]),
+    )
 
 
 def private_identification(sets: Sequence[OpenSet], calibration: Calibration) -> list[Report]:
@@ -92,8 +122,8 @@ def _loss(
     genuine: NDArray[np.float64],
     people: NDArray[np.int64],
     in_integers: Sequence[Comparisons | FusedComparisons],
-) -> list[Report]:
-    """FNMR in float and in integers at the same FMR, and the relative loss with its interval over people."""
+) -> list[Paired]:
+    """FNMR in float and in integers at the same FMR, where float has enough false matches."""
     rows = []
     for fmr in FMRS:
         if fmr * impostor.total < ENOUGH:
@@ -105,8 +135,8 @@ def _loss(
             reached.append(float(integers.impostor.share_below(unit)))
             before.append(genuine >= impostor.threshold_at(reached[-1]))
             after.append(integers.genuine >= unit)
-        figures = _relative(people, np.mean(before, axis=0), np.mean(after, axis=0))
-        rows.append({"views": label, "fmr": float(np.mean(reached)), **figures})
+        means = np.mean(before, axis=0), np.mean(after, axis=0)
+        rows.append(Paired(label, float(np.mean(reached)), people, *means))
     return rows
 
 

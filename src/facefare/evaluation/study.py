@@ -17,7 +17,7 @@ from facefare.evaluation.comparisons import Comparisons, Draw, FusedComparisons,
 from facefare.evaluation.dataset import Photo
 from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.extraction import FAILURES, MEASURES, STAGES, Extracted
-from facefare.evaluation.integers import FMRS, private_identification, private_verification
+from facefare.evaluation.integers import FMRS, pooled, private_identification, private_verification
 from facefare.evaluation.metrics import Rate, Report
 from facefare.evaluation.open_set import MIN_PEOPLE, identification, open_sets
 from facefare.evaluation.thresholds import ImpostorCurve
@@ -65,7 +65,8 @@ class Study:
             "verification": _verification(single, single_subjects),
             "views": [_views_row(views, comparisons) for views, comparisons in fused.items()],
             "identification": [row for views in VIEWS for row in identification(sets[views], *views)],
-            "private": private,
+            "private": [one.describe() for one in private],
+            "private_pooled": pooled(private) if private else None,
             "private_identification": private_identification(sets[SYSTEM], self.calibration),
             "groups": self._groups(single_subjects, single, rows[few]),
             "quality": self._quality(single, rows[few]),
@@ -73,7 +74,7 @@ class Study:
         }
         if SYSTEM in fused:
             curve = ImpostorCurve.of(fused[SYSTEM].impostor)
-            report["recommended"] = curve.table(self.calibration.scale, _refused(fused[SYSTEM].genuine))
+            report["recommended"] = curve.table(self.calibration, _refused(fused[SYSTEM].genuine))
             report["impostor_curve"] = curve.describe()
             report["transfer"] = self._transfer(subjects)
         return report

@@ -26,9 +26,6 @@ LOOSEST: Final = 1e-3
 """FMR that no threshold exceeds, however few the payers."""
 VERIFICATION_FMR: Final = 1e-4
 """FMR of comparisons with one reference, the payer-held key profile."""
-ROUNDING: Final = 21
-"""What rounding both templates adds to a squared distance of integers, on average: 128 coordinates, each difference
-with a variance of 2/12."""
 BULK: Final = (0.1, 0.03, 0.01, 0.003, 0.001)
 _FIT = (3e-6, 3e-4)
 _DEFAULT_SCALE = 160.0
@@ -61,19 +58,20 @@ class ImpostorCurve:
         """Return the squared distance of unit vectors below which a share `fmr` of impostors lies."""
         return float(np.exp(self.level + self.slope * np.log10(fmr)))
 
-    def threshold(self, fmr: float, scale: float) -> int:
+    def threshold(self, fmr: float, calibration: Calibration) -> int:
         """Return the threshold for quantised templates: minus a squared distance of integers."""
-        return -max(1, int(scale**2 * self.distance(fmr)) + ROUNDING)
+        return -max(1, int(calibration.scale**2 * self.distance(fmr) + rounding(calibration)))
 
     def moved(self, factor: float) -> "ImpostorCurve":
         """Return the same curve with all squared distances multiplied."""
         bulk = tuple((rate, distance * factor) for rate, distance in self.bulk)
         return replace(self, level=self.level + float(np.log(factor)), bulk=bulk)
 
-    def table(self, scale: float, refused: Callable[[float], float]) -> list[dict[str, Any]]:
+    def table(self, calibration: Calibration, refused: Callable[[float], float]) -> list[dict[str, Any]]:
         """Return a row for each number of payers and FPIR: integer threshold, and how many payers it refuses.
 
-        `scale`: integers a unit of length. `refused`: share of genuine comparisons at or above a squared distance.
+        `calibration` says how templates are quantised. `refused`: share of genuine comparisons at or above a squared
+        distance.
         """
         rows = []
         for payers in PAYERS:
@@ -84,7 +82,7 @@ class ImpostorCurve:
                     {
                         "payers": payers,
                         "fpir": fpir,
-                        "threshold": self.threshold(fmr, scale),
+                        "threshold": self.threshold(fmr, calibration),
                         "squared_distance": round(distance, 5),
                         "genuine_refused": round(refused(distance), 4),
                         "extrapolated": bool(fmr < self.measured_fmr),
@@ -135,22 +133,45 @@ def new_calibration(model_id: str, vectors: NDArray[np.float32], people: NDArray
     scale = min(_DEFAULT_SCALE, 0.95 * np.sqrt(_MAX_SQUARED_NORM / norms.max()), 0.95 * 127 / np.abs(centred).max())
     scale = float(np.floor(scale))
     least = max(1, int(scale**2 * np.quantile(norms, 0.001) / 2))
-    return Calibration(model_id, mean, scale, least, _MAX_SQUARED_NORM, ())
+    return Calibration(model_id, mean, scale, least, _MAX_SQUARED_NORM, (), directions=directions(centred))
+
+
+def directions(vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return the directions in which vectors (n, D) differ, (K, D), the widest first; None if they differ in all.
+
+    A direction with less than a ten-thousandth of the whole variance does not count.
+    """
+    variances, axes = np.linalg.eigh(np.cov(vectors, rowvar=False, dtype=np.float64))
+    count = int((variances > 1e-4 * variances.sum()).sum())
+    return axes[:, ::-1][:, :count].T.astype(np.float32) if 0 < count < len(axes) else None
+
+
+def rounding(calibration: Calibration) -> float:
+    """Return what rounding two templates adds to their squared distance of integers, on average.
+
+    A coordinate's own error has a variance of 1/12, on top of what it makes up for (see `quantise`).
+    """
+    if calibration.carried is None:
+        return calibration.dimensions / 6
+    own = np.linalg.inv(calibration.carried)
+    return float(2 * (own**2).sum() / 12)
 
 
 def calibration_document(
     calibration: Calibration, curve: ImpostorCurve, rows: list[dict[str, Any]], notes: list[str], **measured: object
 ) -> str:
     """Return the text of a calibration file: `calibration` with the thresholds of `rows`, and where they come from."""
-    body = {
+    body: dict[str, Any] = {
         "model": calibration.model,
         "mean": [round(float(value), 7) for value in calibration.mean],
         "scale": calibration.scale,
         "min_squared_norm": calibration.min_squared_norm,
         "max_squared_norm": calibration.max_squared_norm,
         "notes": notes,
-        "verification": {"fmr": VERIFICATION_FMR, "threshold": curve.threshold(VERIFICATION_FMR, calibration.scale)},
+        "verification": {"fmr": VERIFICATION_FMR, "threshold": curve.threshold(VERIFICATION_FMR, calibration)},
         "measured": {**measured, "impostor_curve": curve.describe()},
         "thresholds": [{name: row[name] for name in ("payers", "fpir", "threshold")} for row in rows],
     }
+    if calibration.directions is not None:
+        body["directions"] = [[round(float(value), 4) for value in row] for row in calibration.directions]
     return json.dumps(body, separators=(", ", ": ")) + "\n"

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facefare.identification.errors import CalibrationError
+
+_ELSEWHERE: Final = 0.1
+"""Weight of a squared error across the directions in which templates differ; 1 in them. Less gains little, and what
+two errors there add to a squared distance begins to vary."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Calibration:
         min_squared_norm, max_squared_norm: the input rule for quantised templates.
         thresholds: in any order; negative squared distances.
         verification: for comparisons with one reference; none where it was not measured.
+        directions: (K, D) float32, rows orthonormal, K < D: in which this embedder's templates differ. None where
+            they differ in all, or it was not measured.
         placeholder: true while the centre was not measured with the embedder: for tests only.
     """
 
@@ -57,6 +64,7 @@ class Calibration:
     max_squared_norm: int
     thresholds: tuple[Threshold, ...]
     verification: Verification | None = None
+    directions: NDArray[np.float32] | None = None
     placeholder: bool = False
 
     def __post_init__(self) -> None:
@@ -66,6 +74,8 @@ class Calibration:
             raise CalibrationError("The scale is above 0 and at most 1000.")
         if not 1 <= self.min_squared_norm <= self.max_squared_norm <= 8191:
             raise CalibrationError("Squared norms lie within 1 and 8191, lower bound first.")
+        if self.directions is not None:
+            self._check(self.directions)
         for row in self.thresholds:
             if row.payers < 1 or not 0 < row.fpir < 1 or not -32_767 <= row.threshold <= -1:
                 raise CalibrationError("A threshold has payers >= 1, FPIR in (0, 1), and is in -32,767..-1.")
@@ -73,10 +83,33 @@ class Calibration:
         if one is not None and not (0 < one.fmr < 1 and -32_767 <= one.threshold <= -1):
             raise CalibrationError("A 1:1 threshold has an FMR in (0, 1), and is in -32,767..-1.")
 
+    def _check(self, directions: NDArray[np.float32]) -> None:
+        if directions.ndim != 2 or not 0 < len(directions) < directions.shape[1] == self.dimensions:
+            raise CalibrationError("Directions are fewer than dimensions, and each has as many values.")
+        products = directions.astype(np.float64) @ directions.T
+        if not np.isfinite(products).all() or np.abs(products - np.eye(len(directions))).max() > 0.01:
+            raise CalibrationError("Directions have length 1 and are orthogonal.")
+
     @property
     def dimensions(self) -> int:
         """D."""
         return len(self.mean)
+
+    @cached_property
+    def carried(self) -> NDArray[np.float64] | None:
+        """How much of the rounding error of each coordinate before it (column) a coordinate (row) makes up for, (D, D).
+
+        A squared error weighs e' P e, with P 1 in `directions` and less elsewhere. With P = U U', U upper
+        triangular, it is the sum of squares of U' e: so the lower triangle U', each row over its diagonal value.
+        None without directions.
+        """
+        if self.directions is None:
+            return None
+        inside = self.directions.astype(np.float64).T @ self.directions
+        weights = inside + _ELSEWHERE * (np.eye(self.dimensions) - inside)
+        upper = np.linalg.cholesky(weights[::-1, ::-1])[::-1, ::-1]  # weights = upper @ upper.T
+        carried: NDArray[np.float64] = upper.T / np.diag(upper)[:, None]
+        return carried
 
     def require_model(self, model_id: str) -> None:
         """Refuse templates of another embedder: a comparison with them would mean nothing.
@@ -121,6 +154,7 @@ class Calibration:
                 max_squared_norm=int(body["max_squared_norm"]),
                 thresholds=tuple(Threshold(**row) for row in body["thresholds"]),
                 verification=Verification(**body["verification"]) if "verification" in body else None,
+                directions=np.array(body["directions"], np.float32) if "directions" in body else None,
                 placeholder=bool(body.get("placeholder", False)),
             )
         except (ValueError, KeyError, TypeError) as error:
