@@ -1,9 +1,22 @@
+from itertools import pairwise
+from random import Random
+
 import cv2
 import numpy as np
 import pytest
 
 from demo.faces import View
-from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck, blinked, parallax
+from facefare.biometrics.pad import (
+    Challenge,
+    Direction,
+    Motion,
+    MotionCheck,
+    Move,
+    Turn,
+    TurnCheck,
+    blinked,
+    parallax,
+)
 
 
 def held_up(frame, yaw):
@@ -58,8 +71,75 @@ def test_landmarks_without_extent_have_no_parallax():
     assert parallax(nothing, nothing) == 0
 
 
-def test_the_direction_cannot_be_foreseen():
-    assert {TurnCheck.random().direction for _ in range(100)} == set(Direction)
+SHOWN = {Move.LEFT: (16, 0), Move.RIGHT: (-16, 0), Move.UP: (1, -9), Move.DOWN: (-1, 9)}
+
+
+def answer(challenge, frames=40):
+    """Do what is asked until nothing more is."""
+    moves = []
+    for _ in range(frames):
+        if challenge.asked is None:
+            break
+        moves.append(challenge.asked)
+        if challenge.shows(*SHOWN[challenge.asked]):
+            challenge.answered()
+    return moves
+
+
+def test_who_makes_every_move_that_is_asked_for_passes():
+    for seed in range(200):
+        challenge = Challenge(Random(seed))
+        moves = answer(challenge)
+        assert len(moves) == Challenge.MOVES
+        assert set(moves) == set(Move)
+        assert all(one is not after for one, after in pairwise(moves))
+        assert not challenge.lost
+
+
+def test_which_moves_are_asked_for_cannot_be_foreseen():
+    asked = {tuple(answer(Challenge())) for _ in range(200)}
+    assert len(asked) > 100
+
+
+def test_between_two_moves_the_head_may_stay_where_it_was_and_pass_the_middle():
+    challenge = Challenge(Random(1))
+    while challenge.asked is not None:
+        before = SHOWN[challenge.asked]
+        assert challenge.shows(*before)
+        challenge.answered()
+        for share in (1, 0.7, 0.3, 0):
+            assert challenge.asked is None or not challenge.shows(before[0] * share, before[1] * share)
+    assert not challenge.lost
+
+
+def test_a_move_that_was_not_asked_for_is_a_mistake_and_another_move_is_drawn():
+    challenge = Challenge(Random(2))
+    asked = challenge.asked
+    wrong = next(move for move in Move if move is not asked)
+    assert not challenge.shows(*SHOWN[wrong])
+    assert challenge.asked not in (asked, wrong)
+    assert answer(challenge)
+    assert not challenge.lost
+
+
+def test_more_mistakes_than_people_make_end_the_challenge():
+    challenge = Challenge(Random(3))
+    for _ in range(Challenge.MISTAKES + 1):
+        assert not challenge.lost
+        wrong = next(move for move in Move if move not in (challenge.asked, challenge._before))
+        challenge.shows(*SHOWN[wrong])
+    assert challenge.lost
+    assert challenge.asked is None
+    assert not challenge.shows(*SHOWN[Move.LEFT])
+
+
+def test_who_does_nothing_for_too_long_is_asked_for_something_else_and_then_no_more():
+    challenge = Challenge(Random(4))
+    frames = 0
+    while not challenge.lost:
+        challenge.shows(0, 0)
+        frames += 1
+    assert frames == (Challenge.MISTAKES + 1) * (Challenge.PATIENCE + 1)
 
 
 @pytest.mark.parametrize("sitter", ["collins", "hopper"])

@@ -6,6 +6,7 @@ from demo.faces import View
 from facefare.biometrics import Hint
 from facefare.biometrics.errors import SeveralFacesError
 from facefare.biometrics.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
+from facefare.biometrics.pad import Challenge
 from facefare.evaluation.attacks import Species, present
 from facefare.terminal.station import Ask, Capture, NotLiveError, NotOnePersonError
 
@@ -15,46 +16,75 @@ def capture(pipeline):
     return Capture(pipeline)
 
 
-def follow(capture, sitter, until=None):
-    for _ in range(12):
-        if capture.asked in (None, until):
+def follow(capture, sitter, moves=12):
+    """Obey so many times, or to the end."""
+    for _ in range(moves):
+        if capture.asked is None:
             return
         for frame in sitter.obey(capture.asked):
             capture.offer(frame)
 
 
 @pytest.mark.parametrize("sitter", ["collins", "hopper"])
-def test_who_does_what_is_asked_gets_a_reference_of_five_views(capture, request, sitter):
+def test_who_does_what_is_asked_gets_a_reference_of_five_views_or_more(capture, request, sitter):
     follow(capture, request.getfixturevalue(sitter))
     assert capture.complete
+    assert len(capture._templates) >= 5
     assert np.linalg.norm(capture.reference().vector) == pytest.approx(1, abs=1e-6)
     assert capture._templates == []
 
 
-def test_which_turn_comes_first_cannot_be_foreseen(pipeline):
-    assert {Capture(pipeline)._left[1] for _ in range(60)} == {Ask.TURN_LEFT, Ask.TURN_RIGHT}
+def test_what_comes_first_cannot_be_foreseen(pipeline, collins):
+    (ahead,) = collins.obey(Ask.LOOK_AHEAD)
+    asked = set()
+    for _ in range(40):
+        capture = Capture(pipeline)
+        capture._ahead = pipeline.observe(ahead)
+        asked.add(capture.asked)
+    assert asked == {Ask.TURN_LEFT, Ask.TURN_RIGHT, Ask.TILT_UP, Ask.TILT_DOWN}
 
 
-def test_a_turn_the_other_way_is_not_taken(capture, collins):
-    follow(capture, collins, until=capture._left[1])
-    wrong = Ask.TURN_LEFT if capture.asked is Ask.TURN_RIGHT else Ask.TURN_RIGHT
-    for frame in collins.obey(wrong):
+MOVES = (Ask.TURN_LEFT, Ask.TURN_RIGHT, Ask.TILT_UP, Ask.TILT_DOWN)
+
+
+def test_a_turn_that_was_not_asked_for_is_not_taken(capture, collins):
+    follow(capture, collins, moves=1)
+    for frame in collins.obey(next(ask for ask in MOVES if ask is not capture.asked)):
         assert capture.offer(frame).views == 1
 
 
+def recording(capture, sitter):
+    """Show moves that are neither what is asked for nor what was just shown."""
+    shown = None
+    for _ in range(8):
+        shown = next(ask for ask in MOVES if ask not in (capture.asked, shown))
+        for frame in sitter.obey(shown):
+            capture.offer(frame)
+
+
+def test_a_recording_of_other_moves_ends_the_capture(capture, collins):
+    follow(capture, collins, moves=1)
+    with pytest.raises(NotLiveError):
+        recording(capture, collins)
+    assert capture._templates == []
+    assert capture.asked is Ask.LOOK_AHEAD
+
+
 def test_the_same_view_again_is_not_taken(capture, collins):
-    follow(capture, collins, until=capture._left[1])
+    follow(capture, collins, moves=1)
     assert capture.offer(collins.view(View(face_width=170))).views == 1
 
 
 def test_a_reference_is_not_made_before_the_end(capture, collins):
-    follow(capture, collins, until=Ask.BLINK)
+    follow(capture, collins, moves=1 + Challenge.MOVES)
+    assert capture.asked is Ask.BLINK
     with pytest.raises(ValueError, match="not complete"):
         capture.reference()
 
 
 def test_without_a_blink_the_capture_does_not_end(capture, collins):
-    follow(capture, collins, until=Ask.BLINK)
+    follow(capture, collins, moves=1 + Challenge.MOVES)
+    assert capture.asked is Ask.BLINK
     for seed in range(8):
         capture.offer(collins.view(View(face_width=220), seed))
     assert capture.asked is Ask.BLINK
@@ -70,11 +100,12 @@ def test_a_turned_picture_never_ends_in_a_reference(pipeline, collins, species):
             capture.offer(frame)
     except NotLiveError:
         assert capture._templates == []
+    assert not capture.complete
     assert len(capture._templates) <= 1
 
 
 def test_another_persons_face_for_one_view_ends_the_capture(capture, collins, hopper):
-    follow(capture, collins, until=capture._left[3])
+    follow(capture, collins, moves=3)
     (frame,) = hopper.obey(capture.asked)
     with pytest.raises(NotOnePersonError):
         capture.offer(frame)

@@ -4,20 +4,22 @@ When a head turns, its nose moves further than its ears. A flat picture of a hea
 as one plane does: by a homography (Hartley and Zisserman, Multiple View Geometry, 2004, result 13.1). So fit
 one between the landmarks before and after the turn, and look at what it leaves over.
 
-  TurnCheck     at enrolment: turn the head the way that is asked, at random
+  Challenge     at enrolment: moves of the head, drawn at random and asked for one by one
+  TurnCheck     at enrolment: whether a turn that was asked for has depth
   MotionCheck   at a gate: the same parallax over the frames of a walk, without asking anything
   blinked       at enrolment: the eyes close and open again
 
-None of them sees a video of somebody doing what is asked, nor a mask. The random direction, the match of all views
-with one another and the blink raise the bar for these. What each lets through on simulated attacks is measured by
-`facefare evaluate` and stated in docs/evaluation.md; no APCER or BPCER of real attacks is claimed.
+A recording made before does not know which moves will be asked. None of the checks sees a mask, nor a picture that
+somebody steers by what is asked (clips picked by hand, a face drawn live). What each lets through on simulated attacks
+is measured by `facefare evaluate` and stated in docs/evaluation.md; no APCER or BPCER of real attacks is claimed.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import combinations
+from itertools import combinations, pairwise
+from random import Random, SystemRandom
+from typing import Final
 
 import cv2
 import numpy as np
@@ -54,11 +56,6 @@ class TurnCheck:
     min_turn: float = 10.0
     threshold: float = 0.04
 
-    @classmethod
-    def random(cls) -> "TurnCheck":
-        """Ask for a direction that nobody can foresee."""
-        return cls(secrets.choice(list(Direction)))
-
     def judge(self, before: Observation, after: Observation) -> Turn:
         """Judge two views of one face, frontal before and turned after."""
         turned = (after.pose.yaw - before.pose.yaw) * self.direction.value
@@ -68,6 +65,87 @@ class TurnCheck:
             return Turn.TOO_LITTLE
         live = parallax(before.landmarks, after.landmarks) >= self.threshold
         return Turn.LIVE if live else Turn.FLAT
+
+
+class Move(Enum):
+    """A move of the head away from straight ahead, as the subject sees it."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    UP = "up"
+    DOWN = "down"
+
+
+class Challenge:
+    """Moves of the head that nobody can foresee, asked for one by one.
+
+    Every move comes at least once and none twice in a row. An answer is the move that is asked for. A mistake is
+    another move than that and the one before (from which the head has to come back), or no answer for too long;
+    then something else is drawn. More mistakes than a person makes end it.
+    """
+
+    MOVES: Final = 6
+    MISTAKES: Final = 2
+    """More than that, and the challenge is lost."""
+    TURN: Final = 10.0
+    TILT: Final = 6.0
+    """Degrees off straight ahead that make a move."""
+    CLEAR_TILT: Final = 9.0
+    """Degrees that make a tilt that was not asked for: heads tilt a little whatever they do."""
+    PATIENCE: Final = 120
+    """Frames without the answer: 8 seconds at 15 a second."""
+
+    def __init__(self, random: Random | None = None) -> None:
+        """`random` is for simulations; without it the moves come from the system's entropy."""
+        self._random = random or SystemRandom()
+        self._left: list[Move] = []
+        while not self._left or any(one is next_one for one, next_one in pairwise(self._left)):
+            self._left = [*Move, *self._random.choices(list(Move), k=self.MOVES - len(Move))]
+            self._random.shuffle(self._left)
+        self._before: Move | None = None
+        self._mistakes = self._frames = 0
+
+    @property
+    def asked(self) -> Move | None:
+        """The move that is asked for; None when all were shown, or the challenge is lost."""
+        return self._left[0] if self._left and not self.lost else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether there were too many mistakes."""
+        return self._mistakes > self.MISTAKES
+
+    def shows(self, yaw: float, pitch: float) -> bool:
+        """Whether a frame shows what is asked, given degrees off this head's own straight ahead; counts mistakes."""
+        asked = self.asked
+        if asked is None:
+            return False
+        self._frames += 1
+        if self._degrees(asked, yaw, pitch) >= (self.TILT if asked in (Move.UP, Move.DOWN) else self.TURN):
+            return True
+        shown = self._clear(yaw, pitch)
+        if self._frames > self.PATIENCE or shown not in (None, asked, self._before):
+            self._mistakes += 1
+            self._before, self._frames = shown, 0
+            self._left.insert(0, self._random.choice([move for move in Move if move not in (asked, shown)]))
+        return False
+
+    def answered(self) -> None:
+        """Go on to the next move: the frame that showed the last one was taken."""
+        self._before = self._left.pop(0)
+        self._frames = 0
+
+    @staticmethod
+    def _degrees(move: Move, yaw: float, pitch: float) -> float:
+        return {Move.LEFT: yaw, Move.RIGHT: -yaw, Move.UP: -pitch, Move.DOWN: pitch}[move]
+
+    def _clear(self, yaw: float, pitch: float) -> Move | None:
+        """The move that a head clearly makes, whatever was asked."""
+        if abs(yaw) >= self.TURN:
+            return Move.LEFT if yaw > 0 else Move.RIGHT
+        if abs(pitch) >= self.CLEAR_TILT:
+            return Move.DOWN if pitch > 0 else Move.UP
+        return None
 
 
 class Motion(Enum):

@@ -9,6 +9,7 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import numpy as np
@@ -21,12 +22,16 @@ from facefare.evaluation.dataset import Photo
 from facefare.evaluation.extraction import MEASURES, Extracted, central, read_picture
 from facefare.evaluation.heads import Frame, Head, View, walk
 from facefare.evaluation.metrics import Rate, Report
+from facefare.evaluation.moving import obeys, replay
 from facefare.evaluation.workers import pipeline, workers
 
 BONA_FIDE: Final = "bona fide"
 GATE_MOTION: Final = "motion at the gate"
-HEAD_TURN: Final = "head turn at enrolment"
+HEAD_TURN: Final = "one head turn at enrolment"
+MOVES: Final = "moves asked for at enrolment"
+RECORDING: Final = "recording of other moves"
 _VIEWS = 3  # that a probe needs before it is judged
+_CHALLENGES = 50  # for each head: angles only, so that rates below one in a hundred show
 
 
 class Verdict(Enum):
@@ -59,7 +64,7 @@ def simulate(
         for done, future in enumerate(as_completed(waiting), start=1):
             judged += future.result()
             on_progress(done, len(waiting))
-    return judged
+    return judged + [one for row in chosen for one in _judge_moves(photos[row].person)]
 
 
 def recorded(photos: Sequence[Photo], models: Path, on_progress: Callable[[int, int], None]) -> list[Judged]:
@@ -147,6 +152,16 @@ def _judge_head(file: Path, person: int) -> list[Judged]:
         frames = _shown(head, species, list(walk(seed)), seed)
         judged.append(Judged(GATE_MOTION, name, "simulated", person, motion_verdict(frames, pipeline().observe_all)))
         judged.append(Judged(HEAD_TURN, name, "simulated", person, _turn_verdict(head, species, seed)))
+    return judged
+
+
+def _judge_moves(person: int) -> list[Judged]:
+    """Judge somebody who does what is asked, and recordings that do not know it, by the angles of heads alone."""
+    judged = []
+    for number in range(_CHALLENGES):
+        for species, passes in ((BONA_FIDE, obeys), (RECORDING, replay)):
+            verdict = Verdict.LIVE if passes(Random(f"{person} {number}")) else Verdict.ATTACK  # noqa: S311
+            judged.append(Judged(MOVES, species, "simulated angles", person, verdict))
     return judged
 
 

@@ -3,12 +3,12 @@ reference.
 
 Invariants:
   - a view is held in memory until the reference is made or the capture is dropped;
-  - every view is what was asked for: straight ahead, both turns (which one first is random) and both tilts;
+  - every view is what was asked for: straight ahead, then moves of the head that nobody can foresee, every one of
+    both turns and both tilts among them;
   - every view has to look like the first one's person, every turn has to have a head's depth, and the eyes have to
-    blink: a photo, or another person's face for one view, ends the capture.
+    blink: a photo, another person's face for one view, or moves that were not asked for end the capture.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefare.biometrics import ENROLMENT, FacePipeline, Hint, Observation, QualityPolicy, Template, fuse
-from facefare.biometrics.pad import Direction, Turn, TurnCheck, blinked
+from facefare.biometrics.pad import Challenge, Direction, Move, Turn, TurnCheck, blinked
 
 SAME_PERSON = 0.90
 """Cosine of two views of one capture below which they can't be one person's, for the default embedder."""
-MIN_TILT = 4.0
-"""Degrees that a tilt has to differ from straight ahead."""
 _STRAIGHT = 12.0
 """Degrees that still count as straight ahead: people hold their heads differently."""
 _FLAT_TURNS = 3
@@ -35,7 +33,7 @@ class NotOnePersonError(Exception):
 
 
 class NotLiveError(Exception):
-    """Turned as asked, but as a flat picture does; the capture starts again, and the staff look."""
+    """Turned as a flat picture does, or moved as nobody asked; the capture starts again, and the staff look."""
 
 
 class Ask(Enum):
@@ -70,24 +68,27 @@ class Capture:
     def __init__(self, pipeline: FacePipeline, policy: QualityPolicy = ENROLMENT) -> None:
         self._pipeline = pipeline
         self._policy = policy
-        turns, tilts = [Ask.TURN_LEFT, Ask.TURN_RIGHT], [Ask.TILT_UP, Ask.TILT_DOWN]
-        secrets.SystemRandom().shuffle(turns)
-        secrets.SystemRandom().shuffle(tilts)
-        self._left = [Ask.LOOK_AHEAD, *turns, *tilts, Ask.BLINK]
+        self._challenge = Challenge()
         self._templates: list[Template] = []
         self._ahead: Observation | None = None
         self._eyes: list[float] = []
+        self._blinked = False
         self._flat = 0
 
     @property
     def asked(self) -> Ask | None:
         """What is asked for now; None when the capture is complete."""
-        return self._left[0] if self._left else None
+        if self._ahead is None:
+            return Ask.LOOK_AHEAD
+        move = self._challenge.asked
+        if move is not None:
+            return _ASKS[move]
+        return None if self._blinked else Ask.BLINK
 
     @property
     def complete(self) -> bool:
         """Whether nothing more is asked."""
-        return not self._left
+        return self.asked is None
 
     def offer(self, frame: NDArray[np.uint8]) -> Taken:
         """Take the frame's view if it is good and shows what was asked.
@@ -97,14 +98,12 @@ class Capture:
             NoFaceError, SeveralFacesError, FaceTooSmallError and other BiometricsError: see `FacePipeline.observe`.
         """
         face = self._pipeline.observe(frame)
-        asked = self.asked
-        if asked is Ask.BLINK:
+        if self.asked is Ask.BLINK:
             self._eyes = [*self._eyes, face.quality.eyes_open][-_MOST_BLINK_FRAMES:]
-            if blinked(self._eyes):
-                self._left.pop(0)
+            self._blinked = blinked(self._eyes)
             return Taken(len(self._templates), None, self.asked)
         hint = self._policy.hint(face.pose, face.quality)
-        if hint is None and asked is not None and self._shows(asked, face):
+        if self._shows(face) and hint is None:
             self._take(frame, face)
         return Taken(len(self._templates), hint, self.asked)
 
@@ -117,20 +116,24 @@ class Capture:
         return fused
 
     def forget(self) -> None:
-        """Drop every view."""
+        """Drop every view, and begin anew."""
         self._templates.clear()
         self._eyes.clear()
-        self._ahead = None
+        self._ahead, self._blinked, self._flat = None, False, 0
+        self._challenge = Challenge()
 
-    def _shows(self, asked: Ask, face: Observation) -> bool:
-        if asked is Ask.LOOK_AHEAD or self._ahead is None:
+    def _shows(self, face: Observation) -> bool:
+        """Whether the face shows what is asked; every frame counts, good or not, so that no move goes unseen."""
+        if self._ahead is None:
             return abs(face.pose.yaw) <= _STRAIGHT and abs(face.pose.pitch) <= _STRAIGHT
-        tilt = face.pose.pitch - self._ahead.pose.pitch
-        if asked is Ask.TILT_UP:
-            return tilt <= -MIN_TILT
-        if asked is Ask.TILT_DOWN:
-            return tilt >= MIN_TILT
-        turn = TurnCheck(_DIRECTIONS[asked]).judge(self._ahead, face)
+        move, ahead = self._challenge.asked, self._ahead.pose
+        shown = self._challenge.shows(face.pose.yaw - ahead.yaw, face.pose.pitch - ahead.pitch)
+        if self._challenge.lost:
+            self.forget()
+            raise NotLiveError("The moves were not those that were asked for. Please start again, in person.")
+        if not shown or move not in _DIRECTIONS:
+            return shown
+        turn = TurnCheck(_DIRECTIONS[move]).judge(self._ahead, face)
         if turn is Turn.FLAT:
             self._flat += 1
             if self._flat >= _FLAT_TURNS:
@@ -146,10 +149,12 @@ class Capture:
         self._templates.append(template)
         if self._ahead is None:
             self._ahead = face
-        self._left.pop(0)
+        else:
+            self._challenge.answered()
 
 
-_DIRECTIONS = {Ask.TURN_LEFT: Direction.LEFT, Ask.TURN_RIGHT: Direction.RIGHT}
+_ASKS = {Move.LEFT: Ask.TURN_LEFT, Move.RIGHT: Ask.TURN_RIGHT, Move.UP: Ask.TILT_UP, Move.DOWN: Ask.TILT_DOWN}
+_DIRECTIONS = {Move.LEFT: Direction.LEFT, Move.RIGHT: Direction.RIGHT}
 
 
 def _alike(template: Template, others: Sequence[Template]) -> bool:
