@@ -31,7 +31,7 @@ from bench import spu_peer
 from demo.machine import free_ports
 from facefare.guardian.ceremony import Folder, perform_on_one_machine
 from facefare.guardian.links import Links
-from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Several, combine, split
+from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Several, combine, held_by, split
 from facefare.mpc.sharing import shamir_from_replicated
 from facefare.settings import Settings
 
@@ -117,7 +117,7 @@ def _guardians(
         row = np.empty((len(part), dim + 2), np.int16)
         row[:, :dim] = part
         row[:, dim] = -(part.astype(np.int32) ** 2).sum(axis=1)
-        row[:, dim + 1] = 1
+        row[:, dim + 1] = 0
         c0, c1 = (rng.integers(0, 65536, row.shape, np.uint16) for _ in range(2))
         components = [c0, c1, row.view(np.uint16) - c0 - c1]
         for i in range(3):
@@ -167,7 +167,7 @@ def _guardian(
     while (probes := pipe.recv()) is not None:
         before = previous.bytes + following.bytes, max(previous.messages, following.messages)
         start = time.monotonic()
-        answers = party.identify(probes, rule, shares, live, np.full(len(probes), _THRESHOLD, np.int32))
+        answers = party.identify(probes, rule, shares, live, np.full(probes.shape[1], _THRESHOLD, np.int32))
         end = time.monotonic()
         sent = previous.bytes + following.bytes - before[0], max(previous.messages, following.messages) - before[1]
         pipe.send((start, end, sent, answers))
@@ -220,7 +220,7 @@ def _measure(
         probes, planted = _probes(rng, gallery, batch)
         parts = split(probes)
         for i, pipe in enumerate(pipes):
-            pipe.send(parts[i])
+            pipe.send(held_by(i, parts))
         replies = [pipe.recv() for pipe in pipes]
         answers = [combine([reply[3][b] for reply in replies]) for b in range(batch)]
         vectors = probes.astype(np.float32)

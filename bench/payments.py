@@ -299,8 +299,9 @@ def _search(key: Ed25519PrivateKey, terminal: str, row: int) -> bytes:
         query_id=os.urandom(16),
         issued_at=time.time_ns() // 1_000_000,
         sealed_sha256=(bytes(32), bytes(32), bytes(32)),
+        component_sha256=(bytes(32), bytes(32), bytes(32)),
     ).to_bytes()
-    share = row.to_bytes(4, "big").ljust(600, b".")  # about the size of a sealed share
+    share = row.to_bytes(4, "big").ljust(1200, b".")  # about the size of a sealed share
     return SearchRequest(payload, key.sign(payload), (share, share, share)).to_bytes()
 
 

@@ -225,7 +225,7 @@ class FakeGuardians:
 
 
 def _sealed(label: str) -> tuple[bytes, bytes, bytes]:
-    share = label.encode().ljust(64, b".")
+    share = label.encode().ljust(96, b".")
     return share, share, share
 
 
@@ -247,6 +247,7 @@ class Requests:
             query_id=query_id or os.urandom(16),
             issued_at=time.time_ns() // 1_000_000,
             sealed_sha256=(bytes(32), bytes(32), bytes(32)),
+            component_sha256=(bytes(32), bytes(32), bytes(32)),
         ).to_bytes()
         return SearchRequest(payload, self.terminal_key.sign(payload), _sealed(label))
 
@@ -268,6 +269,7 @@ class Requests:
             issued_at=time.time_ns() // 1_000_000,
             sealed_sha256=(bytes(32), bytes(32), bytes(32)),
             payer_key=payer_key,
+            component_sha256=(bytes(32), bytes(32), bytes(32)),
         ).to_bytes()
         return EnrolRequest(payload, self.station_key.sign(payload), _sealed(label))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from facefare.mpc import InputRule, Role
+from facefare.mpc import InputRule
 from facefare.mpc.sharing import missing_share_part
 
 RULE = InputRule(32, 1000, 8191)
@@ -39,7 +39,7 @@ def d_sys(mated, non_mated, bins=40):
 
 
 def enrolled(trio, vectors):
-    allowed, shares = trio.admit(vectors, RULE, Role.REFERENCE)
+    allowed, shares = trio.admit(vectors, RULE)
     assert allowed.all()
     return [share[:, :32].view(np.int16) for share in shares]
 
@@ -84,7 +84,7 @@ def test_one_guardian_s_dump_finds_nobody(trio):
 def test_backups_of_two_guardians_from_before_and_after_a_refresh_do_not_fit(trio):
     rng = np.random.default_rng(14)
     vectors = views(rng, people(rng))
-    _, shares = trio.admit(vectors, RULE, Role.REFERENCE)
+    _, shares = trio.admit(vectors, RULE)
     before = [share.copy() for share in shares]
     trio.run(lambda i: trio.parties[i].refresh(shares[i]))
     mixed = [before[0][:, :32].view(np.int16), shares[1][:, :32].view(np.int16), None]

@@ -32,6 +32,7 @@ def ask(policy: Policy, query: int = 1, **changes: object) -> SearchPayload:
         "query_id": query.to_bytes(16, "big"),
         "issued_at": NOW,
         "sealed_sha256": HASHES,
+        "component_sha256": HASHES,
     }
     around: dict = {
         "sealed": SEALED,
@@ -177,6 +178,7 @@ def enrol(
         "enrolment_id": bytes(16),
         "issued_at": NOW,
         "sealed_sha256": HASHES,
+        "component_sha256": HASHES,
         **changes,
     }
     payload = EnrolPayload(**fields).to_bytes()  # type: ignore[arg-type]

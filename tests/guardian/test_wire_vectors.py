@@ -18,6 +18,7 @@ from facefare.guardian.messages import (
     SearchAnswer,
     SearchCall,
     SearchRequest,
+    Share,
     open_sealed,
     verify,
 )
@@ -62,7 +63,9 @@ def test_sealed_shares_open_to_shares_that_add_up_to_the_coordinates(use, reques
             bytes.fromhex(sealed), made.sealing(index), index, SealedFor(use), made.GALLERY, made.named(request_id)[:16]
         )
         assert plain.hex() == VECTORS["shares"][index]
-        total += np.frombuffer(plain, "<u4")
+        share = Share.from_bytes(plain)
+        assert share.fits(index, [bytes.fromhex(digest) for digest in VECTORS["component_sha256"]])
+        total += np.frombuffer(share.own, "<u4")
     assert total.view(np.int32).tolist() == VECTORS["coordinates"]
 
 

@@ -29,6 +29,8 @@ from facefare.guardian.messages import (
     SearchCall,
     SearchPayload,
     SearchRequest,
+    Share,
+    component_sha256,
     seal,
 )
 from facefare.mpc.answers import AnswerShare
@@ -58,11 +60,26 @@ def identity(index: int) -> GuardianIdentity:
     )
 
 
-def shares() -> list[bytes]:
-    """Additive shares of COORDINATES over Z_2^32, (1, 8) uint32 little-endian."""
+def components() -> list[bytes]:
+    """Components of COORDINATES over Z_2^32, (1, 8) uint32 little-endian."""
     first, second = (np.frombuffer(named(f"share {n}"), "<u4") for n in (0, 1))
     third = np.array(COORDINATES, np.int32).view(np.uint32) - first - second
     return [first.tobytes(), second.tobytes(), third.astype("<u4").tobytes()]
+
+
+def salts() -> list[bytes]:
+    return [named(f"salt {n}")[:16] for n in range(3)]
+
+
+def component_hashes() -> tuple[bytes, bytes, bytes]:
+    first, second, third = (component_sha256(*pair) for pair in zip(salts(), components(), strict=True))
+    return first, second, third
+
+
+def shares() -> list[bytes]:
+    """What is sealed to each guardian: two salts, two components."""
+    x, salt = components(), salts()
+    return [Share(salt[i], salt[(i + 1) % 3], x[i], x[(i + 1) % 3]).to_bytes() for i in range(3)]
 
 
 def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
@@ -77,11 +94,22 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
         query_id,
         NOW,
         tuple(sha256(part).digest() for part in probe),  # type: ignore[arg-type]
+        component_hashes(),
     ).to_bytes()
     payer = signing("payer").public_key().public_bytes_raw()
     hashes = tuple(sha256(part).digest() for part in reference)
     enrols = {
-        name: EnrolPayload(1, GALLERY, "stn_desk", named("consent"), enrolment_id, NOW, hashes, key).to_bytes()  # type: ignore[arg-type]
+        name: EnrolPayload(
+            1,
+            GALLERY,
+            "stn_desk",
+            named("consent"),
+            enrolment_id,
+            NOW,
+            hashes,
+            component_hashes(),
+            key,  # type: ignore[arg-type]
+        ).to_bytes()
         for name, key in (("without payer_key", None), ("with payer_key", payer))
     }
     recipient = X25519PrivateKey.from_private_bytes(named("recipient"))
@@ -129,6 +157,9 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
             }
         },
         "coordinates": COORDINATES,
+        "components": [component.hex() for component in components()],
+        "salts": [salt.hex() for salt in salts()],
+        "component_sha256": [digest.hex() for digest in component_hashes()],
         "shares": [share.hex() for share in shares()],
         "sealed": sealed,
         "search payload": search.hex(),
@@ -157,7 +188,7 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
     }
 
 
-def components() -> list[Components]:
+def opened_components() -> list[Components]:
     """Of a row whose accumulator is 0x1234."""
     parts = (0x1111, 0x2222, 0x1234 ^ 0x1111 ^ 0x2222)
     return [Components(i, 1, NOW, 9, parts[i], parts[(i + 1) % 3]) for i in range(3)]
@@ -173,7 +204,7 @@ def fresh_seals() -> dict[str, list[str]]:
             seal(s, identity(n), SealedFor.ENROL, GALLERY, named("enrolment")[:16]).hex()
             for n, s in enumerate(shares())
         ],
-        "opened": [part.seal(recipient, GALLERY, named("opening")[:16]).hex() for part in components()],
+        "opened": [part.seal(recipient, GALLERY, named("opening")[:16]).hex() for part in opened_components()],
     }
 
 

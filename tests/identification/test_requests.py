@@ -13,6 +13,7 @@ from facefare.guardian.messages import (
     MessageError,
     SealedFor,
     SearchRequest,
+    Share,
     open_sealed,
     sha256,
     verify,
@@ -52,20 +53,43 @@ def enrolment(templates: np.ndarray) -> EnrolRequest:
     )
 
 
-def opened(sealed: tuple[bytes, ...], use: SealedFor, request_id: bytes) -> list[np.ndarray]:
+def opened(sealed: tuple[bytes, ...], use: SealedFor, request_id: bytes) -> list[Share]:
     return [
-        np.frombuffer(open_sealed(part, SEALING[n], n, use, "gal_a", request_id), "<u4")
-        for n, part in enumerate(sealed)
+        Share.from_bytes(open_sealed(part, SEALING[n], n, use, "gal_a", request_id)) for n, part in enumerate(sealed)
     ]
 
 
-def test_the_three_opened_shares_add_up_to_the_quantised_template_and_two_do_not() -> None:
+def words(component: bytes) -> np.ndarray:
+    return np.frombuffer(component, "<u4")
+
+
+def test_the_three_components_add_up_to_the_quantised_template_and_what_one_guardian_gets_does_not() -> None:
     request = search()
     shares = opened(request.sealed, SealedFor.SEARCH, request.fields().query_id)
     secret = quantise(TEMPLATE, CALIBRATION)
-    assert np.array_equal(sum(shares).view(np.int32), secret)
-    for pair in ((0, 1), (0, 2), (1, 2)):
-        assert not np.isclose(np.corrcoef(shares[pair[0]] + shares[pair[1]], secret)[0, 1], 1, atol=0.3)
+    assert np.array_equal(sum(words(share.own) for share in shares).view(np.int32), secret)
+    for share in shares:
+        both = words(share.own) + words(share.following)
+        assert not np.isclose(np.corrcoef(both, secret)[0, 1], 1, atol=0.3)
+
+
+def test_each_component_is_signed_with_its_salt_and_comes_to_two_guardians_alike() -> None:
+    request = search()
+    signed = request.fields().component_sha256
+    shares = opened(request.sealed, SealedFor.SEARCH, request.fields().query_id)
+    for n, share in enumerate(shares):
+        assert share.fits(n, signed)
+        assert not share.fits((n + 1) % 3, signed)
+        other = shares[(n + 1) % 3]
+        assert (share.following_salt, share.following) == (other.own_salt, other.own)
+        assert not Share(share.own_salt, share.following_salt, share.own, bytes(len(share.own))).fits(n, signed)
+        assert not Share(share.own_salt, bytes(16), share.own, share.following).fits(n, signed)
+
+
+@pytest.mark.parametrize("size", [0, 31, 32, 33, 32 + 511])
+def test_what_is_no_two_components_is_no_share(size: int) -> None:
+    with pytest.raises(MessageError):
+        Share.from_bytes(bytes(size))
 
 
 def test_the_payload_is_signed_and_names_the_hashes_of_what_is_sealed() -> None:
@@ -108,7 +132,7 @@ def test_several_references_go_into_one_enrolment() -> None:
     many = np.random.default_rng(6).normal(size=(5, D))
     request = enrolment(many)
     shares = opened(request.sealed, SealedFor.ENROL, request.fields().enrolment_id)
-    total = sum(shares).view(np.int32).reshape(5, D)
+    total = sum(words(share.own) for share in shares).view(np.int32).reshape(5, D)
     assert np.array_equal(total, quantise(many, CALIBRATION))
     assert request.fields().consent_sha256 == sha256(b"receipt")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facefare.mpc import ChannelClosed, Party, split
+from facefare.mpc import ChannelClosed, InputRule, Party, held_by, split
 
 
 class QueueChannel:
@@ -78,12 +78,31 @@ class Trio:
             raise next((f for f in failures if not isinstance(f, ChannelClosed)), failures[0])
         return results
 
-    def admit(self, vectors: np.ndarray, rule: Any, role: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-        shares = split(np.asarray(vectors, np.int32))
-        results = self.run(lambda i: self.parties[i].admit(shares[i], rule, role))
+    def admit(self, vectors: np.ndarray, rule: InputRule) -> tuple[np.ndarray, list[np.ndarray]]:
+        components = split(np.asarray(vectors, np.int32))
+        results = self.run(lambda i: self.parties[i].admit(held_by(i, components), rule))
         for verdict, _ in results[1:]:
             np.testing.assert_array_equal(verdict, results[0][0])
         return results[0][0], [share for _, share in results]
+
+    def identify(
+        self,
+        rows: list[np.ndarray],
+        live: np.ndarray,
+        probes: Any,
+        thresholds: Any,
+        rule: InputRule,
+        sums: list[np.ndarray] | None = None,
+    ) -> list[list[Any]]:
+        """For each probe what the three guardians answer."""
+        components = split(np.asarray(probes, np.int32))
+        thresholds = np.asarray(thresholds, np.int32)
+        parts = self.run(
+            lambda i: self.parties[i].identify(
+                held_by(i, components), rule, rows[i], live, thresholds, sums[i] if sums else None
+            )
+        )
+        return [list(part) for part in zip(*parts, strict=True)]
 
 
 @pytest.fixture

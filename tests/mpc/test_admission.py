@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facefare.mpc import InputRule, Role
+from facefare.mpc import InputRule, NoMatch, combine, held_by
 
 RULE = InputRule(8, 3025, 8191)
 WORD = st.one_of(
@@ -27,11 +27,15 @@ def allowed_in_plain(vector, rule):
         min_size=1,
         max_size=9,
     ),
-    st.sampled_from(Role),
 )
-def test_the_verdict_is_the_plain_rule(trio, vectors, role):
-    allowed, _ = trio.admit(np.array(vectors, np.int64).astype(np.int32), RULE, role)
-    assert allowed.tolist() == [allowed_in_plain(v, RULE) for v in vectors]
+def test_the_verdict_is_the_plain_rule_for_references_and_probes(trio, vectors):
+    inputs = np.array(vectors, np.int64).astype(np.int32)
+    plain = [allowed_in_plain(v, RULE) for v in vectors]
+    assert trio.admit(inputs, RULE)[0].tolist() == plain
+    nobody = [np.empty((0, 10), np.uint16)] * 3
+    answers = trio.identify(nobody, np.zeros(0, np.uint64), inputs, [-5] * len(inputs), RULE)
+    assert [None not in parts for parts in answers] == plain
+    assert all(combine(parts) == NoMatch() for parts in answers if None not in parts)
 
 
 @pytest.mark.parametrize(
@@ -48,21 +52,23 @@ def test_the_verdict_is_the_plain_rule(trio, vectors, role):
         ([90, 9, 2, 2, 2, 0, 0, 0], "just above the band"),
     ],
 )
-@pytest.mark.parametrize("role", list(Role))
-def test_a_crafted_input_is_refused(trio, crafted, why, role):
-    allowed, _ = trio.admit(np.array([crafted, [60] + [0] * 7]), RULE, role)
-    assert allowed.tolist() == [False, True], why
+def test_a_crafted_input_is_refused_as_a_reference_and_as_a_probe(trio, crafted, why):
+    inputs = np.array([crafted, [60] + [0] * 7])
+    assert trio.admit(inputs, RULE)[0].tolist() == [False, True], why
+    _, rows = trio.admit(np.tile([[60] + [0] * 7], (64, 1)), RULE)
+    forbidden, _ = trio.identify(rows, np.array([~np.uint64(0)]), inputs, [-32_767] * 2, RULE)
+    assert forbidden == [None] * 3, why
 
 
 def test_the_shares_of_an_admitted_input_are_consistent_whatever_the_client_sent(trio):
-    """Any three words are additive shares of something, so no malformed sharing can reach a dot product."""
+    """Any three words are the components of something, so no malformed sharing can reach a dot product."""
     rng = np.random.default_rng(0)
     vector = np.array([[60, 1, 2, 3, 4, 5, 6, 7]])
-    _, rows = trio.admit(vector, RULE, Role.REFERENCE)
+    _, rows = trio.admit(vector, RULE)
     lost = trio.run(lambda i: trio.parties[i].recover(rows[i], 2))[2]
     np.testing.assert_array_equal(lost, rows[2])
     random = [rng.integers(0, 2**32, (1, 8), np.uint32) for _ in range(3)]
-    parts = trio.run(lambda i: trio.parties[i].admit(random[i], RULE, Role.REFERENCE))
+    parts = trio.run(lambda i: trio.parties[i].admit(held_by(i, random), RULE))
     assert not parts[0][0][0]
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facefare.mpc import InputRule, Match, NoMatch, Role, Several, combine, split
+from facefare.mpc import InputRule, Match, NoMatch, Several, combine, held_by, split
 
 
 def bitmap(flags):
@@ -22,18 +22,17 @@ def expected(gallery, live, probe, threshold):
     return Match(int(rows[0])) if len(rows) else NoMatch()
 
 
-def search(trio, gallery, live, probes, thresholds, rule):
-    if len(gallery):
-        allowed, rows = trio.admit(gallery, rule, Role.REFERENCE)
-        assert allowed.all()
-    else:
-        rows = [np.empty((0, rule.dimensions + 2), np.uint16)] * 3
-    allowed, shares = trio.admit(probes, rule, Role.PROBE)
+def enrolled(trio, gallery, rule):
+    if not len(gallery):
+        return [np.empty((0, rule.dimensions + 2), np.uint16)] * 3
+    allowed, rows = trio.admit(gallery, rule)
     assert allowed.all()
-    parts = trio.run(
-        lambda i: trio.parties[i].search(rows[i], bitmap(live), shares[i], np.asarray(thresholds, np.int32))
-    )
-    return [combine([part[b] for part in parts]) for b in range(len(probes))]
+    return rows
+
+
+def search(trio, gallery, live, probes, thresholds, rule):
+    answers = trio.identify(enrolled(trio, gallery, rule), bitmap(live), probes, thresholds, rule)
+    return [combine(parts) for parts in answers]
 
 
 @st.composite
@@ -102,11 +101,9 @@ def test_matches_that_cancel_in_a_plain_xor_are_several(trio):
 def test_shares_that_were_never_admitted_match_nothing_while_not_live(trio):
     rng = np.random.default_rng(3)
     rows = [rng.integers(0, 65536, (3000, 4), np.uint16) for _ in range(3)]
-    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
     nobody = np.zeros(47, np.uint64)
-    threshold = np.array([-32_767], np.int32)
-    parts = trio.run(lambda i: trio.parties[i].search(rows[i], nobody, probe[i], threshold))
-    assert combine([part[0] for part in parts]) == NoMatch()
+    (parts,) = trio.identify(rows, nobody, [[60, 60]], [-32_767], InputRule(2, 1, 8191))
+    assert combine(parts) == NoMatch()
 
 
 @pytest.mark.parametrize(
@@ -114,26 +111,36 @@ def test_shares_that_were_never_admitted_match_nothing_while_not_live(trio):
     [((64, 4), (2,), (1,)), ((64, 4), (1,), (2,)), ((64, 6), (1,), (1,))],
 )
 def test_sizes_that_do_not_fit_are_refused_and_end_nothing(trio, gallery, live, thresholds):
-    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
-    arrays = np.zeros(gallery, np.uint16), np.zeros(live, np.uint64), probe[0], np.zeros(thresholds, np.int32)
+    rule = InputRule(2, 1, 8191)
+    arrays = np.zeros(gallery, np.uint16), np.zeros(live, np.uint64), np.zeros(thresholds, np.int32)
     with pytest.raises(ValueError, match="fit"):
-        trio.parties[0].search(*arrays)
-    assert trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)[0].all()
+        trio.parties[0].identify(np.zeros((2, 1, 2), np.uint32), rule, *arrays)
+    assert trio.admit(np.array([[60, 60]]), rule)[0].all()
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 1, 2), (2, 1, 4)])
+def test_inputs_that_are_no_two_components_are_refused_and_end_nothing(trio, shape):
+    rule = InputRule(2, 1, 8191)
+    with pytest.raises(ValueError, match="Components"):
+        trio.parties[0].admit(np.zeros(shape, np.uint32), rule)
+    assert trio.admit(np.array([[60, 60]]), rule)[0].all()
 
 
 @pytest.mark.parametrize("threshold", [1, -32_768])
 def test_a_threshold_outside_its_range_is_refused(trio, threshold):
     empty = np.zeros((0, 4), np.uint16), np.zeros(0, np.uint64)
     with pytest.raises(ValueError, match="threshold"):
-        trio.parties[0].search(*empty, np.zeros((1, 4), np.uint16), np.array([threshold], np.int32))
+        trio.parties[0].identify(
+            np.zeros((2, 1, 2), np.uint32), InputRule(2, 1, 8191), *empty, np.array([threshold], np.int32)
+        )
 
 
 def test_the_row_that_was_answered_takes_in_the_tag_and_no_other_does(trio):
     rng = np.random.default_rng(8)
     rule = InputRule(8, 1, 8191)
-    gallery = rng.integers(10, 40, (3000, 8)).astype(np.int32)
+    gallery = rng.integers(10, 32, (3000, 8)).astype(np.int32)
     gallery[[10, 11]] = [-60, 20, 20, 20, 0, 0, 0, 0]  # two alike: several
-    _, rows = trio.admit(gallery, rule, Role.REFERENCE)
+    rows = enrolled(trio, gallery, rule)
     sums = [np.zeros((2, len(gallery)), np.uint64) for _ in range(3)]
     expected_sums = np.zeros(len(gallery), np.uint64)
     live = np.ones(len(gallery), bool)
@@ -142,11 +149,9 @@ def test_the_row_that_was_answered_takes_in_the_tag_and_no_other_does(trio):
         [gallery[10], [-50, -50, -20, -20, 0, 0, 0, 0]],
         [gallery[7], gallery[7]],
     ):
-        _, shares = trio.admit(np.array(probes), rule, Role.PROBE)
-        thresholds = np.array([-1, -1], np.int32)
-        parts = trio.run(lambda i: trio.parties[i].search(rows[i], bitmap(live), shares[i], thresholds, sums[i]))
+        answers = trio.identify(rows, bitmap(live), probes, [-1, -1], rule, sums)
         for b in range(2):
-            answer = combine([part[b] for part in parts])
+            answer = combine(answers[b])
             assert answer == expected(gallery, live, np.array(probes[b]), -1)
             if isinstance(answer, Match):
                 expected_sums[answer.row] ^= np.uint64(answer.tag)
@@ -158,13 +163,12 @@ def test_the_row_that_was_answered_takes_in_the_tag_and_no_other_does(trio):
 
 
 def test_tags_differ_from_search_to_search(trio):
-    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
-    _, rows = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.REFERENCE)
-    threshold = np.array([-1], np.int32)
+    rule = InputRule(2, 1, 8191)
+    rows = enrolled(trio, np.array([[60, 60]]), rule)
 
     def tag():
-        parts = trio.run(lambda i: trio.parties[i].search(rows[i], bitmap([True]), probe[i], threshold))
-        return combine([part[0] for part in parts]).tag
+        (parts,) = trio.identify(rows, bitmap([True]), [[60, 60]], [-1], rule)
+        return combine(parts).tag
 
     assert len({tag() for _ in range(5)}) == 5
 
@@ -173,13 +177,15 @@ def test_tags_differ_from_search_to_search(trio):
 def test_shards_searched_by_sessions_of_their_own_give_one_combined_answer(trio, matching):
     rng = np.random.default_rng(4)
     rule = InputRule(8, 1, 8191)
-    gallery = rng.integers(10, 40, (5000, 8)).astype(np.int32)
+    gallery = rng.integers(10, 32, (5000, 8)).astype(np.int32)
     gallery[matching] = [-60, 20, 20, 20, 0, 0, 0, 0]
-    probe = np.array([[-60, 20, 20, 20, 0, 0, 0, 0]])
-    threshold = np.array([-1], np.int32)
-    _, rows = trio.admit(gallery, rule, Role.REFERENCE)
-    _, shares = trio.admit(probe, rule, Role.PROBE)
-    seeds = trio.run(lambda i: trio.parties[i].draw())
+    probes = np.array([[-60, 20, 20, 20, 0, 0, 0, 0], [0] * 8])  # the second one is forbidden
+    thresholds = np.array([-1, -1], np.int32)
+    rows = enrolled(trio, gallery, rule)
+    components = split(probes.astype(np.int32))
+    checked = trio.run(lambda i: trio.parties[i].check(held_by(i, components), rule))
+    assert [verdict.tolist() for verdict, _ in checked] == [[True, False]] * 3
+    seeds = [seed for _, seed in checked]
     assert len(set(seeds)) == 1
     gathered = []
     for first, last in ((0, 2048), (2048, 3072), (3072, 5000)):
@@ -188,60 +194,55 @@ def test_shards_searched_by_sessions_of_their_own_give_one_combined_answer(trio,
         gathered.append(
             shard.run(
                 lambda i: shard.parties[i].gather(
+                    held_by(i, components),
+                    rule,
                     rows[i][first:last],
                     live,
-                    shares[i],
-                    threshold,
+                    thresholds,
                     first_row=first,
                     rows=5000,
                     seed=seeds[0],
                 )
             )
         )
-    parts = trio.run(lambda i: trio.parties[i].open([shard[i] for shard in gathered]))
-    assert combine([part[0] for part in parts]) == expected(gallery, np.ones(5000, bool), probe[0], -1)
+    allowed = np.array([0])
+    parts = trio.run(lambda i: trio.parties[i].open([shard[i].of(allowed) for shard in gathered]))
+    assert [len(part) for part in parts] == [1] * 3
+    assert combine([part[0] for part in parts]) == expected(gallery, np.ones(5000, bool), probes[0], -1)
 
 
 @pytest.mark.parametrize(("first_row", "rows"), [(100, 5000), (1024, 1025), (-1024, 5000)])
 def test_a_shard_that_lies_outside_the_gallery_is_refused(trio, first_row, rows):
-    _, probe = trio.admit(np.array([[60, 60]]), InputRule(2, 1, 8191), Role.PROBE)
-    arrays = np.zeros((64, 4), np.uint16), np.zeros(1, np.uint64), probe[0], np.zeros(1, np.int32)
+    arrays = np.zeros((64, 4), np.uint16), np.zeros(1, np.uint64), np.zeros(1, np.int32)
+    probe = np.zeros((2, 1, 2), np.uint32)
     with pytest.raises(ValueError, match="shard"):
-        trio.parties[0].gather(*arrays, first_row=first_row, rows=rows, seed=bytes(48))
+        trio.parties[0].gather(probe, InputRule(2, 1, 8191), *arrays, first_row=first_row, rows=rows, seed=bytes(48))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases(), st.lists(st.integers(0, 4), max_size=3))
-def test_identify_answers_like_admission_and_search_and_opens_nothing_of_a_forbidden_probe(trio, case, spoiled):
+def test_nothing_of_a_forbidden_probe_is_opened_and_the_others_are_answered(trio, case, spoiled):
     dimensions, gallery, live, probes, thresholds = case
     rule = InputRule(dimensions, 1, 8191)
     probes = probes.copy()
     forbidden = {b for b in spoiled if b < len(probes)}
     for b in forbidden:
         probes[b] = 0
-    rows = [np.empty((0, dimensions + 2), np.uint16)] * 3
-    if len(gallery):
-        rows = trio.admit(gallery, rule, Role.REFERENCE)[1]
-    shares = split(probes)
-    parts = trio.run(
-        lambda i: trio.parties[i].identify(shares[i], rule, rows[i], bitmap(live), thresholds.astype(np.int32))
-    )
+    answers = trio.identify(enrolled(trio, gallery, rule), bitmap(live), probes, thresholds, rule)
     for b, probe in enumerate(probes):
         if b in forbidden:
-            assert [part[b] for part in parts] == [None] * 3
+            assert answers[b] == [None] * 3
         else:
-            assert combine([part[b] for part in parts]) == expected(gallery, live, probe, thresholds[b])
+            assert combine(answers[b]) == expected(gallery, live, probe, thresholds[b])
 
 
 def test_a_forbidden_probe_in_a_batch_leaves_the_accumulators_of_the_others_right(trio):
     rule = InputRule(2, 1, 8191)
     gallery = np.array([[60, 60], [-60, 60], [60, -60]])
-    _, rows = trio.admit(gallery, rule, Role.REFERENCE)
+    rows = enrolled(trio, gallery, rule)
     sums = [np.zeros((2, 3), np.uint64) for _ in range(3)]
-    shares = split(np.array([[127, 127], [-60, 60], [0, 0]], np.int32))
-    live, thresholds = bitmap([True] * 3), np.full(3, -5, np.int32)
-    parts = trio.run(lambda i: trio.parties[i].identify(shares[i], rule, rows[i], live, thresholds, sums[i]))
-    answer = combine([part[1] for part in parts])
+    answers = trio.identify(rows, bitmap([True] * 3), [[127, 127], [-60, 60], [0, 0]], [-5] * 3, rule, sums)
+    answer = combine(answers[1])
     assert answer == Match(1)
     opened = sums[0][0] ^ sums[1][0] ^ sums[2][0]
     assert opened.tolist() == [0, answer.tag, 0]

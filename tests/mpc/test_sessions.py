@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facefare.mpc import InputRule, OutOfStep, Role, SessionEnded
+from facefare.mpc import InputRule, OutOfStep, SessionEnded
 from facefare.mpc.streams import Stream
 
 RULE = InputRule(2, 1, 8191)
@@ -12,8 +12,7 @@ RULE = InputRule(2, 1, 8191)
 def search_all(trio, rows, batch=1):
     gallery = np.zeros((rows, 4), np.uint16)
     live = np.zeros(-(-rows // 64), np.uint64)
-    probes, thresholds = np.zeros((batch, 4), np.uint16), np.full(batch, -5, np.int32)
-    return trio.run(lambda i: trio.parties[i].search(gallery, live, probes, thresholds))
+    return trio.identify([gallery] * 3, live, [[60, 20]] * batch, [-5] * batch, RULE)
 
 
 def ends(trio):
@@ -40,54 +39,61 @@ def test_a_stretch_of_a_stream_depends_on_key_and_operation():
 
 def test_parties_that_run_different_operations_stop(trio):
     gallery = np.zeros((64, 4), np.uint16)
-    shares = np.zeros((1, 2), np.uint32)
+    shares = np.zeros((2, 1, 2), np.uint32)
 
     def work(i):
-        return trio.parties[i].refresh(gallery) if i == 1 else trio.parties[i].admit(shares, RULE, Role.PROBE)
+        return trio.parties[i].refresh(gallery) if i == 1 else trio.parties[i].admit(shares, RULE)
 
     with pytest.raises(OutOfStep):
         trio.run(work)
     for party in trio.parties:
         with pytest.raises(SessionEnded):
-            party.admit(shares, RULE, Role.PROBE)
+            party.admit(shares, RULE)
 
 
 @pytest.mark.parametrize("differing", ["live", "threshold", "accumulators"])
 def test_parties_that_disagree_on_what_is_public_stop(trio, differing):
-    gallery, probes = np.zeros((64, 4), np.uint16), np.zeros((1, 4), np.uint16)
+    gallery, probes = np.zeros((64, 4), np.uint16), np.zeros((2, 1, 2), np.uint32)
 
     def work(i):
         live = np.array([1 if i == 2 and differing == "live" else 0], np.uint64)
         threshold = np.array([-6 if i == 2 and differing == "threshold" else -5], np.int32)
         sums = np.zeros((2, 64), np.uint64) if i == 2 and differing == "accumulators" else None
-        return trio.parties[i].search(gallery, live, probes, threshold, sums)
+        return trio.parties[i].identify(probes, RULE, gallery, live, threshold, sums)
 
     with pytest.raises(OutOfStep):
         trio.run(work)
 
 
-@pytest.mark.parametrize(("rows", "bits"), [(524_288, 31), (65_536, 38)])
-def test_a_search_sends_31_bits_a_row_and_guardian_by_ripple_and_38_by_carry_select(trio, rows, bits):
-    before = [(p.sent_bytes + f.sent_bytes) for p, f in zip(trio.previous, trio.following, strict=True)]
-    search_all(trio, rows)
-    after = [(p.sent_bytes + f.sent_bytes) for p, f in zip(trio.previous, trio.following, strict=True)]
-    headers, opening = 2 * (32 + 16), 8 + 2 * 8
-    assert [b - a for a, b in zip(before, after, strict=True)] == [rows * bits // 8 + headers + opening] * 3
+def sent_by_each(trio, work):
+    """Bytes and the larger number of messages on a link, for each guardian."""
 
-
-def test_a_tree_search_sends_55_bits_a_row_in_ten_rounds_at_most(trio):
-    rows = 1024
-
-    def count():
+    def counts():
         return [
-            (p.sent_bytes + f.sent_bytes, p.sent_messages) for p, f in zip(trio.previous, trio.following, strict=True)
+            (p.sent_bytes + f.sent_bytes, p.sent_messages, f.sent_messages)
+            for p, f in zip(trio.previous, trio.following, strict=True)
         ]
 
-    before = count()
-    search_all(trio, rows)
-    sent = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, count(), strict=True)]
-    assert [s[0] for s in sent] == [rows * 55 // 8 + 2 * 48 + 24] * 3
-    assert max(s[1] for s in sent) <= 10
+    before = counts()
+    work()
+    return [(b[0] - a[0], max(b[1] - a[1], b[2] - a[2])) for a, b in zip(before, counts(), strict=True)]
+
+
+HEADERS, OPENING = 2 * (32 + 16), 8 + 2 * 8
+NORM, TREE_OF_32_BITS, SIGNS = 4, 8 * (31 + 29 + 15 + 7 + 3 + 1), 8
+FIXED = HEADERS + OPENING + NORM + TREE_OF_32_BITS + SIGNS
+PLANES_OF_32_BITS = 8 * 32
+"""For one probe of two dimensions; guardian 0 alone sends bit planes for the tests."""
+
+
+@pytest.mark.parametrize(("rows", "bits", "rounds"), [(524_288, 31, 19), (65_536, 38, 13), (1024, 55, 12)])
+def test_a_search_sends_31_bits_a_row_and_guardian_by_ripple_38_by_carry_select_55_by_the_tree(
+    trio, rows, bits, rounds
+):
+    sent = sent_by_each(trio, lambda: search_all(trio, rows))
+    searched = rows * bits // 8 + FIXED
+    assert [size for size, _ in sent] == [searched + PLANES_OF_32_BITS, searched, searched]
+    assert max(messages for _, messages in sent) <= rounds
 
 
 def test_sizes_of_messages_do_not_depend_on_the_shares(trio):
@@ -97,16 +103,15 @@ def test_sizes_of_messages_do_not_depend_on_the_shares(trio):
         for end in ends(trio):
             end.received.clear()
         gallery = rng.integers(0, 65536, (2048, 4), np.uint16)
-        probes = rng.integers(0, 65536, (1, 4), np.uint16)
         live = np.full(32, ~np.uint64(0))
-        trio.run(lambda i: trio.parties[i].search(gallery, live, probes, np.array([-5], np.int32)))
+        trio.identify([gallery] * 3, live, rng.integers(20, 60, (1, 2)), [-5], RULE)
         sizes.append([[len(m) for m in end.received] for end in ends(trio)])
     assert sizes[0] == sizes[1]
 
 
 def test_refreshed_shares_hold_the_same_rows_and_nothing_else_in_common(trio):
     vectors = np.tile(np.array([[60, 20]]), (500, 1))
-    _, rows = trio.admit(vectors, RULE, Role.REFERENCE)
+    _, rows = trio.admit(vectors, RULE)
     old = [r.copy() for r in rows]
     trio.run(lambda i: trio.parties[i].refresh(rows[i]))
     for i in range(3):
@@ -117,7 +122,7 @@ def test_refreshed_shares_hold_the_same_rows_and_nothing_else_in_common(trio):
 
 @pytest.mark.parametrize("lost_by", range(3))
 def test_a_lost_share_comes_back_and_each_helper_alone_sends_noise(trio, lost_by):
-    _, rows = trio.admit(np.tile(np.array([[60, 20]]), (4000, 1)), RULE, Role.REFERENCE)
+    _, rows = trio.admit(np.tile(np.array([[60, 20]]), (4000, 1)), RULE)
     for end in ends(trio):
         end.received.clear()
     given = [r if i != lost_by else np.zeros_like(r) for i, r in enumerate(rows)]

@@ -11,9 +11,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from facefare.mpc import InputRule, Role
+from facefare.mpc import InputRule
+from facefare.mpc.admission import Probes
 from facefare.mpc.carry import Planes, sign_by_ripple, sign_by_select, sign_by_tree
-from facefare.mpc.context import Context
+from facefare.mpc.context import Agreement, Context
 from facefare.mpc.rounds import run
 from facefare.mpc.scan import _below_threshold
 
@@ -39,8 +40,14 @@ def run_scripted(trio, work, stretches):
     results = [None] * 3
 
     def call(i):
+        previous, following = trio.previous[i], trio.following[i]
         context = Context(
-            i, trio.previous[i], trio.following[i], own=Scripted(stretches(i)), next=Scripted(stretches((i + 1) % 3))
+            i,
+            previous,
+            following,
+            own=Scripted(stretches(i)),
+            next=Scripted(stretches((i + 1) % 3)),
+            agreement=Agreement(i, previous, following, b"scripted"),
         )
         results[i] = work(context)
 
@@ -51,6 +58,8 @@ def run_scripted(trio, work, stretches):
         thread.start()
     for thread in threads:
         thread.join()
+    for end in (*trio.previous, *trio.following):
+        end.received.pop(0)  # the header, which depends on nothing secret
     return results
 
 
@@ -98,9 +107,10 @@ def test_all_randomness_of_a_three_bit_sign_gives_every_secret_the_same_view(tri
             np.testing.assert_array_equal(view[i][1], views[0][i][1])
 
 
-def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(trio):
-    """Masks of the dots (three in Z_4), of the two boolean sharings (two bits each) and of the last AND."""
-    lanes = np.arange(1 << 13)
+def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(trio, monkeypatch):
+    """Masks of the dots (three in Z_4), of the boolean sharing (two bits) and of the last AND."""
+    monkeypatch.setattr("facefare.mpc.carry.RIPPLE_FROM_WORDS", 0)
+    lanes = np.arange(1 << 11)
     top = np.uint16(1 << 14)
     field = lambda at, width: (lanes >> at) & ((1 << width) - 1)  # noqa: E731
     words = len(lanes) // 64
@@ -114,11 +124,11 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
         return out
 
     dot_masks = [(field(2 * j, 2).astype(np.uint16) * top) for j in range(3)]
-    sharing = {0: planes_of(field(6, 1), field(7, 1)), 2: planes_of(field(8, 1), field(9, 1))}
+    sharing = {0: planes_of(field(6, 1), field(7, 1))}
 
     def and_masks(j):
         last = np.zeros((15, words), np.uint64)
-        ordered = field(10 + j, 1).reshape(-1, 16, 4).transpose(0, 2, 1).reshape(-1)
+        ordered = field(8 + j, 1).reshape(-1, 16, 4).transpose(0, 2, 1).reshape(-1)
         last[14] = lanes_to_word_planes(ordered)
         return [last]
 
@@ -128,10 +138,10 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
     histograms = []
     for parts in [(s, 0, 0) for s in range(4)] + [(1, 3, 2), (2, 2, 3), (3, 1, 1)]:
         rows = [np.full((len(lanes), 1), p, np.uint16) for p in parts]
-        probe = np.array([[top]], np.uint16)
+        probe = Probes(np.array([[top]], np.uint16), np.zeros(1, np.uint16))
         signs = run_scripted(
             trio,
-            lambda c: _ripple_below(c, rows[c.index], probe),
+            lambda c: run(c, _below_threshold(c, rows[c.index], probe, np.zeros(1, np.int32)))[0],
             stretches,
         )
         opened = signs[0].own ^ signs[1].own ^ signs[2].own
@@ -140,8 +150,8 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
         for i in range(3):
             columns = []
             for link in (trio.previous[i], trio.following[i]):
-                for message in link.received:
-                    if link is trio.previous[1]:  # z_0, a 16-bit word a lane
+                for number, message in enumerate(link.received):
+                    if number == 0 and link in (trio.previous[1], trio.following[0]):  # z_0, z_1: a 16-bit word a lane
                         columns.append(np.frombuffer(message, np.uint16) >> 14)
                         continue
                     for plane in np.frombuffer(message, np.uint64).reshape(-1, words):
@@ -149,8 +159,8 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
                         columns.append(bits.reshape(-1, 4, 16).transpose(0, 2, 1).reshape(-1))
             # the guardian's own masks, which it knows
             columns += [m >> 14 for m in (dot_masks[i], dot_masks[(i + 1) % 3])]
-            columns += [field(10 + i, 1), field(10 + (i + 1) % 3, 1)]
-            columns += [field(6, 2)] * (i in (0, 2)) + [field(8, 2)] * (i in (1, 2))
+            columns += [field(8 + i, 1), field(8 + (i + 1) % 3, 1)]
+            columns += [field(6, 2)] * (i in (0, 2))
             histogram.append(Counter(zip(*(c.tolist() for c in columns), strict=True)))
         histograms.append((parts, histogram))
     _, first = histograms[0]
@@ -161,27 +171,16 @@ def test_all_randomness_of_a_conversion_in_z4_gives_every_score_the_same_view(tr
                 assert histogram[i] == first[i]
 
 
-def _ripple_below(context, rows, probe):
-    import facefare.mpc.carry as carry
-
-    saved, carry.RIPPLE_FROM_WORDS = carry.RIPPLE_FROM_WORDS, 0
-    try:
-        return run(context, _below_threshold(context, rows, probe, np.zeros(1, np.int32)))[0]
-    finally:
-        carry.RIPPLE_FROM_WORDS = saved
-
-
 def test_what_each_guardian_receives_is_uniform(trio):
     """A chi-square test of bytes in the real ring, for a gallery and a probe as regular as can be."""
     rows = 60_000
     rule = InputRule(2, 1, 8191)
-    _, shares = trio.admit(np.tile([[60, 60]], (rows, 1)), rule, Role.REFERENCE)
-    _, probe = trio.admit(np.array([[60, 60]]), rule, Role.PROBE)
+    _, shares = trio.admit(np.tile([[60, 60]], (rows, 1)), rule)
     for end in (*trio.previous, *trio.following):
         end.received.clear()
     live = np.full(-(-rows // 64), ~np.uint64(0))
     live[-1] = (1 << (rows % 64)) - 1
-    trio.run(lambda i: trio.parties[i].search(shares[i], live, probe[i], np.array([-5], np.int32)))
+    trio.identify(shares, live, [[60, 60]], [-5], rule)
     for end in (*trio.previous, *trio.following):
         data = b"".join(message for message in end.received if len(message) >= 1024)
         if not data:
@@ -193,7 +192,7 @@ def test_what_each_guardian_receives_is_uniform(trio):
 
 @pytest.mark.parametrize("holder", range(3))
 def test_a_stored_share_is_uniform_whatever_the_reference(trio, holder):
-    _, shares = trio.admit(np.tile([[60, 60]], (30_000, 1)), InputRule(2, 1, 8191), Role.REFERENCE)
+    _, shares = trio.admit(np.tile([[60, 60]], (30_000, 1)), InputRule(2, 1, 8191))
     counts = np.bincount(shares[holder].view(np.uint8).reshape(-1), minlength=256)
     mean = counts.sum() / 256
     assert ((counts - mean) ** 2 / mean).sum() < 400

@@ -69,9 +69,10 @@ from facefare.guardian.settlement import settle, settle_sums
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transfers import Transfer
 from facefare.guardian.transparency import Transparency
-from facefare.mpc.admission import InputRule, Role
+from facefare.mpc.admission import InputRule
 from facefare.mpc.errors import MpcError
 from facefare.mpc.party import Party
+from facefare.mpc.sharing import held_by
 
 _HEARTBEAT = 1.0  # seconds between the leader's announcements when there is nothing to do
 _PATIENCE = 10.0  # seconds one read may take
@@ -98,7 +99,7 @@ class Work:
         gallery: its id.
         version: the gallery version the request is based on.
         refusal: why this guardian's own policy says no.
-        shares: raw shares of the inputs, (n, D) uint32; none for a row operation.
+        components: two of three components of the inputs, (2, n, D) uint32; none for a row operation.
         threshold: of a search.
         entry: of a search, for the transparency log.
         row, digest, payer_key: of a change.
@@ -110,7 +111,7 @@ class Work:
     gallery: str
     version: int
     refusal: Refused | None = None
-    shares: NDArray[np.uint32] | None = None
+    components: NDArray[np.uint32] | None = None
     threshold: int = 0
     entry: bytes = b""
     row: int = 0
@@ -268,10 +269,9 @@ class Engine:
         settle_sums(session, [(gallery, self._sums_of(gallery)) for gallery in galleries])
         self._queue_refresh(galleries, unfinished_only=True)
         self._refresh_status()
-        nothing = np.zeros((1, 2), np.uint32)
-        _, probe = party.admit(nothing, InputRule(2, 1, 1), Role.PROBE)
-        rows, none_live = np.zeros((64, probe.shape[1]), np.uint16), np.zeros(1, np.uint64)
-        party.search(rows, none_live, probe, np.array([-1], np.int32))
+        probe = held_by(self.index, (np.ones((1, 2), np.uint32), *np.zeros((2, 1, 2), np.uint32)))
+        rows, none_live = np.zeros((64, 4), np.uint16), np.zeros(1, np.uint64)
+        party.identify(probe, InputRule(2, 1, 2), rows, none_live, np.array([-1], np.int32))
         session.set_patience(_PATIENCE)
         return party
 
@@ -386,7 +386,7 @@ class Engine:
                 f"The request is based on version {work.version}; the gallery is at version {gallery.version}.",
             )
         if work.operation is not None:
-            count = 1 if work.shares is None else len(work.shares)
+            count = 1 if work.components is None else work.components.shape[1]
             try:
                 gallery.check(work.operation, work.row, count)
             except Refused as refusal:
@@ -436,14 +436,14 @@ class Engine:
         return agreed
 
     def _search(self, party: Party, gallery: Gallery, works: list[Work]) -> None:
-        shares = np.concatenate([work.shares for work in works if work.shares is not None])
+        probes = np.concatenate([work.components for work in works if work.components is not None], axis=1)
         thresholds = np.array([work.threshold for work in works], np.int32)
         # On the disk before it is answered: the disk is written while the rows are searched.
         logged = self._logger.submit(self._transparency.append, [work.entry for work in works])
         sums = self._sums_of(gallery)
         state = sums.begin(gallery.rows)
         rule = gallery.definition.rule
-        answers = party.identify(shares, rule, gallery.shares, gallery.live, thresholds, state)
+        answers = party.identify(probes, rule, gallery.shares, gallery.live, thresholds, state)
         logged.result()
         sums.keep()
         for work, answer in zip(works, answers, strict=True):
@@ -551,9 +551,9 @@ class Engine:
             if work.operation is None:
                 raise StoreError("A search is no change.")
             shares, count = None, 1
-            if work.shares is not None:
-                count = len(work.shares)
-                allowed, shares = party.admit(work.shares, gallery.definition.rule, Role.REFERENCE)
+            if work.components is not None:
+                count = work.components.shape[1]
+                allowed, shares = party.admit(work.components, gallery.definition.rule)
                 if not allowed.all():
                     work.fail(_not_well_formed())
                     return

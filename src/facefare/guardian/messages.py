@@ -6,7 +6,7 @@ Invariants:
 - a signature is Ed25519 (RFC 8032) over the exact payload bytes that travel; payloads of different kinds
   have different fields, so none can pass for another;
 - a share is sealed by HPKE (RFC 9180, X25519 / HKDF-SHA256 / AES-128-GCM) and bound to its gallery,
-  guardian and request;
+  guardian and request; the two guardians that get one component can tell that they got the same (`Share`);
 - no error text and no repr holds content of a sealed or opened share.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -54,7 +54,9 @@ __all__ = [
     "SearchCall",
     "SearchPayload",
     "SearchRequest",
+    "Share",
     "Status",
+    "component_sha256",
     "open_sealed",
     "seal",
     "sha256",
@@ -65,9 +67,10 @@ GUARDIANS = 3
 WIRE_VERSION = 1
 MAX_DIMENSIONS = 512
 MAX_REFERENCES = 1000  # in one enrolment (a migration, or the demo); a payer's own has one
-_SEAL_OVERHEAD = 48  # X25519 encapsulation (32) and GCM tag (16)
-_MAX_SEALED_PROBE = 4 * MAX_DIMENSIONS + _SEAL_OVERHEAD
-_MAX_SEALED_REFERENCES = MAX_REFERENCES * 4 * MAX_DIMENSIONS + _SEAL_OVERHEAD
+SALT_BYTES = 16
+_SEAL_OVERHEAD = 48 + 2 * SALT_BYTES  # X25519 encapsulation (32), GCM tag (16), the salts of two components
+_MAX_SEALED_PROBE = 8 * MAX_DIMENSIONS + _SEAL_OVERHEAD
+_MAX_SEALED_REFERENCES = MAX_REFERENCES * 8 * MAX_DIMENSIONS + _SEAL_OVERHEAD
 _MAX_PAYLOAD = 1024
 MAX_SMALL_BODY = 3 * _MAX_SEALED_PROBE + 2048
 MAX_ENROL_BODY = _MAX_SEALED_REFERENCES + 2048
@@ -98,7 +101,7 @@ REGISTRY_IDS: Mapping[str, Check] = {"gallery": _GALLERY, "terminal": _TERMINAL,
 
 @dataclass(frozen=True)
 class SearchPayload(Message):
-    """What a terminal signs: whom it asks, when, what for, and the hashes of the three sealed shares."""
+    """What a terminal signs: whom it asks, when, what for, and the hashes of sealed shares and of what is in them."""
 
     v: int
     gallery: str
@@ -107,6 +110,7 @@ class SearchPayload(Message):
     query_id: bytes
     issued_at: int  # ms since 1970
     sealed_sha256: tuple[bytes, bytes, bytes]
+    component_sha256: tuple[bytes, bytes, bytes]  # see `Share`
 
     _FIELDS = {  # noqa: RUF012
         "v": _WIRE,
@@ -116,6 +120,7 @@ class SearchPayload(Message):
         "query_id": _ID,
         "issued_at": _TIME,
         "sealed_sha256": list_of(_SHA256, GUARDIANS),
+        "component_sha256": list_of(_SHA256, GUARDIANS),
     }
     _LIMIT = _MAX_PAYLOAD
 
@@ -135,6 +140,7 @@ class EnrolPayload(Message):
     enrolment_id: bytes
     issued_at: int  # ms since 1970
     sealed_sha256: tuple[bytes, bytes, bytes]
+    component_sha256: tuple[bytes, bytes, bytes]  # see `Share`
     payer_key: bytes | None = None
 
     _FIELDS = {  # noqa: RUF012
@@ -145,6 +151,7 @@ class EnrolPayload(Message):
         "enrolment_id": _ID,
         "issued_at": _TIME,
         "sealed_sha256": list_of(_SHA256, GUARDIANS),
+        "component_sha256": list_of(_SHA256, GUARDIANS),
         "payer_key": octets(32),
     }
     _OPTIONAL = frozenset({"payer_key"})
@@ -198,7 +205,7 @@ class SearchRequest(Message):
 
 @dataclass(frozen=True, repr=False)
 class EnrolRequest(Message):
-    """A station's request: each sealed share holds 1 to 1,000 references, (n, D) uint32 little-endian."""
+    """A station's request: each sealed share holds components of 1 to 1,000 references, (n, D)."""
 
     payload: bytes
     signature: bytes
@@ -546,6 +553,50 @@ class GuardianIdentity:
         except (ValueError, KeyError, TypeError) as error:
             raise MessageError("This is no guardian identity file.") from error
         return identity
+
+
+@dataclass(frozen=True, repr=False)
+class Share:
+    """What is sealed to guardian i: components i and i + 1 (modulo 3) of a secret, and the salts of their hashes.
+
+    The hashes of the three components are signed with the request, so that neither a client nor one of a component's
+    two holders can have the other one work on something else. The salt, 16 fresh bytes known to the holders alone,
+    keeps the third guardian from trying out secrets on a hash.
+
+    Attributes:
+        own, following: uint32 little-endian, of one length.
+        own_salt, following_salt: 16 bytes each.
+    """
+
+    own_salt: bytes
+    following_salt: bytes
+    own: bytes
+    following: bytes
+
+    def to_bytes(self) -> bytes:
+        """Both salts, then both components."""
+        return self.own_salt + self.following_salt + self.own + self.following
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Share:
+        """A share from what was sealed; raises `MessageError` where there is no component in it."""
+        salts, components = data[: 2 * SALT_BYTES], data[2 * SALT_BYTES :]
+        half, rest = divmod(len(components), 2)
+        if half == 0 or rest:
+            raise MessageError("A share is two salts of 16 bytes and two components of one length.")
+        return cls(salts[:SALT_BYTES], salts[SALT_BYTES:], components[:half], components[half:])
+
+    def fits(self, guardian: int, signed: Sequence[bytes]) -> bool:
+        """Whether these are the components of guardian `guardian` under the three signed hashes."""
+        return (
+            component_sha256(self.own_salt, self.own) == signed[guardian]
+            and component_sha256(self.following_salt, self.following) == signed[(guardian + 1) % GUARDIANS]
+        )
+
+
+def component_sha256(salt: bytes, component: bytes) -> bytes:
+    """The hash under which a component is signed."""
+    return sha256(b"facefare/component/1" + salt + component)
 
 
 class SealedFor(StrEnum):

@@ -61,6 +61,7 @@ from facefare.guardian.messages import (
     SearchAnswer,
     SearchCall,
     SearchPayload,
+    Share,
     Status,
     open_sealed,
     sha256,
@@ -164,8 +165,8 @@ class Guardian:
                 now,
             )
             if gallery is not None:
-                work.shares = self._open(
-                    call.sealed, SealedFor.SEARCH, fields.gallery, fields.query_id, gallery.dimensions, 1
+                work.components = self._open(
+                    call.sealed, SealedFor.SEARCH, fields, fields.query_id, gallery.dimensions, 1
                 )
             await self._record(
                 Entry(fields.terminal, now, fields.purpose, digest),
@@ -203,10 +204,10 @@ class Guardian:
                 now,
             )
             if gallery is not None:
-                work.shares = self._open(
+                work.components = self._open(
                     call.sealed,
                     SealedFor.ENROL,
-                    fields.gallery,
+                    fields,
                     fields.enrolment_id,
                     gallery.dimensions,
                     MAX_REFERENCES if fields.payer_key is None else 1,
@@ -253,20 +254,31 @@ class Guardian:
         return Status(self.index, missing is None, missing, self.engine.galleries)
 
     def _open(
-        self, sealed: bytes, use: SealedFor, gallery: str, request_id: bytes, dimensions: int, most: int
+        self,
+        sealed: bytes,
+        use: SealedFor,
+        fields: SearchPayload | EnrolPayload,
+        request_id: bytes,
+        dimensions: int,
+        most: int,
     ) -> NDArray[np.uint32]:
-        """The raw shares (n, D) inside, 1 <= n <= most."""
+        """This guardian's two components (2, n, D), 1 <= n <= most, the same as their other holders'."""
         try:
-            plain = open_sealed(sealed, self._sealing_key, self.index, use, gallery, request_id)
+            share = Share.from_bytes(
+                open_sealed(sealed, self._sealing_key, self.index, use, fields.gallery, request_id)
+            )
         except MessageError as error:
             raise Refused(RefusalCode.NOT_OPENABLE, str(error)) from None
-        count, rest = divmod(len(plain), 4 * dimensions)
+        count, rest = divmod(len(share.own), 4 * dimensions)
         if rest or not 1 <= count <= most:
             raise Refused(
                 RefusalCode.NOT_OPENABLE,
                 f"A sealed share holds 1 to {most} templates of {dimensions} dimensions in this gallery.",
             )
-        return np.frombuffer(plain, "<u4").reshape(count, dimensions).astype(np.uint32)
+        if not share.fits(self.index, fields.component_sha256):
+            raise Refused(RefusalCode.SEALED_MISMATCH, "The sealed components are not those that were signed.")
+        words = np.frombuffer(share.own + share.following, "<u4")
+        return words.reshape(2, count, dimensions).astype(np.uint32)
 
     async def _record(self, entry: Entry, request_id: bytes | None, until: int) -> None:
         """Write the request log off the event loop; without the entry there is no answer."""

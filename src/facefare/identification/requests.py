@@ -19,6 +19,7 @@ from facefare.audit.own_log import Components, Opened, combine
 from facefare.guardian.messages import (
     GUARDIANS,
     MAX_REFERENCES,
+    SALT_BYTES,
     EnrolPayload,
     EnrolRequest,
     GuardianIdentity,
@@ -27,6 +28,8 @@ from facefare.guardian.messages import (
     SealedFor,
     SearchPayload,
     SearchRequest,
+    Share,
+    component_sha256,
     seal,
     sha256,
 )
@@ -35,7 +38,7 @@ from facefare.identification.errors import CalibrationError
 from facefare.identification.quantise import quantise
 from facefare.mpc.sharing import split
 
-_Sealed = tuple[bytes, bytes, bytes]
+_Three = tuple[bytes, bytes, bytes]
 
 
 def prepare_search(
@@ -54,7 +57,7 @@ def prepare_search(
         CalibrationError, TemplateOutOfRange: see `quantise`.
     """
     query_id = os.urandom(16)
-    sealed = _seal_shares(template, 1, calibration, guardians, SealedFor.SEARCH, gallery, query_id)
+    sealed, components = _seal_shares(template, 1, calibration, guardians, SealedFor.SEARCH, gallery, query_id)
     payload = SearchPayload(
         v=1,
         gallery=gallery,
@@ -63,6 +66,7 @@ def prepare_search(
         query_id=query_id,
         issued_at=_milliseconds(now),
         sealed_sha256=_hashes(sealed),
+        component_sha256=components,
     ).to_bytes()
     return SearchRequest(payload, key.sign(payload), sealed)
 
@@ -89,7 +93,7 @@ def prepare_enrolment(
     """
     enrolment_id = os.urandom(16)
     most = MAX_REFERENCES if payer_key is None else 1
-    sealed = _seal_shares(template, most, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
+    sealed, components = _seal_shares(template, most, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
     payload = EnrolPayload(
         v=1,
         gallery=gallery,
@@ -98,6 +102,7 @@ def prepare_enrolment(
         enrolment_id=enrolment_id,
         issued_at=_milliseconds(now),
         sealed_sha256=_hashes(sealed),
+        component_sha256=components,
         payer_key=payer_key,
     ).to_bytes()
     return EnrolRequest(payload, key.sign(payload), sealed)
@@ -138,20 +143,30 @@ def _seal_shares(
     use: SealedFor,
     gallery: str,
     request_id: bytes,
-) -> _Sealed:
+) -> tuple[_Three, _Three]:
+    """Three sealed shares, and the hashes of the three components."""
     if [identity.index for identity in guardians] != list(range(GUARDIANS)):
         raise CalibrationError("A request takes the identities of guardians 0, 1 and 2, in that order.")
     secret = quantise(template, calibration).reshape(-1, calibration.dimensions)
     if len(secret) > most:
         raise CalibrationError(f"This request takes at most {most} templates.")
-    first, second, third = (
-        seal(share.astype(np.dtype("<u4")).tobytes(), identity, use, gallery, request_id)
-        for share, identity in zip(split(secret), guardians, strict=True)
-    )
-    return first, second, third
+    components = [component.astype(np.dtype("<u4")).tobytes() for component in split(secret)]
+    salts = [os.urandom(SALT_BYTES) for _ in components]
+    sealed = [
+        seal(
+            Share(salts[i], salts[(i + 1) % GUARDIANS], components[i], components[(i + 1) % GUARDIANS]).to_bytes(),
+            identity,
+            use,
+            gallery,
+            request_id,
+        )
+        for i, identity in enumerate(guardians)
+    ]
+    hashes = [component_sha256(salt, component) for salt, component in zip(salts, components, strict=True)]
+    return (sealed[0], sealed[1], sealed[2]), (hashes[0], hashes[1], hashes[2])
 
 
-def _hashes(sealed: _Sealed) -> _Sealed:
+def _hashes(sealed: _Three) -> _Three:
     first, second, third = (sha256(part) for part in sealed)
     return first, second, third
 

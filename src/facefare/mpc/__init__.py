@@ -1,11 +1,11 @@
 """Shares and the three-party protocol: arrays and channels in, match bits out. Knows no files, no HTTP."""
 
-from facefare.mpc.admission import InputRule, Role
+from facefare.mpc.admission import InputRule
 from facefare.mpc.answers import Answer, AnswerShare, Match, NoMatch, Several, combine
 from facefare.mpc.channels import Channel
 from facefare.mpc.errors import ChannelClosed, MpcError, OutOfStep, SessionEnded, ShareMismatch
 from facefare.mpc.party import Party
-from facefare.mpc.sharing import split
+from facefare.mpc.sharing import held_by, split
 
 __all__ = [
     "Answer",
@@ -18,10 +18,10 @@ __all__ = [
     "NoMatch",
     "OutOfStep",
     "Party",
-    "Role",
     "SessionEnded",
     "Several",
     "ShareMismatch",
     "combine",
+    "held_by",
     "split",
 ]

@@ -1,18 +1,18 @@
 """Which inputs are allowed into a search or a gallery: decided on shares, once for each input.
 
 Modulo 2^16 a crafted probe with a huge norm can look right and match half of all rows. So inputs come shared over
-Z_2^32, and the guardians check, without opening an honest input,
+Z_2^32, replicated, and the guardians check, without opening an honest input,
   - every coordinate: x + 128 >= 0 and 127 - x >= 0 as signed 32-bit numbers, which together say -128 <= x <= 127;
   - the exact squared norm n: n - min >= 0 and max - n >= 0. The lower bound keeps out vectors near the centre,
     which are close to everyone; the upper one keeps every score inside 16 bits.
-Then each guardian goes over to 16-bit Shamir shares by itself, and adds the two columns that turn the dot product
-into minus the squared distance: a reference becomes (x, -n, 1), a probe (2 x, 1, -n).
+Each guardian goes over to 16-bit Shamir shares by itself. A reference becomes (x, -n, 0) and a probe (2 y, 1, 0), so
+that their dot product less the probe's norm is minus the squared distance; of that norm each guardian subtracts its
+part. (The idle column makes whole pairs.) So a search begins without a round for its inputs, and is checked beside.
 
 The signs of all tests are opened to the guardians: all zero for an allowed input, so they say nothing about it;
 of a forbidden one they say which tests it failed.
 """
 
-import enum
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,6 @@ from facefare.mpc.sharing import U16, U32, as_probe, shamir_from_replicated, wei
 MIN_COORDINATE, MAX_COORDINATE = -128, 127
 LARGEST_SQUARED_NORM = 8191
 """Two vectors of this squared norm are at most (2 sqrt(8191))^2 = 32,764 apart: minus that still is an int16."""
-
-
-class Role(enum.Enum):
-    """What an input is to become."""
-
-    REFERENCE = 0
-    PROBE = 1
 
 
 @dataclass(frozen=True)
@@ -58,48 +51,70 @@ class InputRule:
 
 
 @dataclass(frozen=True, repr=False)
-class Checked:
-    """Inputs on their way in: this guardian's 16-bit shares (B, D + 2), and the tests that are still to be run."""
+class Probes:
+    """Probes as this guardian searches with them: 16-bit shares (B, D + 2), and its parts (B,) of the squared norms."""
 
     shares: NDArray[np.uint16]
-    tests: tuple[NDArray[np.uint32], NDArray[np.uint32]]
-
-    def verdict(self, context: Context) -> Rounds[NDArray[np.bool_]]:
-        """(B,) bool, the same at all three guardians: whether the input is allowed; the shares are of use only then."""
-        return (yield from _none_negative(context, *self.tests))
+    norms: NDArray[np.uint16]
 
 
-def convert(context: Context, shares: NDArray[np.uint32], rule: InputRule, role: Role) -> Rounds[Checked]:
-    """Turn this guardian's additive shares (B, D) uint32 of B inputs into what it searches with or stores."""
-    x0: NDArray[np.uint32] = shares + context.zero(shares.shape, U32)
-    x1 = yield from reshare(x0)
-    squares: NDArray[np.uint32] = (x0 * (x0 + x1) + x1 * x0).sum(axis=1, dtype=U32)
-    n0: NDArray[np.uint32] = squares + context.zero((len(shares),), U32)
-    n1 = yield from reshare(n0)
-    components = (context.index, (context.index + 1) % 3)
-    parts = []
-    for component, x, n in zip(components, (x0, x1), (n0, n1), strict=True):
-        columns = np.empty((len(x), rule.dimensions + 2), U16)
-        minus_n = np.negative(n).astype(U16)
-        constant = U16(component == 0)
-        if role is Role.REFERENCE:
-            columns[:, :-2] = x.astype(U16)
-            columns[:, -2], columns[:, -1] = minus_n, constant
-        else:
-            columns[:, :-2] = (x * U32(2)).astype(U16)
-            columns[:, -2], columns[:, -1] = constant, minus_n
-            columns = as_probe(columns)
-        parts.append(columns)
-    share = shamir_from_replicated(parts[0], parts[1])
-    return Checked(
-        weighted_probe_share(share) if role is Role.PROBE else share,
-        (_tests(x0, n0, rule, components[0]), _tests(x1, n1, rule, components[1])),
-    )
+class Inputs:
+    """B inputs as one guardian holds them: two of three components of each, over Z_2^32."""
+
+    def __init__(self, context: Context, components: NDArray[np.uint32], rule: InputRule) -> None:
+        """Compute this guardian's part of the squared norms; no message is needed.
+
+        Args:
+            context: the operation they are for.
+            components: (2, B, D) uint32, components i and i + 1.
+            rule: what is allowed.
+        """
+        self._context, self._rule = context, rule
+        self._x = components
+        own, following = components
+        squares: NDArray[np.uint32] = (own * (own + following) + following * own).sum(axis=1, dtype=U32)
+        self._norms: NDArray[np.uint32] = squares + context.zero(squares.shape, U32)
+
+    def as_probes(self) -> Probes:
+        """What this guardian searches with: 2 x and, against a reference's minus norm, 1; of use only if allowed."""
+        columns = []
+        for x, constant in zip(self._x, self._ones(), strict=True):
+            column = np.zeros((len(x), self._rule.dimensions + 2), U16)
+            column[:, :-2] = (x * U32(2)).astype(U16)
+            column[:, -2] = constant
+            columns.append(as_probe(column))
+        return Probes(weighted_probe_share(shamir_from_replicated(*columns)), self._norms.astype(U16))
+
+    def as_references(self) -> Rounds[tuple[NDArray[np.bool_], NDArray[np.uint16]]]:
+        """The verdict, and what this guardian stores: shares (B, D + 2) of x, minus the norm and an idle zero."""
+        norms = yield from self._replicated_norms()
+        columns = []
+        for x, n in zip(self._x, norms, strict=True):
+            column = np.zeros((len(x), self._rule.dimensions + 2), U16)
+            column[:, :-2] = x.astype(U16)
+            column[:, -2] = np.negative(n).astype(U16)
+            columns.append(column)
+        allowed = yield from self._none_outside(norms)
+        return allowed, shamir_from_replicated(*columns)
+
+    def verdict(self) -> Rounds[NDArray[np.bool_]]:
+        """(B,) bool, the same at all three guardians: whether the input is allowed."""
+        return (yield from self._none_outside((yield from self._replicated_norms())))
+
+    def _replicated_norms(self) -> Rounds[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+        return self._norms, (yield from reshare(self._norms))
+
+    def _none_outside(self, norms: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> Rounds[NDArray[np.bool_]]:
+        tests = [_tests(x, n, self._rule, one) for x, n, one in zip(self._x, norms, self._ones(), strict=True)]
+        return (yield from _none_negative(self._context, *tests))
+
+    def _ones(self) -> tuple[np.uint32, np.uint32]:
+        """This guardian's components of the constant 1, which is component 0 alone."""
+        return U32(self._context.index == 0), U32(self._context.index == 2)
 
 
-def _tests(x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, component: int) -> NDArray[np.uint32]:
-    """One component of the values that must not be negative, (B, 2 D + 2); constants go into component 0 alone."""
-    one = U32(component == 0)
+def _tests(x: NDArray[np.uint32], n: NDArray[np.uint32], rule: InputRule, one: np.uint32) -> NDArray[np.uint32]:
+    """One component of the values that must not be negative, (B, 2 D + 2); `one`: that component of 1."""
     return np.concatenate(
         [
             x + one * U32(-MIN_COORDINATE),

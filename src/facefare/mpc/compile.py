@@ -5,9 +5,9 @@ import threading
 
 import numpy as np
 
-from facefare.mpc.admission import InputRule, Role
+from facefare.mpc.admission import InputRule
 from facefare.mpc.party import Party
-from facefare.mpc.sharing import split
+from facefare.mpc.sharing import held_by, split
 
 
 class _Pipe:
@@ -29,20 +29,21 @@ class _Pipe:
 
 
 def compile_all() -> None:
-    """Run the protocol among three parties of this process, on made-up inputs, by both ways of adding."""
+    """Run the protocol among three parties of this process, on made-up inputs, by all ways of adding."""
     queues = [(queue.SimpleQueue[bytes](), queue.SimpleQueue[bytes]()) for _ in range(3)]
-    shares = split(np.full((2, 2), 60, np.int32))
+    components = split(np.full((2, 2), 60, np.int32))
 
     def run(i: int) -> None:
         up, down = queues[i]
         next_up, next_down = queues[(i + 1) % 3]
         party = Party(i, _Pipe(up, down), _Pipe(next_down, next_up))
-        _, probes = party.admit(shares[i], InputRule(2, 1, 8191), Role.PROBE)
+        probes = held_by(i, components)
         for rows in (64, 16_384, 524_288):
             live = np.zeros(rows // 64, np.uint64)
             for batch in (1, 2):
                 thresholds = np.full(batch, -1, np.int32)
-                party.search(np.zeros((rows, 4), np.uint16), live, probes[:batch], thresholds)
+                rule = InputRule(2, 1, 8191)
+                party.identify(probes[:, :batch], rule, np.zeros((rows, 4), np.uint16), live, thresholds)
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(3)]
     for thread in threads:

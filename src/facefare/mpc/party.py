@@ -16,18 +16,17 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from facefare.mpc.admission import Checked, InputRule, Role, convert
+from facefare.mpc.admission import InputRule, Inputs
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.channels import Channel
-from facefare.mpc.context import Context, as_bytes
-from facefare.mpc.errors import OutOfStep, SessionEnded
+from facefare.mpc.context import Agreement, Context, as_bytes
+from facefare.mpc.errors import SessionEnded
 from facefare.mpc.opening import BLOCK, MatchSums
 from facefare.mpc.rounds import reshare, run
 from facefare.mpc.scan import Gathered, check_sizes, gather
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
 from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
 
-_COIN_BYTES = 16
 _WORKED_AT_ONCE = 65_536  # rows a message of refresh or recovery
 
 
@@ -65,103 +64,77 @@ class Party:
     def __repr__(self) -> str:
         return f"Party({self._index}, operations={self._operations})"
 
-    def admit(
-        self, shares: NDArray[np.uint32], rule: InputRule, role: Role
-    ) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
-        """Check inputs jointly and make this guardian's 16-bit shares of them.
+    def admit(self, components: NDArray[np.uint32], rule: InputRule) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+        """Check references jointly and make this guardian's 16-bit shares of them.
 
         Args:
-            shares: (B, D) uint32, this guardian's additive shares.
+            components: (2, B, D) uint32, components i and i + 1 of the references; the two holders of each have made
+                sure that they hold the same.
             rule: what is allowed; the same at all three.
-            role: reference or probe.
 
         Returns:
-            (B,) bool, the same at all three: whether the input is allowed; and (B, D + 2) uint16 shares, of use
+            (B,) bool, the same at all three: whether the reference is allowed; and (B, D + 2) uint16 shares, of use
             only where it is.
         """
-        _check_inputs(shares, rule)
-        facts = (shares.shape, rule, role)
-        with self._operation("admit", facts) as (context, _):
-            checked: Checked = run(context, convert(context, shares, rule, role))[0]
-            return run(context, checked.verdict(context))[0], checked.shares
-
-    def search(
-        self,
-        gallery: NDArray[np.uint16],
-        live: NDArray[np.uint64],
-        probes: NDArray[np.uint16],
-        thresholds: NDArray[np.int32],
-        accumulators: NDArray[np.uint64] | None = None,
-    ) -> list[AnswerShare]:
-        """Search a batch of admitted probes in a gallery that lies on this machine as a whole.
-
-        Args:
-            gallery: (N, D + 2) uint16, this guardian's shares of the references.
-            live: (ceil(N / 64),) uint64, public: bit n % 64 of word n // 64 says that row n may match.
-            probes: (B, D + 2) uint16, this guardian's shares of admitted probes.
-            thresholds: (B,) int32, public, within -32,767 and 0: a live row matches where minus the squared
-                distance is at least that.
-            accumulators: (2, N) uint64, this guardian's two components of a running xor for each row: the row that
-                was answered takes in the answer's tag. Nobody learns which row; only all three components open one.
-
-        Returns:
-            This guardian's part of each probe's answer.
-        """
-        check_sizes(gallery, live, (len(probes), probes.shape[1]), thresholds, accumulators)
-        facts = (gallery.shape, _digest(live), _digest(thresholds), accumulators is not None)
-        with self._operation("search", facts) as (context, seed):
-            sums = MatchSums(seed, len(gallery), len(probes))
-            gathered: Gathered = run(context, gather(context, gallery, live, probes, thresholds, sums))[0]
-            return _opened(context, gathered, accumulators)
+        _check_inputs(components, rule)
+        with self._operation("admit", (components.shape, rule)) as context:
+            allowed, shares = run(context, Inputs(context, components, rule).as_references())[0]
+            return allowed, shares
 
     def identify(
         self,
-        shares: NDArray[np.uint32],
+        components: NDArray[np.uint32],
         rule: InputRule,
         gallery: NDArray[np.uint16],
         live: NDArray[np.uint64],
         thresholds: NDArray[np.int32],
         accumulators: NDArray[np.uint64] | None = None,
     ) -> list[AnswerShare | None]:
-        """Check probes and search for them in one operation: the checks take no rounds of their own.
+        """Check probes and search for them in a gallery that lies on this machine as a whole.
 
         Args:
-            shares: (B, D) uint32, this guardian's additive shares of the probes.
+            components: (2, B, D) uint32, components i and i + 1 of the probes, as for `admit`.
             rule: what is allowed; the same at all three.
-            gallery, live, thresholds, accumulators: as for `search`.
+            gallery: (N, D + 2) uint16, this guardian's shares of the references.
+            live: (ceil(N / 64),) uint64, public: bit n % 64 of word n // 64 says that row n may match.
+            thresholds: (B,) int32, public, within -32,767 and 0: a live row matches where minus the squared
+                distance is at least that.
+            accumulators: (2, N) uint64, this guardian's two components of a running xor for each row: the row that
+                was answered takes in the answer's tag. Nobody learns which row; only all three components open one.
 
         Returns:
             This guardian's part of each probe's answer; None for a forbidden probe, of which nothing is opened.
         """
-        _check_inputs(shares, rule)
-        N, B = len(gallery), len(shares)
+        B = _check_inputs(components, rule)
         check_sizes(gallery, live, (B, rule.dimensions + 2), thresholds, accumulators)
         accumulated = accumulators is not None
-        facts = (shares.shape, rule, gallery.shape, _digest(live), _digest(thresholds), accumulated)
-        with self._operation("identify", facts) as (context, seed):
-            checked: Checked = run(context, convert(context, shares, rule, Role.PROBE))[0]
-            sums = MatchSums(seed, N, B)
-            search = gather(context, gallery, live, checked.shares, thresholds, sums)
-            verdict, gathered = run(context, checked.verdict(context.beside()), search)
+        facts = (components.shape, rule, gallery.shape, _digest(live), _digest(thresholds), accumulated)
+        with self._operation("identify", facts) as context:
+            inputs = Inputs(context.beside(), components, rule)
+            search = gather(context, gallery, live, inputs.as_probes(), thresholds)
+            verdict, gathered = run(context, inputs.verdict(), search)
             allowed = np.flatnonzero(verdict)
             answers: list[AnswerShare | None] = [None] * B
             for b, answer in zip(allowed, _opened(context, gathered.of(allowed), accumulators), strict=True):
                 answers[b] = answer
             return answers
 
-    # A gallery in shards: the parties of the first shard draw a seed once the probes are fixed, the parties of each
-    # shard gather in a session of their own, and a guardian's machines bring their sums to its first shard's to open.
+    # A gallery in shards: the parties of the first shard check the probes and draw a seed, the parties of each shard
+    # gather in a session of their own, and a guardian's machines bring their sums to its first shard's to open.
 
-    def draw(self) -> bytes:
-        """Draw the seed of one batch over all shards; none of the three can foresee it."""
-        with self._operation("draw", ()) as (_, seed):
-            return seed
+    def check(self, components: NDArray[np.uint32], rule: InputRule) -> tuple[NDArray[np.bool_], bytes]:
+        """Which probes of a batch over all shards are allowed, and the batch's seed that none can foresee."""
+        _check_inputs(components, rule)
+        with self._operation("check", (components.shape, rule)) as context:
+            verdict: NDArray[np.bool_] = run(context, Inputs(context, components, rule).verdict())[0]
+            return verdict, context.seed()
 
     def gather(
         self,
+        components: NDArray[np.uint32],
+        rule: InputRule,
         shard: NDArray[np.uint16],
         live: NDArray[np.uint64],
-        probes: NDArray[np.uint16],
         thresholds: NDArray[np.int32],
         *,
         first_row: int,
@@ -171,31 +144,33 @@ class Party:
         """Search one shard and open nothing.
 
         Args:
-            shard, live, probes, thresholds: as for `search`.
+            components, rule, shard, live, thresholds: as for `identify`.
             first_row: the shard's first row in the whole gallery, a multiple of 1,024.
             rows: of the whole gallery.
-            seed: from `draw`, after the probes were fixed.
+            seed: from `check`, after the probes were fixed.
         """
-        check_sizes(shard, live, (len(probes), probes.shape[1]), thresholds)
+        B = _check_inputs(components, rule)
+        check_sizes(shard, live, (B, rule.dimensions + 2), thresholds)
         if first_row % BLOCK or not 0 <= first_row <= rows - len(shard):
             raise ValueError(f"A shard lies inside the gallery and starts at a multiple of {BLOCK}.")
-        facts = (shard.shape, first_row, rows, _digest(live), _digest(thresholds), seed)
-        with self._operation("gather", facts) as (context, _):
-            sums = MatchSums(seed, rows, len(probes))
-            found: Gathered = run(context, gather(context, shard, live, probes, thresholds, sums, first_row))[0]
+        facts = (components.shape, rule, shard.shape, first_row, rows, _digest(live), _digest(thresholds), seed)
+        with self._operation("gather", facts) as context:
+            probes = Inputs(context.beside(), components, rule).as_probes()
+            search = gather(context, shard, live, probes, thresholds, rows=rows, first_row=first_row, seed=seed)
+            found: Gathered = run(context, search)[0]
             return found
 
     def open(self, shards: Sequence[Gathered]) -> list[AnswerShare]:
         """Open one combined answer for each probe of a batch that was gathered shard by shard."""
         if not shards:
             raise ValueError("There is no shard to open.")
-        with self._operation("open", (len(shards), shards[0].sums.tags.tobytes())) as (context, _):
+        with self._operation("open", (len(shards), shards[0].sums.tags.tobytes())) as context:
             answers: list[AnswerShare] = run(context, MatchSums.combined([s.sums for s in shards]).open(context))[0]
             return answers
 
     def refresh(self, gallery: NDArray[np.uint16]) -> None:
         """Add a fresh sharing of zero to (N, C) shares in place; old and new shares say nothing together."""
-        with self._operation("refresh", (gallery.shape,)) as (context, _):
+        with self._operation("refresh", (gallery.shape,)) as context:
             for first in range(0, len(gallery), _WORKED_AT_ONCE):
                 rows = gallery[first : first + _WORKED_AT_ONCE]
                 zero = context.zero(rows.shape, U16)
@@ -203,7 +178,7 @@ class Party:
 
     def refresh_sums(self, accumulators: NDArray[np.uint64]) -> None:
         """Add a fresh xor-sharing of zero to (2, N) accumulators in place; old and new shares say nothing together."""
-        with self._operation("refresh sums", (accumulators.shape,)) as (context, _):
+        with self._operation("refresh sums", (accumulators.shape,)) as context:
             for first in range(0, accumulators.shape[1], _WORKED_AT_ONCE):
                 own, following = accumulators[:, first : first + _WORKED_AT_ONCE]
                 zero = context.zero_bits(own.shape)
@@ -220,7 +195,7 @@ class Party:
         Returns:
             At guardian `lost_by` its shares (N, C), elsewhere None.
         """
-        with self._operation("recover", (gallery.shape, lost_by)) as (context, _):
+        with self._operation("recover", (gallery.shape, lost_by)) as context:
             out = np.empty_like(gallery) if context.index == lost_by else None
             for first in range(0, len(gallery), _WORKED_AT_ONCE):
                 rows = gallery[first : first + _WORKED_AT_ONCE]
@@ -239,44 +214,36 @@ class Party:
             return out
 
     @contextmanager
-    def _operation(self, kind: str, facts: tuple[object, ...]) -> Iterator[tuple[Context, bytes]]:
-        """Agree on what is run, and on a fresh seed; end the session if anything fails."""
+    def _operation(self, kind: str, facts: tuple[object, ...]) -> Iterator[Context]:
+        """Begin to agree on what is run; end the session if anything fails."""
         with self._turn:
             if self._operations < 0:
                 raise SessionEnded("This session failed earlier; make a new one.")
             number, self._operations = self._operations, -1
+            operation = f"{kind} {number} {facts!r}".encode()
             context = Context(
                 self._index,
                 self._previous,
                 self._following,
                 own=Stream(self._own_key, number),
                 next=Stream(self._next_key, number),
+                agreement=Agreement(self._index, self._previous, self._following, operation),
             )
-            yield context, self._agree(f"{kind} {number} {facts!r}".encode())
+            yield context
+            context.seed()
             self._operations = number + 1
-
-    def _agree(self, operation: bytes) -> bytes:
-        """Compare the operation with both others and draw a seed that none of the three could foresee."""
-        digest = hashlib.sha256(operation).digest()
-        coins = {self._index: os.urandom(_COIN_BYTES)}
-        for link in (self._previous, self._following):
-            link.send(digest + coins[self._index])
-        for step, link in ((-1, self._previous), (1, self._following)):
-            header = bytearray(len(digest) + _COIN_BYTES)
-            link.receive_into(memoryview(header))
-            if header[: len(digest)] != digest:
-                raise OutOfStep(f"Guardian {(self._index + step) % 3} runs another operation than this one.")
-            coins[(self._index + step) % 3] = bytes(header[len(digest) :])
-        return b"".join(coins[i] for i in range(3))
 
 
 def _digest(public: NDArray[np.generic]) -> bytes:
     return hashlib.sha256(public.tobytes()).digest()
 
 
-def _check_inputs(shares: NDArray[np.uint32], rule: InputRule) -> None:
-    if shares.ndim != 2 or shares.shape[1] != rule.dimensions or shares.dtype != np.uint32:
-        raise ValueError(f"Shares of inputs are (B, {rule.dimensions}) uint32.")
+def _check_inputs(components: NDArray[np.uint32], rule: InputRule) -> int:
+    """How many inputs there are."""
+    shape: tuple[int, ...] = components.shape
+    if len(shape) != 3 or shape[0] != 2 or shape[2] != rule.dimensions or components.dtype != np.uint32:
+        raise ValueError(f"Components of inputs are (2, B, {rule.dimensions}) uint32.")
+    return shape[1]
 
 
 def _opened(context: Context, gathered: Gathered, accumulators: NDArray[np.uint64] | None) -> list[AnswerShare]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facefare.mpc.admission import Probes
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.carry import Planes, sign
 from facefare.mpc.context import Context
@@ -66,55 +67,60 @@ def gather(
     context: Context,
     gallery: NDArray[np.uint16],
     live: NDArray[np.uint64],
-    probes: NDArray[np.uint16],
+    probes: Probes,
     thresholds: NDArray[np.int32],
-    sums: MatchSums,
+    *,
+    rows: int | None = None,
     first_row: int = 0,
+    seed: bytes | None = None,
 ) -> Rounds[Gathered]:
-    """Go over the rows tile by tile; see `Party.search` for the arrays. `first_row`: this shard's in the gallery."""
-    N, B = len(gallery), len(probes)
+    """Go over the rows tile by tile; see `Party.identify` for the arrays.
+
+    Of a shard: the rows of the whole gallery, the shard's first one, and the seed of all shards.
+    """
+    N, B = len(gallery), len(probes.shares)
     tile = max(1, LANES // max(B, 1) // BLOCK) * BLOCK
-    tiles = []
+    sums, tiles = None, []
     for first in range(0, N if B else 0, tile):
         below = yield from _below_threshold(context, gallery[first : first + tile], probes, thresholds)
         matched = _matched(context.index, below, B, live[first // 64 :])
+        sums = sums or MatchSums(seed or context.seed(), rows or N, B)
         sums.add(first_row + first, matched)
         tiles.append(matched)
-    return Gathered(sums, tiles)
+    return Gathered(sums or MatchSums(seed or context.seed(), rows or N, B), tiles)
 
 
 def _below_threshold(
-    context: Context,
-    rows: NDArray[np.uint16],
-    probes: NDArray[np.uint16],
-    thresholds: NDArray[np.int32],
+    context: Context, rows: NDArray[np.uint16], probes: Probes, thresholds: NDArray[np.int32]
 ) -> Rounds[Planes]:
     """Replicated sign bits of score - threshold, (1, W), B x M lanes with M a whole number of blocks."""
-    B, M = len(probes), -(-len(rows) // BLOCK) * BLOCK
+    B, M = len(probes.shares), -(-len(rows) // BLOCK) * BLOCK
     z = np.empty((B, M), U16)
-    dots(rows, probes, context.own.take((B, M), U16), context.next.take((B, M), U16), z)
-    shape = (16, B * M // 64)
-    zeros = np.zeros(shape, np.uint64)
-    # u = z_0 + z_1 - threshold is known to guardian 1, z_2 to guardian 2; each shares its word by one message.
+    dots(rows, probes.shares, context.own.take((B, M), U16), context.next.take((B, M), U16), z)
+    z -= probes.norms[:, np.newaxis]
+    expected = ((B, M), U16)
+    planes = (16, B * M // 64)
+    zeros = np.zeros(planes, np.uint64)
+    # Guardians 0 and 1 tell each other z_0 and z_1, so that u = z_0 + z_1 - threshold is component 1 as it is; z_2 is
+    # known to guardian 2, which shares it by one message.
     match context.index:
         case 0:
-            yield Round(to_following=z)
-            _, masked_u = yield Round(from_following=(shape, np.uint64))
-            u, z2 = Planes(zeros, masked_u), Planes(context.own.take(shape, np.uint64), zeros)
+            mask = context.own.take(planes, np.uint64)
+            _, z_1 = yield Round(to_following=z, from_following=expected)
+            u, z2 = Planes(zeros, _planes_of_u(z, z_1, thresholds)), Planes(mask, zeros)
         case 1:
-            z_0, _ = yield Round(from_previous=((B, M), U16))
-            z += z_0 - thresholds.astype(U16)[:, np.newaxis]
-            mask = context.next.take(shape, np.uint64)
-            u = Planes(_planes(z) ^ mask, mask)
-            _, masked_z2 = yield Round(to_previous=u.own, from_following=(shape, np.uint64))
-            z2 = Planes(zeros, masked_z2)
+            z_0, masked = yield Round(to_previous=z, from_previous=expected, from_following=(planes, np.uint64))
+            u, z2 = Planes(_planes_of_u(z_0, z, thresholds), zeros), Planes(zeros, masked)
         case _:
-            u = Planes(context.own.take(shape, np.uint64), zeros)
-            mask = context.next.take(shape, np.uint64)
-            z2 = Planes(_planes(z) ^ mask, mask)
-            yield Round()
-            yield Round(to_previous=z2.own)
+            mask = context.next.take(planes, np.uint64)
+            masked = _planes(z) ^ mask
+            yield Round(to_previous=masked)
+            u, z2 = Planes(zeros, zeros), Planes(masked, mask)
     return (yield from sign(context, u, z2))
+
+
+def _planes_of_u(z_0: NDArray[np.uint16], z_1: NDArray[np.uint16], thresholds: NDArray[np.int32]) -> NDArray[np.uint64]:
+    return _planes(z_0 + z_1 - thresholds.astype(U16)[:, np.newaxis])
 
 
 def _planes(z: NDArray[np.uint16]) -> NDArray[np.uint64]:

@@ -1,8 +1,8 @@
 """The two kinds of arithmetic shares, and the step from one to the other.
 
-*Clients* (terminals, enrolment stations) share additively over Z_2^32: guardian i gets a_i, and
-a_0 + a_1 + a_2 is the secret. Any three words are the shares of *something*, so there is no malformed sharing
-to detect, only malformed secrets (see `admission`).
+*Clients* (terminals, enrolment stations) share replicated over Z_2^32 (Araki et al. 2016): x_0 + x_1 + x_2 is the
+secret, and component x_j goes to guardians j and j - 1, who make sure that they got the same. Any three words are
+the components of *something*, so there is no malformed sharing to detect, only malformed secrets (see `admission`).
 
 *Guardians* keep Shamir shares of degree 1 over the Galois ring Z_2^16[w], w^2 + w + 1 = 0, at the points
 1, w, w^2 (Shamir 1979; Abspoel et al. 2019 for Galois rings). Coordinates go in pairs a + b w, so a share is again
@@ -10,13 +10,12 @@ D words of 16 bits, and a dot product of two shares costs one wrapping dot of le
 A polynomial of degree 2 is at 0 a third of the sum of its values at the cube roots of unity, so the product's
 constant term is the plain sum of the guardians' dots once the probe's shares carry the factor 1/3.
 
-Between the two stand replicated shares (Araki et al. 2016): component x_j is held by guardians j and j - 1, and
-their step to Shamir shares is local (Cramer, Damgård, Ishai 2005): x_j counts with the line that is 1 at 0 and
-0 at the point of the one guardian that lacks x_j.
+The step from the one to the other is local (Cramer, Damgård, Ishai 2005): x_j counts with the line that is 1 at 0
+and 0 at the point of the one guardian that lacks x_j.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ THIRD = U16(43691)
 def split(
     secret: NDArray[np.int32], entropy: Callable[[int], bytes] = os.urandom
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
-    """Share integers additively among three guardians.
+    """Cut integers into three components; guardian i gets components i and i + 1 (modulo 3).
 
     Args:
         secret: (..., D) int32.
@@ -44,6 +43,11 @@ def split(
     first = np.frombuffer(entropy(value.nbytes), U32).reshape(value.shape)
     second = np.frombuffer(entropy(value.nbytes), U32).reshape(value.shape)
     return first, second, value - first - second
+
+
+def held_by(guardian: int, components: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
+    """Components i and i + 1 of three (..., D), as guardian i holds them: (2, ..., D)."""
+    return np.stack([components[guardian], components[(guardian + 1) % 3]])
 
 
 def times_w(x: NDArray[np.uint16], power: int) -> NDArray[np.uint16]:
