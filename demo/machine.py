@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
+from facefare.fares.tariff import Band, Cap, LegRule, Period, Product, Tariff, TariffVersion
 from facefare.guardian.ceremony import Folder, perform_on_one_machine, write_key
 from facefare.guardian.links import client_context
 from facefare.guardian.messages import GuardianIdentity, Status
@@ -33,13 +35,14 @@ from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 from facefare.identification.calibration import Calibration
 from facefare.ledger.database import embedded_postgres, make_engine
-from facefare.payments import merchants
+from facefare.payments import merchants, tariffs
+from facefare.payments.tariffs import FarePoint
 from facefare.settings import Settings
 from facefare.wallet import faces, stations
 from facefare.web.migrations import upgrade
 
 GALLERY, TERMINAL, STATION = "gal_demo", "trm_gate1", "stn_demo"
-FARE, CURRENCY = 280, "EUR"
+FARE, DAY_CAP, CURRENCY = 280, 500, "EUR"
 PASSBACK_SECONDS = 10
 _STARTED_WITHIN = 120.0
 
@@ -160,6 +163,8 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             )
             stations.register(connection, STATION, station_key.public_key().public_bytes_raw())
             faces.open_gallery(connection, GALLERY, kind="demo")
+            tariffs.import_tariff(connection, _tariff())
+            tariffs.assign(connection, TERMINAL, FarePoint("metro", "Central Station", "flat"))
         wallet_url = f"http://localhost:{ports[6]}"
         staff_token = secrets.token_urlsafe(24)
         wallet = start(
@@ -187,7 +192,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
         (folder / "gate.toml").write_text(
             f'id = "{TERMINAL}"\nkey = "gate.pem"\nwallet = "{wallet_url}"\ngallery = "{GALLERY}"\n'
             f'guardians = ["identity-0.json", "identity-1.json", "identity-2.json"]\n'
-            f'fare = {{ amount = {FARE}, currency = "{CURRENCY}" }}\n'
+            f'fare = {{ currency = "{CURRENCY}", stop = "Central Station", kind = "flat" }}\n'
         )
         gate = start("gate", "gate", "serve", folder / "gate.toml", "--source", camera, "--follow")
         gate.reader = start("screen", "web", "screen", "--port", ports[7]).popen.stdin
@@ -206,6 +211,17 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             gate,
             start,
         )
+
+
+def _tariff() -> Tariff:
+    """One price for a ride, and no more than a cap a day."""
+    version = TariffVersion(
+        effective_from=date(2026, 1, 1),
+        products=(Product(id="single", amounts={"": FARE}),),
+        rules=(LegRule(id="any", bands=(Band(product="single"),)),),
+        caps=(Cap(id="day", period=Period.DAY, amounts={"": DAY_CAP}),),
+    )
+    return Tariff(id="metro", currency=CURRENCY, versions=(version,))
 
 
 def _gallery(calibration: Calibration) -> GalleryDefinition:

@@ -1,4 +1,4 @@
-"""The scenario: eight things that have to come out right, with real faces, real shares and real (test) money."""
+"""The scenario: things that have to come out right, with real faces, real shares and real (test) money."""
 
 import sqlite3
 import time
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import MetaData, func, select
 
 from demo.faces import Person, Sitter, View
-from demo.machine import CURRENCY, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
+from demo.machine import CURRENCY, DAY_CAP, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
 from facefare.biometrics import FacePipeline, fuse
 from facefare.client import PayerClient, StationClient
 from facefare.guardian.ceremony import Folder
@@ -81,6 +81,7 @@ class Scenario:
         self._charged_once()
         self._too_littlemoney()
         self._guardian_stops_and_comes_back()
+        self._fare_is_capped()
         self._dump_is_noise()
         self._deleted_face_is_a_stranger()
 
@@ -197,6 +198,21 @@ class Scenario:
             f"{attempt['outcome']} ({attempt['reason']}), charged {money(charged)}; then {again['outcome']}",
             attempt["outcome"] == State.USE_CARD.value and charged == 0 and again["outcome"] == State.ACCEPTED.value,
             {"stopped": attempt, "back": again},
+        )
+
+    def _fare_is_capped(self) -> None:
+        before = self.payers["B"].account().available
+        attempt = self.walk("B", after_passback=True)
+        charged = before - self.payers["B"].account().available
+        why = self.payers["B"].receipt(attempt["receipt"])["explained"] if attempt["receipt"] else []
+        self._note(
+            f"Payer B rides a second time today; a day costs {money(DAY_CAP)} at most",
+            f"{money(DAY_CAP - FARE)} charged; the receipt says why",
+            f"{attempt['outcome']}, {money(charged)}; {'; '.join(why)}",
+            attempt["outcome"] == State.ACCEPTED.value
+            and charged == DAY_CAP - FARE
+            and any("capped" in line for line in why),
+            attempt,
         )
 
     def _dump_is_noise(self) -> None:

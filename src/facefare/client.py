@@ -113,6 +113,23 @@ class AttemptReply:
 
 
 @dataclass(frozen=True)
+class PostedFare:
+    """Where a gate stands and what a passage costs there, in minor units; `until` as ISO 8601.
+
+    `least` and `most` differ where the price depends on the other end of the ride.
+    """
+
+    tariff: str
+    stop: str
+    network: str
+    kind: str
+    currency: str
+    least: int
+    most: int
+    until: str
+
+
+@dataclass(frozen=True)
 class Device:
     """A device that pays with a key of its own; `owed` in minor units, times ISO 8601."""
 
@@ -218,6 +235,10 @@ class TerminalClient(_Client):
         except ApiError:
             return False
         return True
+
+    def fare(self) -> PostedFare:
+        """What the screen may say a passage costs here, for now."""
+        return PostedFare(**self._call("GET", "/v1/fare"))
 
     def undo(self, query_id: bytes) -> Payment:
         """Take back what came of an attempt whose answer was lost and that let nobody pass.

@@ -13,7 +13,8 @@ from facefare.identification.calibration import Calibration
 from facefare.identification.errors import CalibrationError, TemplateOutOfRange
 from facefare.terminal import gate as gate_module
 from facefare.terminal.approach import Approach, Lane
-from facefare.terminal.gate import NOT_LIVE, ONE_AT_A_TIME, UNREADABLE_FRAME, Fare, Gate
+from facefare.terminal.fares import FixedFare
+from facefare.terminal.gate import NOT_LIVE, ONE_AT_A_TIME, UNREADABLE_FRAME, Gate
 from facefare.terminal.screen import State
 
 EMPTY = np.full((480, 640, 3), 90, np.uint8)
@@ -26,7 +27,7 @@ class Desk:
     def __init__(self, pipeline, reply=ACCEPTED):
         self.reply = reply
         self.asked, self.shown, self.attempts = [], [], []
-        self.gate = Gate(Approach(pipeline, Lane()), self._ask, self, Fare(280, "EUR"), self.attempts.append)
+        self.gate = Gate(Approach(pipeline, Lane()), self._ask, self, FixedFare(280, "EUR"), self.attempts.append)
 
     def _ask(self, probe):
         self.asked.append(probe)

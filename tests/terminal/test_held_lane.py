@@ -16,6 +16,7 @@ from facefare.identification.held.errors import CounterUsed
 from facefare.terminal.approach import Approach
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import ConfigurationError
+from facefare.terminal.fares import FixedFare
 from facefare.terminal.held import HeldApproach, HeldTerms
 from facefare.terminal.held_lane import lane
 from facefare.terminal.held_store import HeldStore, OpeningKey
@@ -34,7 +35,7 @@ def configured(folder: Path, held: str) -> Configuration:
 
 
 def test_without_the_section_a_lane_takes_faces_only(tmp_path: Path) -> None:
-    with lane(configured(tmp_path, ""), object(), _search, _say([])) as (approach, ask):
+    with lane(configured(tmp_path, ""), object(), _search, FixedFare(280, "EUR"), _say([])) as (approach, ask):
         assert type(approach) is Approach
         assert ask is _search
 
@@ -43,7 +44,7 @@ def test_without_the_section_a_lane_takes_faces_only(tmp_path: Path) -> None:
 def test_a_lane_for_codes_opens_without_a_wallet_and_says_what_is_wrong(tmp_path: Path, codes_only: str) -> None:
     section = f'[held]\noperator_key = "{OPERATOR}"\nstore = "held.sqlite"\ncodes_only = {codes_only}\n'
     said: list[tuple[str, Any]] = []
-    with lane(configured(tmp_path, section), object(), _search, _say(said)) as (approach, ask):
+    with lane(configured(tmp_path, section), object(), _search, FixedFare(280, "EUR"), _say(said)) as (approach, ask):
         assert isinstance(approach, HeldApproach)
         assert ask is not _search
         _wait_for(lambda: said != [])

@@ -24,13 +24,14 @@ from facefare.identification.held.documents import Announcement, DenyList, Payme
 from facefare.identification.held.errors import DenyListUnusable
 from facefare.identification.held.handover import reference_of
 from facefare.terminal.approach import Lane
-from facefare.terminal.gate import Fare, Gate
+from facefare.terminal.fares import FixedFare
+from facefare.terminal.gate import Gate
 from facefare.terminal.held import HeldApproach, HeldProfile, HeldTerms, code_or_search
 from facefare.terminal.held_store import HeldStore
 
 CALIBRATION = Calibration.default()
 TODAY = int(time.time()) // documents.DAY
-FARE = Fare(280, "EUR")
+FARE = FixedFare(280, "EUR")
 EMPTY = np.full((480, 640, 3), 90, np.uint8)
 
 
@@ -166,7 +167,7 @@ def made_device(reference: bytes, *, self_made: bool = False, operator: Ed25519P
 def make(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     stores = []
 
-    def make(name: str = "trm_gate", terms: HeldTerms | None = None, fare: Fare = FARE) -> Terminal:
+    def make(name: str = "trm_gate", terms: HeldTerms | None = None, fare: FixedFare = FARE) -> Terminal:
         path = tmp_path / f"{name}.sqlite"
         wallet = FakeWallet(OPERATOR, name)
         store = HeldStore(path)
@@ -345,7 +346,7 @@ def test_what_the_wallet_refuses_is_said_and_the_gate_stays_shut(make: Any, refe
 
 def test_a_self_made_reference_pays_small_amounts_only(make: Any, references: Any, faces: Any) -> None:
     phone = made_device(references["collins"], self_made=True)
-    cheap, dear = make("trm_cheap"), make("trm_dear", fare=Fare(10_01, "EUR"))
+    cheap, dear = make("trm_cheap"), make("trm_dear", fare=FixedFare(10_01, "EUR"))
     assert cheap.pay(phone.show(cheap), faces["collins"][0]).outcome == "accepted"
     assert dear.pay(phone.show(dear), faces["collins"][0]).reason == "over_self_made_limit"
 

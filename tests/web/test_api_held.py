@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,29 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sqlalchemy import text, update
 
 from demo.phone import Phone
-from facefare.client import ApiError, AttemptReply, PayerClient
+from facefare.client import ApiError, AttemptReply, PayerClient, TerminalClient
+from facefare.fares.tariff import (
+    Band,
+    Cap,
+    LegRule,
+    Network,
+    Period,
+    Product,
+    Selector,
+    Stop,
+    Tariff,
+    TariffVersion,
+)
 from facefare.identification.calibration import Calibration
 from facefare.identification.held import code, documents, handover
 from facefare.identification.held.code import Claim
 from facefare.identification.held.documents import Announcement, DenyList, PaymentRecord, Signed, decoded
 from facefare.ledger import verify
 from facefare.ledger.tables import metadata
-from facefare.payments import held, merchants
+from facefare.payments import held, merchants, tariffs
 from facefare.payments.held import HeldRules
+from facefare.payments.tariffs import FarePoint
+from facefare.payments.verify import INVARIANTS
 from facefare.wallet.device_tables import device as device_table
 
 CALIBRATION = Calibration(
@@ -302,10 +316,10 @@ def test_an_operator_may_take_attested_references_only(world: Any, phone_of: Any
     phone_of(ada)
 
 
-def test_the_fare_is_worked_out_by_the_wallet_and_only_with_a_network(world: Any, gate: Till, phone_of: Any) -> None:
+def test_a_fare_is_taken_only_where_the_wallet_knows_the_gates_stop(world: Any, gate: Till, phone_of: Any) -> None:
     phone = phone_of(world.payer())
     assert refused(lambda: gate.pay(phone.code(gate.announced), amount=None)) == "no-fare-point"
-    assert refused(lambda: gate.pay(phone.code(gate.announced), amount=None, offline=True)) == "code-malformed"
+    assert refused(lambda: gate.pay(phone.code(gate.announced), amount=None, offline=True)) == "no-fare-point"
 
 
 # --- registering ---
@@ -547,6 +561,76 @@ def test_who_had_no_money_offline_owes_it_is_denied_and_is_cleared_by_paying(
     ada.settle(phone.device.id)
     assert ada.account().available == 320
     assert verify(world.engine) == []
+
+
+# --- fares without a network ---
+
+
+@pytest.fixture
+def ways_in_and_out(world: Any, till_of: Any) -> tuple[Till, Till]:
+    """A metro with one zone for 2.00 and two for 3.00, 5.00 a day; the gates are at its two ends."""
+
+    def rule(product: str, begin: str, end: str) -> LegRule:
+        ends = {"origin": Selector(only=frozenset({begin})), "destination": Selector(only=frozenset({end}))}
+        return LegRule(id=begin + end, bands=(Band(product=product),), **ends)
+
+    version = TariffVersion(
+        effective_from=date(2026, 1, 1),
+        products=(Product(id="short", amounts={"": 200}), Product(id="long", amounts={"": 300})),
+        rules=(rule("short", "a", "a"), rule("long", "a", "b"), rule("long", "b", "a"), rule("short", "b", "b")),
+        caps=(Cap(id="day", period=Period.DAY, amounts={"": 500}),),
+        networks={"": Network(tap_out=True)},
+        stops={"Arena": Stop(areas=frozenset({"a"})), "Beach": Stop(areas=frozenset({"b"}))},
+    )
+    public = world.requests.terminal_key.public_key().public_bytes_raw()
+    with world.engine.begin() as connection:
+        merchant = connection.execute(text("SELECT id FROM merchant")).scalar_one()
+        merchants.register_terminal(connection, merchants.Terminal("trm_out", merchant, "Beach", public))
+        tariffs.import_tariff(connection, Tariff(id="metro", currency="EUR", versions=(version,)))
+        tariffs.assign(connection, "trm_gate", FarePoint("metro", "Arena", "entry"))
+        tariffs.assign(connection, "trm_out", FarePoint("metro", "Beach", "exit"))
+    client = TerminalClient(world.http, "trm_out", world.requests.terminal_key)
+    key = X25519PrivateKey.generate()
+    announced = client.announce(key.public_key().public_bytes_raw(), 86_400)
+    return till_of("trm_gate"), Till(world, client, "trm_out", key, announced)
+
+
+def taps(phone: Phone, ways: tuple[Till, Till], *minutes_ago: int) -> list[tuple[Till, bytes]]:
+    """In, out, in, … without a network, each so many minutes ago."""
+    records = []
+    for number, minutes in enumerate(minutes_ago):
+        ago, till = timedelta(minutes=minutes), ways[number % 2]
+        shown = phone.code(announced_long_ago(till), now=datetime.now(UTC) - ago)
+        records.append((till, till.take(shown, amount=None, offline=True, ago=ago)))
+    return records
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2), (2, 0, 3, 1)])
+def test_a_day_of_rides_without_a_network_costs_the_same_in_whatever_order_it_comes_in(
+    world: Any, ways_in_and_out: tuple[Till, Till], phone_of: Any, order: tuple[int, ...]
+) -> None:
+    ada = world.payer()
+    records = taps(phone_of(ada), ways_in_and_out, 50, 40, 30, 20)
+    for number in order:
+        till, record = records[number]
+        first = till.client.held_payment(record)
+        assert (first.outcome, till.client.held_payment(record)) == ("accepted", first)
+    assert (has_paid(ada), ada.account().on_hold) == (500, 0)  # 3.00 and 3.00, capped
+    assert verify(world.engine, INVARIANTS) == []
+
+
+def test_a_ride_made_without_a_network_and_without_money_is_owed_and_cleared_by_paying(
+    world: Any, ways_in_and_out: tuple[Till, Till], phone_of: Any
+) -> None:
+    ada = world.payer(funds=100)
+    for till, record in taps(phone_of(ada), ways_in_and_out, 20, 10):
+        assert till.client.held_payment(record).outcome == "accepted"
+    assert (ada.account().available, ada.account().on_hold) == (0, 0)
+    gate, phone = ways_in_and_out[0], phone_of(ada, seed=2)
+    assert gate.pay(phone.code(gate.announced), amount=None).reason == "owing"
+    ada.top_up(500, "second")
+    assert gate.pay(phone.code(gate.announced), amount=None).outcome == "accepted"
+    assert verify(world.engine, INVARIANTS) == []
 
 
 def test_settling_does_not_revive_a_lost_phone(world: Any, gate: Till, phone_of: Any) -> None:

@@ -168,6 +168,17 @@ def test_a_gate_asks_for_the_fare_and_the_payer_sees_why_it_is_what_it_is(world:
     assert refused.value.code == "no-fare-point"
 
 
+def test_a_gate_is_told_where_it_stands_and_what_its_screen_may_say(world: Any) -> None:
+    with pytest.raises(ApiError) as unknown:
+        world.gate.fare()
+    assert unknown.value.code == "no-fare-point"
+    flat(world)
+    said = world.gate.fare()
+    assert (said.stop, said.kind, said.network, said.currency) == ("Market Square", "flat", "", "EUR")
+    assert (said.least, said.most) == (150, 150)
+    assert datetime.now(UTC) < datetime.fromisoformat(said.until) <= datetime.now(UTC) + timedelta(days=1)
+
+
 def test_what_is_owed_is_seen_and_cleared_by_paying(world: Any) -> None:
     ada = world.payer("ada", funds=100)
     with world.engine.begin() as connection:

@@ -149,17 +149,19 @@ def charge(
     *,
     second_factor: str | None,
     found: Identification | None = None,
+    passed: datetime | None = None,
 ) -> Reply:
     """Decide about the payer who was identified, by the guardians or by a device of theirs, and say so.
 
-    `found`: the guardians' answer, for the payer's access log. Raises UnknownIntent, UnknownPayer.
+    `found`: the guardians' answer, for the payer's access log. `passed`: when a gate without a network let the payer
+    through for the fare, which is owed then. Raises UnknownIntent, UnknownPayer.
     """
     intent = intents.locked(connection, intent_id)
     if intent.state != "processing":
         return _told(connection, intent)
     payer = payers.locked(connection, payer_id)
     if intent.fare:
-        reply = _ride(connection, intent, payer, rules)
+        reply = _ride(connection, intent, payer, rules, passed)
     else:
         reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
     access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, found=found)
@@ -270,10 +272,11 @@ def _check_fare(connection: Connection, terminal: Terminal, asked: Asked) -> Non
         raise InvalidAmount(f"The fare here is in {currency}.")
 
 
-def _ride(connection: Connection, intent: _Intent, payer: Payer, rules: Rules) -> Reply:
+def _ride(connection: Connection, intent: _Intent, payer: Payer, rules: Rules, passed: datetime | None) -> Reply:
     """Decide about a tap: what it costs comes from the payer's own taps."""
-    now = datetime.now(UTC)
-    before = travel.last_tap(connection, payer.id, intent.terminal_id)
+    now = passed or datetime.now(UTC)
+    # A gate without a network covers a second passage itself; here, later taps may have come in before.
+    before = None if passed else travel.last_tap(connection, payer.id, intent.terminal_id)
     try:
         due = travel.price(connection, payer, intent, now)
     except (FaresError, NoFarePoint):
@@ -295,7 +298,10 @@ def _ride(connection: Connection, intent: _Intent, payer: Payer, rules: Rules) -
     decision = decide(due.needed, intent.currency, situation, rules)
     if decision.outcome is Outcome.ALREADY_PAID and before:
         return _close(connection, intent, payer, decision, covered_by=before.intent_id)
-    decision = _at_risk(connection, payer, due, decision, rules)
+    if passed is None:
+        decision = _at_risk(connection, payer, due, decision, rules)
+    elif decision.reason is not Reason.CURRENCY_NOT_HELD:
+        decision = Decision(Outcome.ACCEPTED, None)  # the ride was made; what can't be taken is owed
     if decision.outcome is not Outcome.ACCEPTED:
         return _close(connection, intent, payer, decision)
     intent, covered_by = travel.begin(connection, payer, intent, due)

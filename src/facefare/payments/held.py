@@ -6,7 +6,8 @@ Invariants:
   - a device's counter pays once, whoever reports it and however often;
   - online, a counter below one that was seen pays nothing; what was accepted offline may come late and in
     any order, but each terminal numbers its records upwards and none twice;
-  - what was accepted offline is owed even if the money isn't there: the device is denied until it is paid;
+  - what was accepted offline is owed even if the money isn't there: the device is denied until it is paid; a fare
+    is priced at the time of the tap, and owed as travel (see `travel`);
   - no record holds anything that was derived from the probe.
 """
 
@@ -27,7 +28,6 @@ from facefare.identification.held.errors import (
     CodeExpired,
     CodeTooLongLived,
     CounterUsed,
-    MalformedCode,
     OverSelfMadeLimit,
     SequenceUsed,
     TakenTooLongAgo,
@@ -144,7 +144,7 @@ def pay(
     Raises:
         MalformedCode, BadSignature, WrongOperator, WrongTerminalKey, CodeExpired, CodeTooLongLived,
         TakenTooLongAgo, CounterUsed, SequenceUsed, DeviceDenied, OverSelfMadeLimit, UnknownDevice,
-        UnknownCurrency, InvalidAmount.
+        UnknownCurrency, InvalidAmount; for a fare NoFarePoint.
     """
     record = signed.verified(PaymentRecord, Ed25519PublicKey.from_public_bytes(terminal.public_key))
     taken_at = datetime.fromtimestamp(record.taken_at / 1000, UTC)
@@ -154,7 +154,8 @@ def pay(
     before = _recorded(connection, device.id, record.counter)
     if before is None and not record.offline and record.counter <= device.counter:
         raise CounterUsed("This code was shown before, or an older one than shown before.")
-    reply = _charge(connection, terminal, record, device, _at_its_time(rules, record))
+    passed = taken_at if record.offline and record.amount is None else None
+    reply = _charge(connection, terminal, record, device, _at_its_time(rules, record), passed)
     if device.self_made and reply.amount > held.self_made_limit:
         # Known for a fare only now; nothing of this transaction stays.
         raise OverSelfMadeLimit("A reference that no station attested pays small amounts only.")
@@ -201,8 +202,6 @@ def _check_form(connection: Connection, terminal: Terminal, record: PaymentRecor
     owner = connection.execute(select(columns.terminal_id).where(columns.key_id == record.key_id)).scalar_one_or_none()
     if not record.terminal == terminal.id == owner:
         raise WrongTerminalKey("The code was made for another terminal than the one that reports it.")
-    if record.amount is None and record.offline:
-        raise MalformedCode("Without a network a terminal states what it takes.")
     record.check_device()
 
 
@@ -222,7 +221,14 @@ def _at_its_time(rules: Rules, record: PaymentRecord) -> Rules:
     return replace(rules, passback=timedelta(0)) if record.offline else rules
 
 
-def _charge(connection: Connection, terminal: Terminal, record: PaymentRecord, device: Known, rules: Rules) -> Reply:
+def _charge(
+    connection: Connection,
+    terminal: Terminal,
+    record: PaymentRecord,
+    device: Known,
+    rules: Rules,
+    passed: datetime | None,
+) -> Reply:
     asked = Asked(
         amount=record.amount,
         currency=record.currency,
@@ -237,13 +243,14 @@ def _charge(connection: Connection, terminal: Terminal, record: PaymentRecord, d
         return begun
     # The device is something the payer has, beside the face; a self-made reference counts as the face alone.
     factor = None if device.self_made else "device"
-    return attempts.charge(connection, begun, device.payer_id, rules, second_factor=factor)
+    return attempts.charge(connection, begun, device.payer_id, rules, second_factor=factor, passed=passed)
 
 
 def _remember(
     connection: Connection, device: Known, record: PaymentRecord, payload: bytes, taken_at: datetime, reply: Reply
 ) -> None:
-    owing = record.offline and reply.outcome not in (Outcome.ACCEPTED, Outcome.ALREADY_PAID)
+    paid = reply.outcome in (Outcome.ACCEPTED, Outcome.ALREADY_PAID)
+    owing = record.offline and not paid and reply.amount > 0  # a fare that nothing prices is the operator's loss
     try:
         with connection.begin_nested():
             report = {

@@ -7,13 +7,14 @@ versions (currency, clock, when days begin) stays as it was first imported.
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from facefare.fares.errors import TariffError
 from facefare.fares.journeys import TapKind
+from facefare.fares.posted import Posted, posted
 from facefare.fares.tariff import Tariff
 from facefare.payments import tables, travel_tables
 from facefare.payments.errors import NoFarePoint, UnknownTerminal
@@ -154,6 +155,21 @@ def point_of(connection: Connection, terminal_id: object) -> FarePoint:
     return FarePoint(row.tariff_id, row.stop, row.kind, row.network)
 
 
+def posted_at(connection: Connection, terminal_id: object, now: datetime) -> tuple[FarePoint, str, Posted]:
+    """Where the terminal stands, the currency there, and what its screen may say a passage costs now.
+
+    Raises NoFarePoint, TariffError, UnknownFare.
+    """
+    point = point_of(connection, terminal_id)
+    tariff = load(connection, point.tariff_id)
+    known = _posted.get(point)
+    if known is None or known[0] is not tariff or not now < known[1].until:
+        if len(_posted) >= _KEEP_POSTED:
+            _posted.clear()
+        known = _posted[point] = tariff, posted(tariff, point.stop, point.tap_kind, point.network, now)
+    return point, tariff.currency, known[1]
+
+
 def grant(connection: Connection, payer_id: str, tariff_id: str, category: str, through: date) -> None:
     """Give the payer a concession of this tariff up to and including a fare day."""
     values = {"category": category, "through": through}
@@ -175,9 +191,12 @@ def category_of(connection: Connection, payer_id: str, tariff_id: str, day: date
     return str(found or "")
 
 
-_KEEP_LOADED = 16
+_KEEP_LOADED, _KEEP_POSTED = 16, 10_000
 _loaded: dict[bytes, Tariff] = {}
 """Parsed tariffs by what they are made of; a big feed takes a second to parse."""
+
+_posted: dict[FarePoint, tuple[Tariff, Posted]] = {}
+"""Each place's last posted price, and of which tariff it is."""
 
 
 def _canonical(data: dict[str, object]) -> str:

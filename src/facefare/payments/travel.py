@@ -2,6 +2,7 @@
 
     tap in -> hold the most that the ride can cost      tap out -> take what it does cost, free the rest
     no tap out -> after the longest journey the sweep takes what the tariff says of such a ride
+    tapped without a network -> the same, at the time it was made, whenever it comes in
 
 A tap belongs to the payment that it began. A week is always priced as a whole, and what one tap adds is the
 difference to what was charged before; where it is less, the difference goes back. So caps, transfers and late
@@ -100,7 +101,7 @@ def price(connection: Connection, payer: Payer, intent: _Row, now: datetime) -> 
         reserve=own.reserve,
         cost=own.amount,
         lines=own.lines,
-        free=sum(row.on_hold for row in _under_way(connection, payer.id, tariff.id)),
+        free=sum(row.on_hold for row in _under_way(connection, payer.id, tariff.id) if _ends(row, charges)),
     )
 
 
@@ -115,7 +116,7 @@ def begin(connection: Connection, payer: Payer, intent: _Row, due: Due) -> tuple
         _settle(connection, payer, due.tariff, week, due.tap.at, (due.tap,))
     left, covered_by = due.charge, None
     for row in under_way:
-        if row.week == due.week:
+        if row.week == due.week and _ends(row, due.charges):
             took = _end(connection, payer, row, left, due.charges, until=str(intent.place) if due.leaves else None)
             left -= took
             covered_by = row.intent_id if took else covered_by
@@ -318,7 +319,7 @@ def _settle(
     difference = sum(charge.amount for charge in charges) - _charged(connection, payer.id, tariff.id, week)
     left, last = max(0, difference), None
     for row in _under_way(connection, payer.id, tariff.id):
-        if row.week == week and _charge_of(row.intent_id, charges).leg.state is not LegState.OPEN:
+        if row.week == week and _ends(row, charges):
             left -= _end(connection, payer, row, left, charges, until=None)
             last = row.intent_id
     if last is not None and left > 0:
@@ -354,8 +355,17 @@ def _end(
     return took
 
 
+def _ends(row: Row[str, date, int], charges: Iterable[Charge]) -> bool:
+    """Whether a ride under way is over by these prices; one of another week is, by any tap of this one."""
+    return all(charge.leg.state is not LegState.OPEN for charge in charges if _has(charge, row.intent_id))
+
+
+def _has(charge: Charge, intent_id: object) -> bool:
+    return any(tap.id == intent_id for tap in charge.leg.taps)
+
+
 def _charge_of(intent_id: object, charges: Iterable[Charge]) -> Charge:
-    return next(charge for charge in charges if any(tap.id == intent_id for tap in charge.leg.taps))
+    return next(charge for charge in charges if _has(charge, intent_id))
 
 
 def _give_back(connection: Connection, payer: Payer, tariff_id: str, week: date, amount: int, *, key: str) -> None:

@@ -56,8 +56,8 @@ class Charging:
         self._answers.begin(self._asked.query_id)
         return self.ask_again()
 
-    def once(self, probe: Template, *, amount: int, currency: str) -> AttemptReply:
-        """The same for a gate: nothing is confirmed there, so the first answer counts, and its loss is taken back."""
+    def once(self, probe: Template, *, amount: int | None, currency: str) -> AttemptReply:
+        """For a gate (None: the fare there): nothing is confirmed, the first answer counts, its loss is taken back."""
         search = self._seal(probe)
         with self._answers.waiting(search.fields().query_id):
             return self._client.attempt(amount=amount, currency=currency, search=search.to_bytes())

@@ -1,6 +1,7 @@
 """`facefare gate …`: run a gate."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,16 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 
 from facefare.biometrics import FacePipeline, decode
 from facefare.biometrics.errors import BiometricsError, ImageError
 from facefare.biometrics.frames import Frames, open_source
+from facefare.client import ApiError, TerminalClient
 from facefare.identification.errors import CalibrationError
 from facefare.settings import Settings
-from facefare.terminal.charging import charging
+from facefare.terminal.charging import TIMEOUT, charging
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import TerminalError
+from facefare.terminal.fares import Fare, FixedFare, TariffFare
 from facefare.terminal.gate import Gate
 from facefare.terminal.held_lane import lane
 from facefare.terminal.screen import Shown
@@ -48,14 +52,15 @@ def serve(
         terminal = Configuration.load(configuration)
         pipeline = FacePipeline.load(settings.cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)
-        fare = terminal.fare
         with (
             frames_from(camera, source, follow=follow) as frames,
+            fare_of(terminal, configuration.with_suffix(".fare")) as fare,
             charging(terminal, configuration.with_suffix(".lost")) as purse,
             lane(
                 terminal,
                 pipeline,
                 lambda probe: purse.once(probe, amount=fare.amount, currency=fare.currency),
+                fare,
                 say,
             ) as (approach, ask),
         ):
@@ -63,6 +68,29 @@ def serve(
     except (TerminalError, BiometricsError, CalibrationError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def fare_of(terminal: Configuration, file: Path) -> Iterator[Fare]:
+    """What a passage costs, kept up to date in a thread; `file` keeps the wallet's last word on it.
+
+    Raises ConfigurationError where the wallet has this gate at another place.
+    """
+    if isinstance(terminal.fare, FixedFare):
+        yield terminal.fare
+        return
+    with httpx.Client(base_url=terminal.wallet, timeout=TIMEOUT) as http:
+        fare = TariffFare(terminal.fare, TerminalClient(http, terminal.id, terminal.key).fare, file)
+        with suppress(ApiError):  # without a network: the last word, or out of service until it is back
+            fare.refresh()
+        stopped = threading.Event()
+        refreshing = threading.Thread(target=fare.refresh_until, args=(stopped, say), daemon=True)
+        refreshing.start()
+        try:
+            yield fare
+        finally:
+            stopped.set()
+            refreshing.join(TIMEOUT + 1)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ guardians = ["guardian-0.json", "guardian-1.json", "guardian-2.json"]
 id = "trm_…"
 key = "terminal.pem"
 gallery = "gal_…"
-fare = { amount = 280, currency = "EUR" }   # a gate's; a till has its section [till] instead
+fare = { amount = 280, currency = "EUR" }   # a gate's; a till has its section [till] instead; or where it stands:
+# fare = { currency = "EUR", stop = "Central", kind = "entry", network = "metro" }   # kind: entry, exit or flat
 lane = { left = 0.2, right = 0.8 }          # optional
 calibration = "calibration.json"            # optional
 embedder = "embedder.toml"                  # optional: your own; the gallery and the calibration have to be of it
@@ -40,7 +41,7 @@ from facefare.guardian.messages import GuardianIdentity
 from facefare.identification.calibration import Calibration
 from facefare.terminal.approach import Lane
 from facefare.terminal.errors import ConfigurationError
-from facefare.terminal.gate import Fare
+from facefare.terminal.fares import FixedFare, Place
 from facefare.terminal.held import HeldTerms
 from facefare.terminal.till import TillTerms
 
@@ -79,7 +80,7 @@ class Configuration:
     wallet: str
     guardians: tuple[GuardianIdentity, ...]
     gallery: str
-    passage: Fare | None
+    passage: FixedFare | Place | None
     lane: Lane
     calibration: Calibration
     embedder: Path | None
@@ -87,8 +88,8 @@ class Configuration:
     till: TillTerms | None
 
     @property
-    def fare(self) -> Fare:
-        """What a passage costs; raises ConfigurationError where the file says none."""
+    def fare(self) -> FixedFare | Place:
+        """What a passage costs, or where the tariff says it; raises ConfigurationError where the file says none."""
         if self.passage is None:
             raise ConfigurationError("fare is missing: a gate's file says what a passage costs.")
         return self.passage
@@ -114,7 +115,7 @@ class Configuration:
                     GuardianIdentity.from_json((path.parent / name).read_text()) for name in document["guardians"]
                 ),
                 gallery=document["gallery"],
-                passage=Fare(**document["fare"]) if "fare" in document else None,
+                passage=_fare(document["fare"]) if "fare" in document else None,
                 lane=Lane(**document.get("lane", {})),
                 calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
                 embedder=path.parent / embedder if embedder else None,
@@ -125,3 +126,7 @@ class Configuration:
             raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error
         except (OSError, ValueError, TypeError) as error:
             raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _fare(section: dict[str, Any]) -> FixedFare | Place:
+    return FixedFare(**section) if "amount" in section else Place(**section)

@@ -2,6 +2,8 @@
 
 Invariants:
   - it opens only on the wallet's word, never on a face it could not search;
+  - what a passage costs is on the screen before an attempt counts; where it isn't known, or changes meanwhile, the
+    sign of will does not count;
   - one person gets one attempt: after an answer the lane has to be empty before the next one begins;
   - who does not move as a head does within `PATIENCE` seconds of the sign of will is asked for the card, and
     nothing of that face is embedded;
@@ -18,6 +20,7 @@ from facefare.biometrics.errors import BiometricsError
 from facefare.client import ApiError, AttemptReply, Unreachable
 from facefare.identification.errors import IdentificationError
 from facefare.terminal.approach import Approach, Frame, SomeoneElseTooClose
+from facefare.terminal.fares import Fare, Price
 from facefare.terminal.screen import Screen, Shown, State, state_of
 
 ONE_AT_A_TIME = "one person at a time"
@@ -26,18 +29,6 @@ NOT_LIVE = "not_seen_alive"
 NO_NETWORK = "no_network"
 PATIENCE = 3.0
 """Seconds from the sign of will within which the views have to show the depth of a head."""
-
-
-@dataclass(frozen=True)
-class Fare:
-    """What one passage costs: minor units, more than 0, of an ISO 4217 currency."""
-
-    amount: int
-    currency: str
-
-    def __post_init__(self) -> None:
-        if self.amount <= 0:
-            raise ValueError("A fare is more than 0.")
 
 
 @dataclass
@@ -75,6 +66,7 @@ class Gate:
         self._done = done
         self._willing_since: float | None = None
         self._answered = False
+        self._price = fare.price()
         self._shown: Shown | None = None
 
     def run(self, frames: Iterable[Frame]) -> None:
@@ -82,6 +74,12 @@ class Gate:
         self._show(State.IDLE)
         for frame in frames:
             arrived = time.perf_counter()
+            if (price := self._fare.price()) != self._price:
+                self._price = price
+                self._start_anew()
+            if price is None:
+                self._show(State.OUT_OF_SERVICE)
+                continue
             try:
                 hint = self._approach.offer(frame)
             except SomeoneElseTooClose:
@@ -105,6 +103,11 @@ class Gate:
                 elif self._willing_since is not None and arrived - self._willing_since > PATIENCE:
                     self._give_up()
 
+    def _start_anew(self) -> None:
+        """Another price: who showed the will to pay, showed it for the old one."""
+        self._willing_since = None
+        self._approach.forget()
+
     def _give_up(self) -> None:
         waited = (time.perf_counter() - (self._willing_since or 0.0)) * 1e3
         times = {"gather": waited, "embed": 0.0, "identify_and_charge": 0.0, "total": waited}
@@ -114,7 +117,7 @@ class Gate:
 
     def _attempt(self) -> None:
         started = self._willing_since or time.perf_counter()
-        attempt = Attempt(State.USE_CARD.value, "identification_unavailable")
+        attempt, charged = Attempt(State.USE_CARD.value, "identification_unavailable"), None
         attempt.times["gather"] = (time.perf_counter() - started) * 1e3
         self._show(State.WAIT)
         try:
@@ -123,6 +126,8 @@ class Gate:
             with _timed(attempt, "identify_and_charge"):
                 reply = self._ask(probe)
             attempt.outcome, attempt.reason, attempt.receipt = reply.outcome, reply.reason, reply.receipt
+            if reply.opens and self._fare.settles:
+                charged = reply.amount
         except Unreachable:
             attempt.reason = NO_NETWORK
         except (ApiError, BiometricsError, IdentificationError):
@@ -130,7 +135,7 @@ class Gate:
         if attempt.reason == NO_NETWORK:
             self._show(State.NO_NETWORK)
         else:
-            self._show(state_of(attempt.outcome, attempt.reason), reason=attempt.reason)
+            self._show(state_of(attempt.outcome, attempt.reason), reason=attempt.reason, charged=charged)
         attempt.times["total"] = (time.perf_counter() - started) * 1e3
         self._end(attempt)
 
@@ -143,8 +148,15 @@ class Gate:
         self._willing_since = None
         self._show(State.LOOK_HERE, hint=hint)
 
-    def _show(self, state: State, *, reason: str | None = None, hint: str | None = None) -> None:
-        shown = Shown(state, self._fare.amount, self._fare.currency, reason, hint)
+    def _show(
+        self, state: State, *, reason: str | None = None, hint: str | None = None, charged: int | None = None
+    ) -> None:
+        if self._price is None:
+            state, price = State.OUT_OF_SERVICE, Price(0, 0, self._fare.currency)
+        else:
+            price = self._price
+        amount, at_most = (price.least, price.most) if charged is None else (charged, charged)
+        shown = Shown(state, amount, price.currency, reason, hint, at_most=at_most if at_most > amount else None)
         if shown != self._shown:
             self._shown = shown
             self._screen.show(shown)

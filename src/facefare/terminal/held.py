@@ -48,7 +48,7 @@ from facefare.identification.held.errors import (
     OverSelfMadeLimit,
 )
 from facefare.terminal.approach import Approach, Frame, Lane
-from facefare.terminal.gate import Fare
+from facefare.terminal.fares import Fare
 from facefare.terminal.held_store import HeldStore, OpeningKey
 
 ROTATE_KEY_AFTER = timedelta(days=1)
@@ -63,6 +63,12 @@ class NotTheSame(HeldError):
     """The face is not the one of the reference; said in the words of the other profile, which tell no more."""
 
     reason = "not_recognised"
+
+
+class PriceUnknown(HeldError):
+    """A terminal that doesn't know what a passage costs takes nobody's money for it."""
+
+    reason = "fare_unknown"
 
 
 @dataclass(frozen=True)
@@ -156,13 +162,20 @@ class HeldProfile:
         claim = open_code(code, keys, operator_key=self._operator_key, now=now)
         if claim.counter <= self._store.highest(claim.tag, documents.seconds(now)):
             raise CounterUsed("This code was shown before; show a new one.")
-        if claim.self_made and self._fare.amount > self._terms.self_made_limit:
+        if claim.self_made and self._most() > self._terms.self_made_limit:
             raise OverSelfMadeLimit("A reference that no station attested pays small amounts only.")
         if len(self._recent_mismatches(claim.tag)) >= _MAX_MISMATCHES:
             raise ComparisonsUsedUp("Too many faces did not fit this device's reference.")
         if self._listed is not None and claim.tag in self._listed.devices:
             raise DeviceDenied("The device was reported lost, was revoked, or something is owed.")
         return claim
+
+    def _most(self) -> int:
+        """The most that this payment can come to, in minor units; raises PriceUnknown."""
+        price = self._fare.price()
+        if price is None:
+            raise PriceUnknown("What a passage costs here is not known right now.")
+        return price.most
 
     def _recent_mismatches(self, device: bytes) -> list[float]:
         since = time.monotonic() - _MISMATCHES_COUNT_FOR
@@ -226,7 +239,9 @@ class HeldProfile:
         ]
         if any(taken_at.timestamp() - one.taken_at / 1000 < self._terms.passback.total_seconds() for one in before):
             return self._reply("already_paid", "paid_moments_ago")
-        if sum(one.amount or 0 for one in before) + self._fare.amount > self._terms.offline_limit:
+        # Of a fare the most that it costs here counts, until the wallet has worked it out.
+        most = self._most()
+        if sum(most if one.amount is None else one.amount for one in before) + most > self._terms.offline_limit:
             raise OfflineLimitReached("The device has spent what it may while there is no network.")
         self._store.keep(*self._record(claim, taken_at, offline=True))
         return self._reply("accepted", "offline")
@@ -324,7 +339,9 @@ class HeldProfile:
         return self._reply("use_card", reason)
 
     def _reply(self, outcome: str, reason: str) -> AttemptReply:
-        return AttemptReply(outcome, reason, self._fare.amount, self._fare.currency, payment_intent="", receipt=None)
+        price = self._fare.price()
+        amount = 0 if price is None else price.least
+        return AttemptReply(outcome, reason, amount, self._fare.currency, payment_intent="", receipt=None)
 
 
 @dataclass(frozen=True)

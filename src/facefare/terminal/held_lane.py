@@ -16,6 +16,7 @@ from facefare.client import ApiError, AttemptReply, TerminalClient
 from facefare.identification.held.errors import HeldError
 from facefare.terminal.approach import Approach
 from facefare.terminal.configuration import Configuration, HeldSection
+from facefare.terminal.fares import Fare
 from facefare.terminal.held import HeldApproach, HeldProfile, code_or_search
 from facefare.terminal.held_store import HeldStore
 
@@ -28,7 +29,9 @@ Say = Callable[[str, dict[str, object]], None]
 
 
 @contextmanager
-def lane(configuration: Configuration, pipeline: FacePipeline, search: Ask, say: Say) -> Iterator[tuple[Approach, Ask]]:
+def lane(
+    configuration: Configuration, pipeline: FacePipeline, search: Ask, fare: Fare, say: Say
+) -> Iterator[tuple[Approach, Ask]]:
     """What to follow and whom to ask; `say` hears of each new opening key, and of what goes wrong in between.
 
     `search` asks the guardians for a face, and is not used in lanes for codes only.
@@ -36,7 +39,7 @@ def lane(configuration: Configuration, pipeline: FacePipeline, search: Ask, say:
     if configuration.held is None:
         yield Approach(pipeline, configuration.lane), search
         return
-    with _profile(configuration, configuration.held) as held:
+    with _profile(configuration, configuration.held, fare) as held:
         codes_only = configuration.held.codes_only
         approach = HeldApproach(pipeline, configuration.lane, held, codes_only=codes_only)
         with _kept_up_to_date(held, say):
@@ -44,7 +47,7 @@ def lane(configuration: Configuration, pipeline: FacePipeline, search: Ask, say:
 
 
 @contextmanager
-def _profile(configuration: Configuration, section: HeldSection) -> Iterator[HeldProfile]:
+def _profile(configuration: Configuration, section: HeldSection, fare: Fare) -> Iterator[HeldProfile]:
     with (
         closing(HeldStore(section.store)) as store,
         httpx.Client(base_url=configuration.wallet, timeout=_TIMEOUT) as http,
@@ -56,7 +59,7 @@ def _profile(configuration: Configuration, section: HeldSection) -> Iterator[Hel
             calibration=configuration.calibration,
             store=store,
             wallet=TerminalClient(http, configuration.id, configuration.key),
-            fare=configuration.fare,
+            fare=fare,
             terms=section.terms,
         )
 

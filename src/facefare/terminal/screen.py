@@ -33,11 +33,12 @@ class Shown:
 
     Attributes:
         state: which of the full-screen states.
-        amount: minor units, of the fare or of what is paid at the till, tip included.
+        amount: minor units, of the fare or of what is paid at the till, tip included; once paid, what was charged.
         currency: ISO 4217.
         reason: a code from the wallet, such as "insufficient_funds"; None where there is nothing to explain.
         hint: the one thing to change, such as "come closer"; None where there is none.
         receipt: id of the receipt; None where there is none.
+        at_most: minor units; where the other end of a ride decides, the fare is from `amount` to this.
     """
 
     state: State
@@ -46,6 +47,7 @@ class Shown:
     reason: str | None = None
     hint: str | None = None
     receipt: str | None = None
+    at_most: int | None = None
 
 
 def state_of(outcome: str, reason: str | None) -> State:

@@ -228,7 +228,7 @@ class Attestation(Message):
 class PaymentRecord(Message):
     """A terminal took this payment: the device's signed statement, an amount, when, and whether offline.
 
-    `amount`: minor units; none for the fare, which the wallet works out, so only with a network.
+    `amount`: minor units; none for the fare, which the wallet works out for the time it was taken at.
     `sequence` counts the terminal's records from 1. `expires` in seconds, `taken_at` in milliseconds since
     1970. Nothing in it was derived from the probe, nor from the reference but its commitment.
     """

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import structlog
@@ -15,7 +15,7 @@ from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import SearchPayload, SearchRequest
 from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.mpc.answers import Answer
-from facefare.payments import attempts, intents
+from facefare.payments import attempts, intents, tariffs
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Reason
 from facefare.payments.merchants import Terminal
@@ -149,6 +149,35 @@ class IntentOut(BaseModel):
 
 
 IntentId = Annotated[str, Path(pattern=r"^pi_[0-9a-z]{26}$")]
+
+
+class PostedFareOut(BaseModel):
+    """Where the gate stands, and what its screen may say a passage costs, in minor units, until `until`."""
+
+    tariff: str
+    stop: str
+    network: str
+    kind: str
+    currency: str
+    least: int
+    most: int
+    until: datetime
+
+
+@router.get("/fare")
+def fare(terminal: SignedTerminal, connection: Transaction) -> PostedFareOut:
+    """The fare at this gate for somebody who has not travelled yet; a range where the other end of a ride counts."""
+    point, currency, price = tariffs.posted_at(connection, terminal.id, datetime.now(UTC))
+    return PostedFareOut(
+        tariff=point.tariff_id,
+        stop=point.stop,
+        network=point.network,
+        kind=point.kind,
+        currency=currency,
+        least=price.least,
+        most=price.most,
+        until=price.until,
+    )
 
 
 class Unheard(BaseModel):

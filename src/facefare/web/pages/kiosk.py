@@ -97,7 +97,9 @@ class KioskScreen:
             "state": shown.state.value,
             "title": say(_TITLES[shown.state]),
             "detail": detail,
-            "amount": "" if shown.state in _WITHOUT_PRICE else words.money(shown.amount, shown.currency),
+            "amount": ""
+            if shown.state in _WITHOUT_PRICE
+            else words.prices(shown.amount, shown.at_most, shown.currency),
         }
 
     async def _events(self) -> AsyncIterator[str]:

@@ -111,5 +111,10 @@ def money(amount: int, currency: str) -> str:
     return f"{sign}{number}\N{NO-BREAK SPACE}{_SIGNS.get(currency, currency)}"
 
 
+def prices(least: int, most: int | None, currency: str) -> str:
+    """200, 300, EUR -> '2.00 € – 3.00 €'; one price where there is no other."""
+    return money(least, currency) if most is None else f"{money(least, currency)} – {money(most, currency)}"
+
+
 _SIGNS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _OUTGOING = {"payment", "card_refund", "chargeback", "debt", "pay_out"}
