@@ -127,8 +127,7 @@ class Town:
 
     def sweep(self, hours: float) -> int:
         Clock.at += timedelta(hours=hours)
-        with self.engine.begin() as connection:
-            return travel.complete(connection, Clock.at)
+        return travel.complete(self.engine, Clock.at)
 
     def ask(self, what: Callable[..., Any], *more: Any) -> Any:
         with self.engine.begin() as connection:

@@ -7,7 +7,7 @@ floor, end a hold twice or give back more than was taken. The room takes a SQLAl
 caller's transaction and knows nothing of payers, faces or HTTP.
 """
 
-from facefare.ledger.accounts import Account, Balance, Kind, balance_of, open_account
+from facefare.ledger.accounts import Account, Balance, Kind, balance_of, lock_accounts, open_account
 from facefare.ledger.transfers import Transfer, expire_holds, post
 from facefare.ledger.verify import Finding, verify
 
@@ -19,6 +19,7 @@ __all__ = [
     "Transfer",
     "balance_of",
     "expire_holds",
+    "lock_accounts",
     "open_account",
     "post",
     "verify",

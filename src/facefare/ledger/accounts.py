@@ -1,5 +1,6 @@
 """Accounts: opened once, closed never; their balances are the database's to change."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,6 +68,18 @@ def open_account(connection: Connection, account: Account) -> None:
         row = connection.execute(there).one()
     if (row.currency, row.kind, row.floor) != (account.currency, account.kind.value, account.floor):
         raise AccountConflict(f"Account {account.id} exists with another currency, kind or floor.")
+
+
+def lock_accounts(connection: Connection, account_ids: Collection[str]) -> None:
+    """Lock accounts until the transaction ends, in the order in which the ledger itself does.
+
+    For a transaction that posts more than once: two that meet the same accounts in another order would wait for
+    each other. Accounts that don't exist are passed over.
+    """
+    columns = tables.account.c
+    connection.execute(
+        select(columns.id).where(columns.id.in_(account_ids)).order_by(columns.id).with_for_update(key_share=True)
+    ).all()
 
 
 def balance_of(connection: Connection, account_id: str) -> Balance:

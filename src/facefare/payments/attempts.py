@@ -119,17 +119,19 @@ def conclude(connection: Connection, intent_id: str, answer: Answer | None, rule
     An answer that comes too late decides nothing, but whom it names finds it in the access log.
     Raises UnknownIntent.
     """
+    if isinstance(answer, Match):
+        asked = intents.looked_at(connection, intent_id)
+        if face := faces.in_row(connection, asked.gallery_id, answer.row):
+            payer, intent = payers.locked(connection, face.payer_id), intents.locked(connection, intent_id)
+            found = Identification(
+                face.id, face.gallery_id, answer.tag, intent.issued_at, intent.query_id, intent.request_sha256
+            )
+            if intent.state == "processing" and face.state == "active":
+                return _charge(connection, intent, payer, rules, second_factor=None, found=found, passed=None)
+            outcome = Outcome.USE_CARD.value
+            access.record(connection, payer.id, by=str(intent.terminal_id), outcome=outcome, found=found)
     intent = intents.locked(connection, intent_id)
-    waiting = intent.state == "processing"
-    if isinstance(answer, Match) and (face := faces.in_row(connection, intent.gallery_id, answer.row)):
-        found = Identification(
-            face.id, face.gallery_id, answer.tag, intent.issued_at, intent.query_id, intent.request_sha256
-        )
-        if waiting and face.state == "active":
-            return charge(connection, intent_id, face.payer_id, rules, second_factor=None, found=found)
-        outcome = Outcome.USE_CARD.value
-        access.record(connection, face.payer_id, by=str(intent.terminal_id), outcome=outcome, found=found)
-    if not waiting:
+    if intent.state != "processing":
         return _told(connection, intent)
     match answer:
         case None:
@@ -156,16 +158,10 @@ def charge(
     `found`: the guardians' answer, for the payer's access log. `passed`: when a gate without a network let the payer
     through for the fare, which is owed then. Raises UnknownIntent, UnknownPayer.
     """
-    intent = intents.locked(connection, intent_id)
+    payer, intent = payers.locked(connection, payer_id), intents.locked(connection, intent_id)
     if intent.state != "processing":
         return _told(connection, intent)
-    payer = payers.locked(connection, payer_id)
-    if intent.fare:
-        reply = _ride(connection, intent, payer, rules, passed)
-    else:
-        reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
-    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, found=found)
-    return reply
+    return _charge(connection, intent, payer, rules, second_factor=second_factor, found=found, passed=passed)
 
 
 def undo(connection: Connection, terminal: Terminal, query_id: bytes) -> Intent:
@@ -174,17 +170,15 @@ def undo(connection: Connection, terminal: Terminal, query_id: bytes) -> Intent:
     A ride that ended here was ridden, so it stays. Raises UnknownIntent.
     """
     columns = tables.intent.c
-    intent = connection.execute(
-        select(tables.intent)
-        .where(columns.query_id == query_id, columns.terminal_id == terminal.id)
-        .with_for_update(key_share=True)
-    ).one_or_none()
-    if intent is None:
+    intent_id = connection.execute(
+        select(columns.id).where(columns.query_id == query_id, columns.terminal_id == terminal.id)
+    ).scalar_one_or_none()
+    if intent_id is None:
         raise UnknownIntent("There is no payment by this query.")
+    intent, payer = intents.locked_with_payer(connection, intent_id)
     if intent.state == "processing":
         _close(connection, intent, None, Decision(Outcome.USE_CARD, Reason.IDENTIFICATION_UNAVAILABLE))
-    elif intent.state in ("requires_confirmation", "requires_capture", "succeeded"):
-        payer = payers.locked(connection, intent.payer_id)
+    elif payer is not None and intent.state in ("requires_confirmation", "requires_capture", "succeeded"):
         if intent.fare and not travel.forget(connection, intent.id):
             return intents.shown(intents.locked(connection, str(intent.id)))
         if intent.state == "succeeded" and intent.captured > intent.refunded:
@@ -232,14 +226,31 @@ def confirm_in_app(connection: Connection, payer: Payer, intent_id: str, rules: 
 
 def _awaiting_confirmation(connection: Connection, intent_id: str, rules: Rules) -> tuple[_Intent, Payer | None]:
     """The intent and its payer, both locked; no payer where the time to confirm is over."""
-    intent = intents.locked(connection, intent_id)
-    if intent.state != "requires_confirmation":
+    intent, payer = intents.locked_with_payer(connection, intent_id)
+    if intent.state != "requires_confirmation" or payer is None:
         raise WrongState("This payment is not waiting for a confirmation.")
-    payer = payers.locked(connection, intent.payer_id)
     if datetime.now(UTC) - intent.created_at < rules.confirm_within:
         return intent, payer
     _close(connection, intent, payer, Decision(Outcome.REFUSED, Reason.CONFIRMATION_TIMED_OUT))
     return intents.locked(connection, intent_id), None
+
+
+def _charge(
+    connection: Connection,
+    intent: _Intent,
+    payer: Payer,
+    rules: Rules,
+    *,
+    second_factor: str | None,
+    found: Identification | None,
+    passed: datetime | None,
+) -> Reply:
+    if intent.fare:
+        reply = _ride(connection, intent, payer, rules, passed)
+    else:
+        reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
+    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, found=found)
+    return reply
 
 
 def _decide(connection: Connection, intent: _Intent, payer: Payer, rules: Rules, *, second_factor: str | None) -> Reply:
@@ -281,6 +292,7 @@ def _ride(connection: Connection, intent: _Intent, payer: Payer, rules: Rules, p
         due = travel.price(connection, payer, intent, now)
     except (FaresError, NoFarePoint):
         return _close(connection, intent, payer, Decision(Outcome.USE_CARD, Reason.FARE_UNKNOWN))
+    travel.lock_accounts_of(connection, payer, due.tariff.id, (due.week,), str(intent.merchant_id))
     travel.recover(connection, payer)
     available = balance_of(connection, payer.account_id).available
     situation = Situation(

@@ -35,10 +35,10 @@ class Dispute:
 
 def open_dispute(connection: Connection, payer: Payer, intent_id: str, rules: Rules) -> Dispute:
     """Dispute a payment; asked again, it is the same dispute. Raises UnknownIntent, WrongState."""
+    payer = payers.locked(connection, payer.id)
     intent = intents.locked(connection, intent_id)
     if intent.payer_id != payer.id:
         raise UnknownIntent("You have no such payment.")
-    payer = payers.locked(connection, payer.id)
     columns = tables.dispute.c
     if (
         known := connection.execute(select(tables.dispute).where(columns.intent_id == intent_id)).one_or_none()

@@ -34,13 +34,14 @@ from facefare.identification.held.errors import (
     WrongOperator,
     WrongTerminalKey,
 )
-from facefare.payments import attempts, tables
+from facefare.ledger import lock_accounts
+from facefare.payments import attempts, merchants, tables
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Rules
 from facefare.payments.errors import QueryReused
 from facefare.payments.held_tables import held_payment, terminal_opening_key
 from facefare.payments.merchants import Terminal
-from facefare.wallet import devices
+from facefare.wallet import devices, payers
 from facefare.wallet.devices import Known
 from facefare.wallet.errors import UnknownDevice
 
@@ -171,13 +172,16 @@ def settle(connection: Connection, payer_id: str, device_id: str, rules: Rules) 
     """
     if device_id not in {device.id for device in devices.of_payer(connection, payer_id)}:
         raise UnknownDevice("There is no such device.")
-    columns = held_payment.c
+    columns, payer = held_payment.c, payers.locked(connection, payer_id)
     rows = connection.execute(
-        select(held_payment)
+        select(held_payment, tables.intent.c.merchant_id)
+        .join(tables.intent, tables.intent.c.id == columns.intent_id)
         .where(columns.device_id == device_id, columns.owing)
         .order_by(columns.taken_at)
-        .with_for_update()
+        .with_for_update(of=held_payment)
     ).all()
+    owed_to = {merchants.account_of(connection, row.merchant_id, payer.currency) for row in rows}
+    lock_accounts(connection, {payer.account_id, *owed_to})
     replies = [_settle_one(connection, payer_id, row, rules) for row in rows]
     if all(reply.outcome is Outcome.ACCEPTED for reply in replies):
         devices.owes_no_more(connection, device_id)

@@ -198,11 +198,39 @@ def locked(connection: Connection, intent_id: str) -> Row[tuple[object, ...]]:
     return row
 
 
-def _of_merchant(connection: Connection, terminal: Terminal, intent_id: str) -> tuple[Row[tuple[object, ...]], Payer]:
-    row = locked(connection, intent_id)
-    if row.merchant_id != terminal.merchant_id or row.payer_id is None:
+def looked_at(connection: Connection, intent_id: str) -> Row[tuple[object, ...]]:
+    """The intent's row, not locked: only what never changes of it counts. Raises UnknownIntent."""
+    row = connection.execute(select(tables.intent).where(tables.intent.c.id == intent_id)).one_or_none()
+    if row is None:
         raise UnknownIntent(f"There is no payment {intent_id}.")
-    return row, payers.locked(connection, row.payer_id)
+    return row
+
+
+def locked_with_payer(connection: Connection, intent_id: str) -> tuple[Row[tuple[object, ...]], Payer | None]:
+    """The intent's row and its payer, both locked; no payer where nobody was recognised (yet).
+
+    The payer first: that is the order for everything that moves a payer's money, since a ride changes the payments
+    of earlier ones. Raises UnknownIntent.
+    """
+    while True:
+        owner = connection.execute(
+            select(tables.intent.c.payer_id).where(tables.intent.c.id == intent_id)
+        ).one_or_none()
+        if owner is not None and owner.payer_id is not None:
+            payer = payers.locked(connection, owner.payer_id)  # a payment never changes its payer
+            return locked(connection, intent_id), payer
+        with connection.begin_nested() as attempt:
+            row = locked(connection, intent_id)
+            if row.payer_id is None:
+                return row, None
+            attempt.rollback()  # charged in this moment: let go of the intent, and lock the payer first
+
+
+def _of_merchant(connection: Connection, terminal: Terminal, intent_id: str) -> tuple[Row[tuple[object, ...]], Payer]:
+    row, payer = locked_with_payer(connection, intent_id)
+    if row.merchant_id != terminal.merchant_id or payer is None:
+        raise UnknownIntent(f"There is no payment {intent_id}.")
+    return row, payer
 
 
 def _hold(connection: Connection, intent: Row[tuple[object, ...]]) -> Transfer:

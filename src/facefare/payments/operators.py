@@ -79,13 +79,11 @@ def refund(connection: Connection, key: ApiKey, intent_id: str, amount: int | No
 
     Raises UnknownIntent, WrongState, InvalidAmount, TransferConflict.
     """
-    row = _intent(connection, key, intent_id)
-    if row.payer_id is None:
+    _intent(connection, key, intent_id)
+    row, payer = intents.locked_with_payer(connection, intent_id)
+    if payer is None:
         raise WrongState("This payment took no money that could be given back.")
-    row = intents.locked(connection, intent_id)
-    return intents.give_back(
-        connection, row, payers.locked(connection, row.payer_id), amount, key=f"{key.merchant_id} {idempotency_key}"
-    )
+    return intents.give_back(connection, row, payer, amount, key=f"{key.merchant_id} {idempotency_key}")
 
 
 def disputes(connection: Connection, key: ApiKey, *, limit: int, before: str | None) -> list[Dispute]:
@@ -100,8 +98,8 @@ def disputes(connection: Connection, key: ApiKey, *, limit: int, before: str | N
 def decide(connection: Connection, key: ApiKey, dispute_id: str, *, give_back: bool) -> Dispute:
     """End a dispute: what is left of the payment goes back, or it stays; raises UnknownDispute, WrongState."""
     row = _open_dispute(connection, key, dispute_id)
-    intent = intents.locked(connection, row.intent_id)
     payer = payers.locked(connection, row.payer_id)
+    intent = intents.locked(connection, row.intent_id)
     row = _open_dispute(connection, key, dispute_id)  # nobody else decided in the meantime
     if give_back and intent.captured > intent.refunded:
         intents.give_back(connection, intent, payer, intent.captured - intent.refunded, key="dispute")

@@ -15,18 +15,18 @@ who owes is denied at gates, and paying, by whatever way money comes in, ends th
 All of it runs under the lock on the payer's row that the caller has taken.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
 
 from facefare.fares.explain import Line
 from facefare.fares.journeys import LegState, Tap, TapKind, legs_of
 from facefare.fares.pricing import Charge, price_week
 from facefare.fares.standing import Standing, State
 from facefare.fares.tariff import Tariff
-from facefare.ledger import Transfer, balance_of, post
+from facefare.ledger import Transfer, balance_of, lock_accounts, post
 from facefare.ledger.errors import UnknownAccount
 from facefare.ledger.ids import new_id
 from facefare.payments import card_top_ups, intents, merchants, receipts, tables, tariffs, travel_tables
@@ -151,28 +151,51 @@ def begin(connection: Connection, payer: Payer, intent: _Row, due: Due) -> tuple
     return changed, covered_by
 
 
-def complete(connection: Connection, now: datetime) -> int:
+def complete(engine: Engine, now: datetime) -> int:
     """Take what rides cost whose end was never tapped; returns how many payers' weeks were settled.
 
-    Where the evidence does not say where a ride ended, the tariff's maximum applies.
+    Where the evidence does not say where a ride ended, the tariff's maximum applies. Each payer's week is a
+    transaction of its own, so nobody waits for another one's.
     """
     columns = travel_tables.tap.c
-    waiting = connection.execute(
-        select(columns.payer_id, columns.tariff_id, columns.week, func.min(columns.at).label("since"))
-        .where(columns.reserve > 0)
-        .group_by(columns.payer_id, columns.tariff_id, columns.week)
-        .order_by(columns.payer_id, columns.week)
-        .limit(_SWEEP_AT_MOST)
-    ).all()
+    with engine.connect() as connection:
+        waiting = connection.execute(
+            select(columns.payer_id, columns.tariff_id, columns.week, func.min(columns.at).label("since"))
+            .where(columns.reserve > 0)
+            .group_by(columns.payer_id, columns.tariff_id, columns.week)
+            .order_by("since")
+            .limit(_SWEEP_AT_MOST)
+        ).all()
     settled = 0
     for row in waiting:
-        tariff = tariffs.load(connection, row.tariff_id)
-        if now - row.since > timedelta(seconds=tariff.longest_journey_s):
-            payer = payers.locked(connection, row.payer_id)
-            _settle(connection, payer, tariff, row.week, now, ())
-            recover(connection, payer)
-            settled += 1
+        with engine.begin() as connection:
+            tariff = tariffs.load(connection, row.tariff_id)
+            if now - row.since > timedelta(seconds=tariff.longest_journey_s):
+                payer = payers.locked(connection, row.payer_id)
+                lock_accounts_of(connection, payer, tariff.id, (row.week,))
+                _settle(connection, payer, tariff, row.week, now, ())
+                recover(connection, payer)
+                settled += 1
     return settled
+
+
+def lock_accounts_of(
+    connection: Connection, payer: Payer, tariff_id: str, weeks: Collection[date], *more_merchants: str
+) -> None:
+    """Lock every account that a tap of these weeks may move money on; it may do so in any order then."""
+    columns = travel_tables.tap.c
+    travelled = connection.execute(
+        select(tables.intent.c.merchant_id)
+        .join(travel_tables.tap, columns.intent_id == tables.intent.c.id)
+        .where(
+            columns.payer_id == payer.id,
+            columns.tariff_id == tariff_id,
+            or_(columns.week.in_(weeks), columns.reserve > 0),
+        )
+        .distinct()
+    ).scalars()
+    owed_to = {merchants.account_of(connection, id, payer.currency) for id in {*travelled, *more_merchants}}
+    lock_accounts(connection, {payer.account_id, f"{payer.account_id}_debt", *owed_to})
 
 
 def forget(connection: Connection, intent_id: object) -> bool:

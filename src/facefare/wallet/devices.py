@@ -8,7 +8,8 @@ Invariants:
   - a device belongs to one payer and one reference, of which the wallet holds a salted hash only;
   - without the consent it was registered under it pays nothing, whatever its state;
   - every change of a state takes a higher number, so deny lists have an order;
-  - everything that decides about a device locks its row first, so its counters are looked at one by one.
+  - everything that decides about a device locks its row, so its counters are looked at one by one; where money is
+    moved too, the payer's row before it.
 """
 
 from dataclasses import dataclass
@@ -95,10 +96,10 @@ def register(
         station_id = _attested(connection, brought, operator).station
     elif not self_made_allowed:
         raise OverSelfMadeLimit("This operator takes references that a station attested only.")
+    payers.locked(connection, payer_id)
     consent = consents.in_force(connection, brought.consent_sha256)
     if consent.payer_id != payer_id:
         raise UnknownConsent("No consent of yours in force has this receipt; agree first.")
-    payers.locked(connection, payer_id)
     listable = select(func.count()).where(
         device.c.payer_id == payer_id, device.c.pass_through >= _day(datetime.now(UTC))
     )
@@ -191,11 +192,14 @@ class Known:
 
 
 def presented(connection: Connection, public_key: bytes, commitment: bytes, *, at: datetime) -> Known:
-    """The device that showed a code at this time, locked until the transaction ends.
+    """The device that showed a code at this time, locked until the transaction ends, and before it its payer.
 
     What was taken before a device was denied is still owed. Raises UnknownDevice, DeviceDenied, and
     BadSignature where the reference is not the one that was registered.
     """
+    owner = connection.execute(select(device.c.payer_id).where(device.c.public_key == public_key)).scalar_one_or_none()
+    if owner is not None:
+        payers.locked(connection, owner)
     row = _locked(connection, device.c.public_key == public_key)
     if row.commitment != commitment:
         raise BadSignature("This is not the reference that the device was registered with.")

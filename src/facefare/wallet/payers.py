@@ -51,7 +51,7 @@ def locked(connection: Connection, payer_id: str) -> Payer:
     """The payer, with its row locked until the transaction ends; raises UnknownPayer.
 
     Everything that decides about a payer's money takes this lock first, so that decisions about one payer
-    happen one after the other.
+    happen one after the other; then come the payer's consents, devices, payments and accounts, in this order.
     """
     row = connection.execute(
         select(tables.payer).where(tables.payer.c.id == payer_id).with_for_update(key_share=True)

@@ -132,8 +132,8 @@ async def _sweep_for_ever(services: Services) -> None:
 
 
 def _sweep(services: Services) -> None:
+    travel.complete(services.engine, datetime.now(UTC))
     with services.engine.begin() as connection:
-        travel.complete(connection, datetime.now(UTC))
         intents.expire(connection, services.rules)
         merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)
 
