@@ -294,6 +294,7 @@ def _search(key: Ed25519PrivateKey, terminal: str, row: int) -> bytes:
     payload = SearchPayload(
         v=1,
         gallery=_GALLERY,
+        model="rows",
         terminal=terminal,
         purpose="payment",
         query_id=os.urandom(16),

@@ -138,7 +138,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             galleries=[_gallery(calibration)],
             terminals=[Terminal(TERMINAL, gate_key.public_key().public_bytes_raw(), (GALLERY,))],
             stations=[Station(STATION, station_key.public_key().public_bytes_raw(), (GALLERY,), demo_only=True)],
-            limits=Limits(),
+            limits=Limits(station_rate=100.0, station_burst=20_000.0),  # synthetic references come at once
         )
         for identity in identities:
             (folder / f"identity-{identity.index}.json").write_text(identity.to_json())

@@ -18,7 +18,7 @@ from sqlalchemy import MetaData, func, select
 
 from demo.faces import Person, Sitter, View
 from demo.machine import CURRENCY, DAY_CAP, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
-from facefare.biometrics import FacePipeline, fuse
+from facefare.biometrics import FacePipeline, Template, fuse
 from facefare.client import PayerClient, StationClient
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.request_log import Entry
@@ -96,7 +96,8 @@ class Scenario:
             progress("synthetic references", done, SYNTHETIC_REFERENCES)
             direction = rng.normal(size=(_BATCH, len(mean)))
             direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-            self._bring((mean + 0.42 * direction).astype(np.float32), SYNTHETIC)
+            nobody = (mean + 0.42 * direction).astype(np.float32)
+            self._bring(Template(nobody, self._machine.calibration.model), SYNTHETIC)
         progress("synthetic references", SYNTHETIC_REFERENCES, SYNTHETIC_REFERENCES)
         seconds = time.perf_counter() - started
         self._note(
@@ -115,7 +116,7 @@ class Scenario:
         for _ in range(_MOST_ASKED):
             for frame in self._sitters[who].obey(capture.asked) if capture.asked else []:
                 capture.offer(frame)
-        face = self._bring(capture.reference().vector, consent_sha256) if capture.complete else None
+        face = self._bring(capture.reference(), consent_sha256) if capture.complete else None
         payer.top_up(top_up, idempotency_key=f"demo-{who}")
         self.payers[who], self.tokens[who] = payer, token
         account = payer.account()
@@ -253,9 +254,9 @@ class Scenario:
 
     # --- how they are played ---
 
-    def _bring(self, vectors: NDArray[np.float32], consent_sha256: bytes) -> Any:
+    def _bring(self, templates: Template, consent_sha256: bytes) -> Any:
         request = prepare_enrolment(
-            vectors,
+            templates,
             calibration=self._machine.calibration,
             guardians=self._machine.identities,
             gallery=GALLERY,
@@ -318,8 +319,7 @@ class Scenario:
             if database is None:
                 return "no request log"
             (leaf,) = database.execute("SELECT leaf FROM requests ORDER BY number DESC LIMIT 1").fetchone()
-        _, asker, at, purpose, request_sha256 = cbor2.loads(leaf)
-        entry = Entry(asker, at, purpose, request_sha256)
+        entry = Entry(*cbor2.loads(leaf)[1:])
         return f"log: {entry.asker}, {entry.time}, {entry.purpose}, {entry.request_sha256.hex()[:8]}…"
 
     def _note(self, name: str, expected: str, got: str, ok: bool, facts: dict[str, Any] | None = None) -> None:

@@ -242,6 +242,7 @@ class Requests:
         payload = SearchPayload(
             v=1,
             gallery=gallery,
+            model="labels",
             terminal=terminal,
             purpose="payment",
             query_id=query_id or os.urandom(16),
@@ -263,6 +264,7 @@ class Requests:
         payload = EnrolPayload(
             v=1,
             gallery=gallery,
+            model="labels",
             station=station,
             consent_sha256=consent_sha256,
             enrolment_id=os.urandom(16),

@@ -29,8 +29,8 @@ from facefare.guardian.messages import (
 
 H = bytes(32)
 EXAMPLES = [
-    SearchPayload(1, "gal_a", "trm_a", "payment", bytes(16), 5, (H, H, H), (H, H, H)),
-    EnrolPayload(1, "gal_a", "stn_a", H, bytes(16), 5, (H, H, H), (H, H, H)),
+    SearchPayload(1, "gal_a", "m", "trm_a", "payment", bytes(16), 5, (H, H, H), (H, H, H)),
+    EnrolPayload(1, "gal_a", "m", "stn_a", H, bytes(16), 5, (H, H, H), (H, H, H)),
     SearchRequest(b"p", bytes(64), (bytes(560), bytes(560), bytes(560))),
     EnrolRequest(b"p", bytes(64), (bytes(560), bytes(560), bytes(560))),
     SearchCall(b"p", bytes(64), bytes(560), 7, -2000),
@@ -38,7 +38,7 @@ EXAMPLES = [
     RowCall("gal_a", 3, 7),
     SearchAnswer(b"share"),
     Status(1, True, None, (GalleryStatus("gal_a", "live", 7, H, 3, 2, 0),)),
-    EnrolPayload(1, "gal_a", "stn_a", H, bytes(16), 5, (H, H, H), (H, H, H), H),
+    EnrolPayload(1, "gal_a", "m", "stn_a", H, bytes(16), 5, (H, H, H), (H, H, H), H),
     OpenPayload(1, "gal_a", 3, H, bytes(16), 5),
     OpenRequest(b"p", bytes(64)),
     OpenAnswer(bytes(80)),

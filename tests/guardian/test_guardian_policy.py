@@ -27,6 +27,7 @@ def ask(policy: Policy, query: int = 1, **changes: object) -> SearchPayload:
     fields = {
         "v": 1,
         "gallery": "gal_live",
+        "model": "m",
         "terminal": "trm_a",
         "purpose": "payment",
         "query_id": query.to_bytes(16, "big"),
@@ -76,7 +77,9 @@ def refusal(policy: Policy, **changes: object) -> RefusalCode:
         ({"around_terminal": Terminal("trm_a", bytes(32), ("gal_live",))}, RefusalCode.BAD_SIGNATURE),
         ({"around_sealed": b"another"}, RefusalCode.SEALED_MISMATCH),
         ({"sealed_sha256": (HASHES[1], HASHES[0], HASHES[2])}, RefusalCode.SEALED_MISMATCH),
+        ({"model": "another-embedder"}, RefusalCode.WRONG_MODEL),
         ({"purpose": "attendance"}, RefusalCode.WRONG_PURPOSE),
+        ({"purpose": "enrolment"}, RefusalCode.WRONG_PURPOSE),
         ({"around_threshold": -4001}, RefusalCode.THRESHOLD_OUT_OF_RANGE),
         ({"around_threshold": -99}, RefusalCode.THRESHOLD_OUT_OF_RANGE),
         ({"issued_at": NOW - 30_001}, RefusalCode.STALE_REQUEST),
@@ -162,27 +165,45 @@ def test_a_clock_that_jumps_back_gives_no_tokens() -> None:
 def test_what_was_asked_before_a_restart_still_counts() -> None:
     policy = Policy(Limits(terminal_rate=1, terminal_burst=3, overall_rate=100, overall_burst=100))
     for n in range(3):
-        policy.replay("trm_a", NOW - 100 + n)
+        policy.replay("trm_a", "payment", 1, NOW - 100 + n)
     assert refusal(policy) == RefusalCode.RATE_LIMITED
-    assert policy.memory_ms >= 3000
+
+
+def test_rates_that_a_restart_would_forget_are_no_limits() -> None:
+    with pytest.raises(ValueError, match="ten minutes"):
+        Limits(station_rate=0.01, station_burst=7)
+    with pytest.raises(ValueError, match="above 0"):
+        Limits(overall_burst=0)
 
 
 def enrol(
-    policy: Policy, station: Station | None, into: GalleryDefinition | None, now: int = NOW, **changes: object
+    policy: Policy,
+    station: Station | None,
+    into: GalleryDefinition | None,
+    now: int = NOW,
+    *,
+    sealed: bytes = SEALED,
+    threshold: int | None = None,
+    key: Ed25519PrivateKey = KEY,
+    **changes: object,
 ) -> EnrolPayload:
+    """An enrolment; with a threshold, the comparison before it."""
     fields = {
         "v": 1,
         "gallery": "gal_live",
-        "station": "stn_a",
+        "model": "m",
+        "station": station.id if station else "stn_a",
         "consent_sha256": bytes(32),
         "enrolment_id": bytes(16),
         "issued_at": NOW,
-        "sealed_sha256": HASHES,
+        "sealed_sha256": (HASHES[0], sha256(sealed), HASHES[2]),
         "component_sha256": HASHES,
         **changes,
     }
     payload = EnrolPayload(**fields).to_bytes()  # type: ignore[arg-type]
-    return policy.enrolment(payload, KEY.sign(payload), SEALED, 1, station, into, now)
+    if threshold is not None:
+        return policy.check(payload, key.sign(payload), sealed, 1, station, into, threshold, now)
+    return policy.enrolment(payload, key.sign(payload), sealed, 1, station, into, now)
 
 
 def test_a_demo_station_enrols_into_demo_galleries_only() -> None:
@@ -206,11 +227,21 @@ def test_a_demo_station_enrols_into_demo_galleries_only() -> None:
             NOW + 25 * 3_600_000,
             RefusalCode.STALE_REQUEST,
         ),
+        (
+            Station("stn_a", PUBLIC, ("gal_other",), demo_only=False),
+            GalleryDefinition("gal_other", "live", "m2", 128, 200, 8191, -4000, -100),
+            NOW,
+            RefusalCode.WRONG_MODEL,
+        ),
     ],
 )
 def test_an_enrolment_is_refused_for_its_reason(station, gallery, now, code) -> None:
+    changes = {"gallery": gallery.id} if gallery else {}
     with pytest.raises(Refused) as refused:
-        enrol(Policy(Limits()), station, gallery, now)
+        enrol(Policy(Limits()), station, gallery, now, **changes)
+    assert refused.value.code is code
+    with pytest.raises(Refused) as refused:
+        enrol(Policy(Limits()), station, gallery, now, threshold=-2000, **changes)
     assert refused.value.code is code
 
 
@@ -218,3 +249,114 @@ def test_an_enrolment_may_be_sent_again_until_it_is_confirmed() -> None:
     station = Station("stn_a", PUBLIC, ("gal_live",), demo_only=False)
     policy = Policy(Limits())
     assert enrol(policy, station, LIVE) == enrol(policy, station, LIVE, NOW + 3_600_000)
+
+
+# --- enrolments by rate, and the comparison before one ---
+
+DESK = Station("stn_a", PUBLIC, ("gal_live",), demo_only=False)
+
+
+def numbered(n: int) -> bytes:
+    return n.to_bytes(16, "big")
+
+
+def check(policy: Policy, n: int, now: int = NOW, **changes: object) -> EnrolPayload:
+    return enrol(policy, DESK, LIVE, now, threshold=-2000, enrolment_id=numbered(n), issued_at=now, **changes)
+
+
+def test_a_station_enrols_no_faster_than_its_rate_and_once_counted_may_send_again() -> None:
+    policy = Policy(Limits(station_rate=0.01, station_burst=3))
+    for n in range(3):
+        enrol(policy, DESK, LIVE, enrolment_id=numbered(n))
+    with pytest.raises(Refused) as refused:
+        enrol(policy, DESK, LIVE, enrolment_id=numbered(3))
+    assert refused.value.code is RefusalCode.RATE_LIMITED
+    enrol(policy, DESK, LIVE, enrolment_id=numbered(2))  # sent again
+    enrol(policy, DESK, LIVE, NOW + 100_000, enrolment_id=numbered(3))
+
+
+def test_many_templates_in_one_enrolment_count_as_many() -> None:
+    policy = Policy(Limits(station_rate=1, station_burst=100))
+    batch = bytes(80 + 99 * 8 * 128)
+    enrol(policy, DESK, LIVE, sealed=batch, enrolment_id=numbered(1))
+    enrol(policy, DESK, LIVE, enrolment_id=numbered(2))
+    with pytest.raises(Refused):
+        enrol(policy, DESK, LIVE, enrolment_id=numbered(3))
+
+
+def test_enrolments_before_a_restart_still_count() -> None:
+    policy = Policy(Limits(station_rate=0.01, station_burst=3))
+    policy.replay("stn_a", "enrol", 2, NOW - 100)
+    policy.replay("stn_a", "enrolment", 1, NOW - 50)
+    with pytest.raises(Refused) as refused:
+        enrol(policy, DESK, LIVE)
+    assert refused.value.code is RefusalCode.RATE_LIMITED
+
+
+def test_an_enrolments_template_is_compared_once_and_never_after_it_got_old() -> None:
+    policy = Policy(Limits())
+    check(policy, 1)
+    policy.end_check(numbered(1))
+    with pytest.raises(Refused) as refused:
+        check(policy, 1)
+    assert refused.value.code is RefusalCode.REPLAYED
+    with pytest.raises(Refused) as refused:
+        enrol(policy, DESK, LIVE, NOW + 30_001, threshold=-2000)
+    assert refused.value.code is RefusalCode.STALE_REQUEST
+    with pytest.raises(Refused) as refused:
+        check(Policy(Limits(), dict(policy.seen)), 1)
+    assert refused.value.code is RefusalCode.REPLAYED
+    enrol(policy, DESK, LIVE, enrolment_id=numbered(1))  # the enrolment itself may still come
+
+
+@pytest.mark.parametrize("threshold", [-4001, -99])
+def test_a_comparison_keeps_to_the_gallerys_thresholds(threshold) -> None:
+    with pytest.raises(Refused) as refused:
+        enrol(Policy(Limits()), DESK, LIVE, threshold=threshold)
+    assert refused.value.code is RefusalCode.THRESHOLD_OUT_OF_RANGE
+
+
+def test_a_comparison_takes_one_token_with_its_enrolment() -> None:
+    policy = Policy(Limits(station_rate=0.01, station_burst=2))
+    for n in range(2):
+        check(policy, n)
+        enrol(policy, DESK, LIVE, enrolment_id=numbered(n))
+    with pytest.raises(Refused) as refused:
+        check(policy, 2)
+    assert refused.value.code is RefusalCode.RATE_LIMITED
+
+
+def test_a_comparison_counts_among_all_searches() -> None:
+    policy = Policy(Limits(overall_burst=1))
+    check(policy, 1)
+    assert refusal(policy, query=2) == RefusalCode.RATE_LIMITED
+
+
+@given(st.lists(st.tuples(st.integers(0, 7_200_000), st.booleans()), min_size=1, max_size=60))
+def test_a_station_never_has_more_answers_a_day_without_an_enrolment_than_allowed(steps) -> None:
+    limits = Limits(station_rate=1, station_burst=100, unfinished_checks=3)
+    policy = Policy(limits)
+    now, left_open = NOW, []
+    for n, (gap, finishes) in enumerate(steps):
+        now += gap
+        if n % 7 == 6:  # a restart
+            policy = Policy(limits, dict(policy.seen), dict(policy.unfinished))
+        try:
+            check(policy, n, now)
+        except Refused:
+            continue
+        if finishes:
+            policy.end_check(numbered(n))
+        else:
+            left_open.append(now)
+    for start in left_open:
+        assert sum(start <= other <= start + limits.enrolment_window_ms for other in left_open) <= 3
+
+
+def test_one_stations_open_comparisons_are_not_held_against_another() -> None:
+    policy = Policy(Limits(unfinished_checks=1))
+    check(policy, 1)
+    with pytest.raises(Refused):
+        check(policy, 2)
+    other = Station("stn_b", PUBLIC, ("gal_live",), demo_only=False)
+    enrol(policy, other, LIVE, threshold=-2000, enrolment_id=numbered(3))

@@ -37,7 +37,23 @@ D = 128
 DEMO, LIVE = "gal_demo", "gal_live"
 TERMINAL, STATION, DEMO_STATION = "trm_gate1", "stn_desk", "stn_demo"
 THRESHOLD = -2000
-GENEROUS = Limits(terminal_rate=1000, terminal_burst=10_000, overall_rate=1000, overall_burst=10_000)
+GENEROUS = Limits(
+    terminal_rate=1000,
+    terminal_burst=10_000,
+    overall_rate=1000,
+    overall_burst=10_000,
+    station_rate=1000,
+    station_burst=100_000,
+    unfinished_checks=1000,
+)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """What an embedder made: one (D,) or several (n, D)."""
+
+    vector: np.ndarray
+    model_id: str = "synthetic"
 
 
 def synthetic_templates(count: int, seed: int = 1) -> np.ndarray:
@@ -128,7 +144,7 @@ class Trio:
             "now": datetime.now(UTC),
             **changes,
         }
-        return prepare_search(template, calibration=self.calibration, guardians=self.identities, **details)
+        return prepare_search(Templates(template), calibration=self.calibration, guardians=self.identities, **details)
 
     def enrol_request(self, templates: np.ndarray, **changes: object) -> EnrolRequest:
         details: dict = {
@@ -139,7 +155,9 @@ class Trio:
             "now": datetime.now(UTC),
             **changes,
         }
-        return prepare_enrolment(templates, calibration=self.calibration, guardians=self.identities, **details)
+        return prepare_enrolment(
+            Templates(templates), calibration=self.calibration, guardians=self.identities, **details
+        )
 
     async def search(self, guardians: Guardians, template: np.ndarray, threshold: int = THRESHOLD) -> Answer:
         return await guardians.search(self.search_request(template), self.version[DEMO], threshold)

@@ -89,6 +89,7 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
     search = SearchPayload(
         1,
         GALLERY,
+        "dlib-resnet-v1",
         "trm_gate1",
         "payment",
         query_id,
@@ -102,6 +103,7 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
         name: EnrolPayload(
             1,
             GALLERY,
+            "dlib-resnet-v1",
             "stn_desk",
             named("consent"),
             enrolment_id,

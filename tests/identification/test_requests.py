@@ -1,5 +1,6 @@
 """What a terminal or a station sends: who can open it, and what is signed."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -35,14 +36,22 @@ TEMPLATE = np.random.default_rng(5).normal(size=D)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def search(**changes: object) -> SearchRequest:
+@dataclass(frozen=True)
+class Made:
+    vector: np.ndarray
+    model_id: str = CALIBRATION.model
+
+
+def search(made: Made | None = None, **changes: object) -> SearchRequest:
     details: dict = {"guardians": GUARDIANS, "now": NOW, **changes}
-    return prepare_search(TEMPLATE, calibration=CALIBRATION, gallery="gal_a", terminal="trm_a", key=KEY, **details)
+    return prepare_search(
+        made or Made(TEMPLATE), calibration=CALIBRATION, gallery="gal_a", terminal="trm_a", key=KEY, **details
+    )
 
 
-def enrolment(templates: np.ndarray) -> EnrolRequest:
+def enrolment(templates: np.ndarray, model_id: str = CALIBRATION.model) -> EnrolRequest:
     return prepare_enrolment(
-        templates,
+        Made(templates, model_id),
         calibration=CALIBRATION,
         guardians=GUARDIANS,
         gallery="gal_a",
@@ -135,6 +144,14 @@ def test_several_references_go_into_one_enrolment() -> None:
     total = sum(words(share.own) for share in shares).view(np.int32).reshape(5, D)
     assert np.array_equal(total, quantise(many, CALIBRATION))
     assert request.fields().consent_sha256 == sha256(b"receipt")
+
+
+def test_a_template_of_another_embedder_makes_no_request_and_the_request_names_its_embedder() -> None:
+    with pytest.raises(CalibrationError, match="another-embedder"):
+        search(Made(TEMPLATE, "another-embedder"))
+    with pytest.raises(CalibrationError, match="another-embedder"):
+        enrolment(TEMPLATE, "another-embedder")
+    assert search().fields().model == enrolment(TEMPLATE).fields().model == CALIBRATION.model
 
 
 def test_guardians_in_the_wrong_order_too_many_templates_and_naive_times_are_refused() -> None:

@@ -71,6 +71,10 @@ REQUESTS = Kind(
             "CREATE TABLE IF NOT EXISTS seen (id BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID",
             "CREATE INDEX IF NOT EXISTS seen_until ON seen (until)",
         ),
+        (  # 2: comparisons before an enrolment
+            "CREATE TABLE unfinished (id BLOB PRIMARY KEY, station TEXT NOT NULL, until INTEGER NOT NULL)"
+            " STRICT, WITHOUT ROWID",
+        ),
     ),
 )
 

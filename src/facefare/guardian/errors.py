@@ -24,6 +24,7 @@ class RefusalCode(StrEnum):
     UNKNOWN_STATION = "unknown-station"
     BAD_SIGNATURE = "bad-signature"
     WRONG_PURPOSE = "wrong-purpose"
+    WRONG_MODEL = "wrong-model"
     STALE_REQUEST = "stale-request"
     REPLAYED = "replayed"
     RATE_LIMITED = "rate-limited"

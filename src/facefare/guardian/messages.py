@@ -60,6 +60,7 @@ __all__ = [
     "open_sealed",
     "seal",
     "sha256",
+    "templates_in",
     "verify",
 ]
 
@@ -86,6 +87,7 @@ _WIRE = integer(WIRE_VERSION, WIRE_VERSION)
 _GALLERY = text(r"gal_[A-Za-z0-9_-]{1,40}")
 _TERMINAL = text(r"trm_[A-Za-z0-9_-]{1,40}")
 _STATION = text(r"stn_[A-Za-z0-9_-]{1,40}")
+_MODEL = text(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = octets(32)
 _SIGNATURE = octets(64)
 _ID = octets(16)
@@ -101,10 +103,11 @@ REGISTRY_IDS: Mapping[str, Check] = {"gallery": _GALLERY, "terminal": _TERMINAL,
 
 @dataclass(frozen=True)
 class SearchPayload(Message):
-    """What a terminal signs: whom it asks, when, what for, and the hashes of sealed shares and of what is in them."""
+    """What a terminal signs: whom it asks, when, what for, of which embedder, and hashes of the sealed shares."""
 
     v: int
     gallery: str
+    model: str
     terminal: str
     purpose: str
     query_id: bytes
@@ -115,6 +118,7 @@ class SearchPayload(Message):
     _FIELDS = {  # noqa: RUF012
         "v": _WIRE,
         "gallery": _GALLERY,
+        "model": _MODEL,
         "terminal": _TERMINAL,
         "purpose": text(r"[a-z-]{1,32}"),
         "query_id": _ID,
@@ -129,12 +133,15 @@ class SearchPayload(Message):
 class EnrolPayload(Message):
     """What an enrolment station signs, over the hash of the consent receipt(s) too.
 
+    One such request is used twice: to look for the same face among those enrolled already (a `SearchCall` to
+    /v1/checks, once), and to enrol. So nothing else can be looked for than what is to be enrolled.
     `payer_key`, for an enrolment of one payer: the Ed25519 key by which that payer may have the own row's
     accumulator opened (`OpenPayload`). Made for this gallery only, so that it links nothing.
     """
 
     v: int
     gallery: str
+    model: str
     station: str
     consent_sha256: bytes
     enrolment_id: bytes
@@ -146,6 +153,7 @@ class EnrolPayload(Message):
     _FIELDS = {  # noqa: RUF012
         "v": _WIRE,
         "gallery": _GALLERY,
+        "model": _MODEL,
         "station": _STATION,
         "consent_sha256": _SHA256,
         "enrolment_id": _ID,
@@ -228,7 +236,10 @@ class EnrolRequest(Message):
 
 @dataclass(frozen=True, repr=False)
 class SearchCall(Message):
-    """POST /v1/searches: this guardian's part of a search, the gallery version and threshold asked for."""
+    """POST /v1/searches: this guardian's part of a search, the gallery version and threshold asked for.
+
+    POST /v1/checks takes the same, with a station's `EnrolPayload` and its sealed share of one template.
+    """
 
     payload: bytes
     signature: bytes
@@ -627,6 +638,11 @@ def open_sealed(
         return _SUITE.decrypt(sealed, key, info=_seal_info(use, gallery, guardian, request_id))
     except InvalidTag:
         raise MessageError(f"A sealed share can't be opened by guardian {guardian} for this request.") from None
+
+
+def templates_in(sealed: bytes, dimensions: int) -> int:
+    """How many templates (two components of D uint32 each) a sealed share of this length can hold; 1 at least."""
+    return max(1, (len(sealed) - _SEAL_OVERHEAD) // (8 * dimensions))
 
 
 def verify(public_key: bytes, signature: bytes, payload: bytes) -> None:

@@ -1,16 +1,20 @@
 """Whether this guardian, by its own judgement, takes part in a request. A pure state machine: no I/O.
 
-State: ids already seen and two kinds of token buckets. Time is an argument (ms since 1970).
+State: ids already seen, token buckets, and comparisons that no enrolment followed yet. Time is an argument (ms since
+1970).
 Invariants:
 - a request is accepted only if its asker is registered here for the gallery, the signature is by the
-  registered key over the exact payload, the time is inside the window, the id was never accepted, the sealed
-  share is the one that was signed, and a search is for a payment;
+  registered key over the exact payload, the template is of the gallery's embedder, the time is inside the window, the
+  id was never accepted, the sealed share is the one that was signed, and a search is for a payment;
 - only what passed all of that takes a token, and without a token it is refused (limits fail closed);
+- an enrolment's own template may be compared with those enrolled already, once for each enrolment, and a station
+  has few such comparisons a day that no enrolment followed: it is no way to ask who somebody is;
 - each refusal has one code, and the first that applies in this order is given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from facefare.guardian.errors import MessageError, Refused
@@ -21,17 +25,27 @@ from facefare.guardian.messages import (
     RefusalCode,
     SearchPayload,
     sha256,
+    templates_in,
     verify,
 )
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
 PAYMENT = "payment"
 ENROLMENT = Operation.ENROL.value
+CHECK = "enrolment"
+"""The purpose of a comparison of an enrolment's template with those enrolled already."""
+
+RATES_REMEMBER_MS = 600_000
+"""A rested bucket is full within this time: the request log keeps no more for a restart."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a guardian allows. Rates are requests a second and the burst that a rested bucket holds."""
+    """What a guardian allows. Rates are requests a second and the burst that a rested bucket holds.
+
+    A station's are templates a second. `unfinished_checks`: comparisons of one station within `enrolment_window_ms`
+    that were answered and not followed by the enrolment.
+    """
 
     search_window_ms: int = 30_000
     enrolment_window_ms: int = 24 * 3_600_000  # the relay may have to wait for a guardian
@@ -40,6 +54,18 @@ class Limits:
     terminal_burst: float = 10.0
     overall_rate: float = 50.0
     overall_burst: float = 100.0
+    station_rate: float = 0.05
+    station_burst: float = 20.0
+    unfinished_checks: int = 10
+
+    def __post_init__(self) -> None:
+        for rate, burst in (
+            (self.terminal_rate, self.terminal_burst),
+            (self.overall_rate, self.overall_burst),
+            (self.station_rate, self.station_burst),
+        ):
+            if not 0 < burst <= rate * RATES_REMEMBER_MS / 1000:
+                raise ValueError("A burst is above 0 and made up for by its rate within ten minutes.")
 
 
 @dataclass
@@ -56,12 +82,19 @@ class _Bucket:
 
 @dataclass
 class Policy:
-    """The state of one guardian's judgement; `seen` maps ids to when (ms) they may be forgotten."""
+    """The state of one guardian's judgement.
+
+    `seen` maps ids to when (ms) they may be forgotten; `unfinished` the ids of comparisons that no enrolment followed
+    to their station and the same.
+    """
 
     limits: Limits
     seen: dict[bytes, int] = field(default_factory=dict)
+    unfinished: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    _counted: dict[bytes, int] = field(default_factory=dict)
     _overall: _Bucket | None = None
     _terminals: dict[str, _Bucket] = field(default_factory=dict)
+    _stations: dict[str, _Bucket] = field(default_factory=dict)
 
     def search(
         self,
@@ -86,13 +119,13 @@ class Policy:
             raise Refused(RefusalCode.UNKNOWN_TERMINAL, "This guardian does not know that terminal for that gallery.")
         _check_signature(terminal.public_key, signature, payload)
         _check_sealed(sealed, fields.sealed_sha256[guardian])
+        _check_model(fields.model, gallery)
         if fields.purpose != PAYMENT:
             raise Refused(RefusalCode.WRONG_PURPOSE, "Searches are for payments only.")
-        if not gallery.min_threshold <= threshold <= gallery.max_threshold:
-            raise Refused(RefusalCode.THRESHOLD_OUT_OF_RANGE, "The threshold is outside what this gallery allows.")
+        _check_threshold(threshold, gallery)
         self._check_fresh(fields.query_id, fields.issued_at, self.limits.search_window_ms, now)
-        self._take(terminal.id, now)
-        self._remember(fields.query_id, self.search_seen_until(fields), now)
+        _take((self._terminal(terminal.id, now), self._everyone(now)))
+        _remember(self.seen, fields.query_id, self.search_seen_until(fields), now)
         return fields
 
     def enrolment(
@@ -105,7 +138,61 @@ class Policy:
         gallery: GalleryDefinition | None,
         now: int,
     ) -> EnrolPayload:
-        """Accept an enrolment, or raise `Refused`. Sent again it is accepted again: the store knows its digest."""
+        """Accept an enrolment and count its templates, or raise `Refused`.
+
+        Sent again it is accepted again, and counted once: the store knows its digest.
+        """
+        fields, gallery = self._enrolment(payload, signature, sealed, guardian, station, gallery)
+        self._check_window(fields.issued_at, self.limits.enrolment_window_ms, now)
+        if fields.enrolment_id not in self._counted:
+            _take((self._station(fields.station, now),), templates_in(sealed, gallery.dimensions))
+            _remember(self._counted, fields.enrolment_id, self.enrolment_until(fields), now)
+        return fields
+
+    def check(
+        self,
+        payload: bytes,
+        signature: bytes,
+        sealed: bytes,
+        guardian: int,
+        station: Station | None,
+        gallery: GalleryDefinition | None,
+        threshold: int,
+        now: int,
+    ) -> EnrolPayload:
+        """Accept that an enrolment's template is compared, and count it as an enrolment and a search; or `Refused`.
+
+        It stays unfinished until `end_check`. Raises MessageError where the payload is none.
+        """
+        fields, gallery = self._enrolment(payload, signature, sealed, guardian, station, gallery)
+        _check_threshold(threshold, gallery)
+        self._check_fresh(fields.enrolment_id, fields.issued_at, self.limits.search_window_ms, now)
+        self.unfinished = {id: (whose, until) for id, (whose, until) in self.unfinished.items() if until >= now}
+        open_checks = sum(whose == fields.station for whose, _ in self.unfinished.values())
+        if open_checks >= self.limits.unfinished_checks:
+            raise Refused(
+                RefusalCode.RATE_LIMITED, "Too many comparisons of this station were not followed by an enrolment."
+            )
+        _take((self._station(fields.station, now), self._everyone(now)))
+        _remember(self.seen, fields.enrolment_id, self.check_seen_until(fields), now)
+        _remember(self._counted, fields.enrolment_id, self.enrolment_until(fields), now)
+        self.unfinished[fields.enrolment_id] = (fields.station, self.enrolment_until(fields))
+        return fields
+
+    def end_check(self, enrolment_id: bytes) -> None:
+        """The comparison was followed by the enrolment, or gave no answer from here."""
+        self.unfinished.pop(enrolment_id, None)
+
+    def _enrolment(
+        self,
+        payload: bytes,
+        signature: bytes,
+        sealed: bytes,
+        guardian: int,
+        station: Station | None,
+        gallery: GalleryDefinition | None,
+    ) -> tuple[EnrolPayload, GalleryDefinition]:
+        """Raise `Refused` unless a station that may says this, of a template that belongs here."""
         fields = EnrolPayload.from_bytes(payload)
         if gallery is None:
             raise Refused(RefusalCode.UNKNOWN_GALLERY, "This guardian does not know that gallery.")
@@ -118,8 +205,8 @@ class Policy:
             )
         _check_signature(station.public_key, signature, payload)
         _check_sealed(sealed, fields.sealed_sha256[guardian])
-        self._check_window(fields.issued_at, self.limits.enrolment_window_ms, now)
-        return fields
+        _check_model(fields.model, gallery)
+        return fields, gallery
 
     def opening(self, fields: OpenPayload, now: int) -> None:
         """Raise `Refused` unless a payer's opening is fresh; whose row it is, the engine judges."""
@@ -129,17 +216,25 @@ class Policy:
         """When (ms) the query id may be forgotten: from then on the request is stale anyway."""
         return fields.issued_at + self.limits.search_window_ms + self.limits.clock_skew_ms
 
-    def replay(self, terminal: str, time: int) -> None:
-        """After a restart: count a search that was accepted at `time` (ms), oldest first."""
-        for bucket in (self._bucket(terminal, time), self._everyone(time)):
-            bucket.tokens = max(0.0, bucket.tokens - 1)
+    def check_seen_until(self, fields: EnrolPayload) -> int:
+        """When (ms) the id of a comparison may be forgotten: from then on it is too old to be made."""
+        return fields.issued_at + self.limits.search_window_ms + self.limits.clock_skew_ms
 
-    @property
-    def memory_ms(self) -> int:
-        """How far back requests still count for the rates."""
-        limits = self.limits
-        longest = max(limits.terminal_burst / limits.terminal_rate, limits.overall_burst / limits.overall_rate)
-        return int(longest * 1000) + 1
+    def enrolment_until(self, fields: EnrolPayload) -> int:
+        """When (ms) an enrolment is stale."""
+        return fields.issued_at + self.limits.enrolment_window_ms + self.limits.clock_skew_ms
+
+    def replay(self, asker: str, purpose: str, templates: int, time: int) -> None:
+        """After a restart: count a request that was accepted at `time` (ms), oldest first.
+
+        A comparison and its enrolment count as two here, and an enrolment sent again as another: for some minutes less
+        is allowed, never more.
+        """
+        buckets = [self._terminal(asker, time) if purpose == PAYMENT else self._station(asker, time)]
+        if purpose != ENROLMENT:
+            buckets.append(self._everyone(time))
+        for bucket in buckets:
+            bucket.tokens = max(0.0, bucket.tokens - templates)
 
     def _check_window(self, issued_at: int, window_ms: int, now: int) -> None:
         if not now - window_ms <= issued_at <= now + self.limits.clock_skew_ms:
@@ -150,28 +245,13 @@ class Policy:
         if request_id in self.seen:
             raise Refused(RefusalCode.REPLAYED, "This request was seen before; make a new one.")
 
-    def _remember(self, request_id: bytes, until: int, now: int) -> None:
-        while self.seen:  # oldest first: windows are equal, so insertion order is nearly order of expiry
-            oldest = next(iter(self.seen))
-            if self.seen[oldest] >= now:
-                break
-            del self.seen[oldest]
-        self.seen[request_id] = until
-
-    def _take(self, terminal: str, now: int) -> None:
-        buckets = self._bucket(terminal, now), self._everyone(now)
-        if min(bucket.tokens for bucket in buckets) < 1:
-            raise Refused(RefusalCode.RATE_LIMITED, "Too many requests; wait a moment.")
-        for bucket in buckets:
-            bucket.tokens -= 1
-
-    def _bucket(self, terminal: str, now: int) -> _Bucket:
+    def _terminal(self, id: str, now: int) -> _Bucket:
         limits = self.limits
-        bucket = self._terminals.setdefault(
-            terminal, _Bucket(limits.terminal_rate, limits.terminal_burst, limits.terminal_burst, now)
-        )
-        bucket.refill(now)
-        return bucket
+        return _refilled(self._terminals, id, limits.terminal_rate, limits.terminal_burst, now)
+
+    def _station(self, id: str, now: int) -> _Bucket:
+        limits = self.limits
+        return _refilled(self._stations, id, limits.station_rate, limits.station_burst, now)
 
     def _everyone(self, now: int) -> _Bucket:
         limits = self.limits
@@ -179,6 +259,40 @@ class Policy:
             self._overall = _Bucket(limits.overall_rate, limits.overall_burst, limits.overall_burst, now)
         self._overall.refill(now)
         return self._overall
+
+
+def _refilled(buckets: dict[str, _Bucket], id: str, rate: float, burst: float, now: int) -> _Bucket:
+    bucket = buckets.setdefault(id, _Bucket(rate, burst, burst, now))
+    bucket.refill(now)
+    return bucket
+
+
+def _take(buckets: Sequence[_Bucket], tokens: int = 1) -> None:
+    if min(bucket.tokens for bucket in buckets) < tokens:
+        raise Refused(RefusalCode.RATE_LIMITED, "Too many requests; wait a moment.")
+    for bucket in buckets:
+        bucket.tokens -= tokens
+
+
+def _remember(ids: dict[bytes, int], request_id: bytes, until: int, now: int) -> None:
+    while ids:  # oldest first: windows are equal, so insertion order is nearly order of expiry
+        oldest = next(iter(ids))
+        if ids[oldest] >= now:
+            break
+        del ids[oldest]
+    ids[request_id] = until
+
+
+def _check_threshold(threshold: int, gallery: GalleryDefinition) -> None:
+    if not gallery.min_threshold <= threshold <= gallery.max_threshold:
+        raise Refused(RefusalCode.THRESHOLD_OUT_OF_RANGE, "The threshold is outside what this gallery allows.")
+
+
+def _check_model(model: str, gallery: GalleryDefinition) -> None:
+    if model != gallery.model:
+        raise Refused(
+            RefusalCode.WRONG_MODEL, f"The template is of {model}; this gallery holds templates of {gallery.model}."
+        )
 
 
 def _check_signature(key: bytes, signature: bytes, payload: bytes) -> None:

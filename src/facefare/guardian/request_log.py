@@ -3,8 +3,10 @@
 Job: one durable entry for each request that its policy accepted, written before it takes part in it, and
 forgotten when it no longer counts. What stays for ever, and is public, is the transparency log.
 Invariants:
-- an entry holds terminal (or station), time, purpose and the SHA-256 of the signed payload, nothing else;
-- an id is remembered in the same transaction, until requests of its age are stale anyway.
+- an entry holds terminal (or station), time, purpose, the SHA-256 of the signed payload and how many templates there
+  were, nothing else;
+- an id is remembered in the same transaction, until requests of its age are stale anyway;
+- so is a comparison for an enrolment, until that enrolment is made, no answer left this guardian, or it is stale.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ class Entry:
     time: int
     purpose: str
     request_sha256: bytes
+    templates: int = 1
 
     def leaf(self) -> bytes:
         """The exact bytes that are kept."""
-        return cbor2.dumps([1, self.asker, self.time, self.purpose, self.request_sha256])
+        return cbor2.dumps([1, self.asker, self.time, self.purpose, self.request_sha256, self.templates])
 
 
 class RequestLog:
@@ -45,8 +48,10 @@ class RequestLog:
         """Release the file."""
         self._database.close()
 
-    def append(self, entry: Entry, request_id: bytes | None, until: int) -> None:
+    def append(self, entry: Entry, request_id: bytes | None, until: int, unfinished_until: int | None = None) -> None:
         """Write an entry, and remember `request_id`, if given, until time `until` (ms); durable on return.
+
+        With `unfinished_until`, it is a comparison that an enrolment has to follow.
 
         Raises:
             StoreFull, StoreError: nothing was written, so the request must not be answered.
@@ -56,8 +61,12 @@ class RequestLog:
             self._database.execute("INSERT INTO requests (time, leaf) VALUES (?, ?)", (entry.time, entry.leaf()))
             self._database.execute("DELETE FROM requests WHERE time < ?", (entry.time - _KEPT_MS,))
             self._database.execute("DELETE FROM seen WHERE until < ?", (entry.time,))
+            self._database.execute("DELETE FROM unfinished WHERE until < ?", (entry.time,))
             if request_id is not None:
                 self._database.execute("INSERT INTO seen VALUES (?, ?)", (request_id, until))
+            if unfinished_until is not None:
+                unfinished = (request_id, entry.asker, unfinished_until)
+                self._database.execute("INSERT INTO unfinished VALUES (?, ?, ?)", unfinished)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             if self._database.in_transaction:
@@ -69,6 +78,18 @@ class RequestLog:
     def seen(self) -> dict[bytes, int]:
         """Ids answered, and until when (ms) they are remembered."""
         return dict(self._database.execute("SELECT id, until FROM seen").fetchall())
+
+    def end_check(self, enrolment_id: bytes) -> None:
+        """The enrolment followed its comparison, or there was no answer; raises StoreError."""
+        try:
+            self._database.execute("DELETE FROM unfinished WHERE id = ?", (enrolment_id,))
+        except sqlite3.Error as error:
+            raise StoreError(f"The request log refused the write: {error}.") from error
+
+    def unfinished(self) -> dict[bytes, tuple[str, int]]:
+        """Comparisons that no enrolment followed: their station, and until when (ms) they count."""
+        rows = self._database.execute("SELECT id, station, until FROM unfinished").fetchall()
+        return {id: (station, until) for id, station, until in rows}
 
     def since(self, time: int) -> list[Entry]:
         """Entries from `time` (ms) on, oldest first."""

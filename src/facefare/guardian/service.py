@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import ssl
@@ -66,7 +67,7 @@ from facefare.guardian.messages import (
     open_sealed,
     sha256,
 )
-from facefare.guardian.policy import ENROLMENT, PAYMENT, Policy
+from facefare.guardian.policy import CHECK, ENROLMENT, RATES_REMEMBER_MS, Policy
 from facefare.guardian.request_log import Entry, RequestLog
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transparency import Transparency
@@ -92,6 +93,7 @@ _HTTP_STATUS = {
     RefusalCode.SEALED_MISMATCH: 422,
     RefusalCode.THRESHOLD_OUT_OF_RANGE: 422,
     RefusalCode.WRONG_PURPOSE: 422,
+    RefusalCode.WRONG_MODEL: 422,
 }  # all others: 403
 
 _log = structlog.get_logger()
@@ -105,10 +107,9 @@ class Guardian:
         self._sealing_key = folder.sealing_key()
         self._registry = folder.registry()
         self._request_log = RequestLog(folder.requests)
-        self._policy = Policy(folder.limits(), self._request_log.seen())
-        for entry in self._request_log.since(_now() - self._policy.memory_ms):
-            if entry.purpose == PAYMENT:
-                self._policy.replay(entry.asker, entry.time)
+        self._policy = Policy(folder.limits(), self._request_log.seen(), self._request_log.unfinished())
+        for entry in self._request_log.since(_now() - RATES_REMEMBER_MS):
+            self._policy.replay(entry.asker, entry.purpose, entry.templates, entry.time)
         self._writer = ThreadPoolExecutor(1, "request-log")
         self._store = ShareStore(folder.shares)
         self._transparency = Transparency(
@@ -177,6 +178,60 @@ class Guardian:
             work.refusal = refused
         return SearchAnswer(await self._run(work, _SEARCH_TIMEOUT)).to_bytes()
 
+    async def check(self, body: bytes) -> bytes:
+        """POST /v1/checks: a `SearchCall` about an enrolment in, a `SearchAnswer` out; once for each enrolment."""
+        call = SearchCall.from_bytes(body)
+        fields = EnrolPayload.from_bytes(call.payload)
+        digest = sha256(call.payload)
+        work = Work(
+            key=sha256(cbor2.dumps([CHECK, digest, call.threshold])),
+            operation=None,
+            gallery=fields.gallery,
+            version=call.version,
+            threshold=call.threshold,
+            entry=entry_of_search(
+                terminal=fields.station,
+                purpose=CHECK,
+                issued_at=fields.issued_at,
+                gallery=fields.gallery,
+                query_id=fields.enrolment_id,
+                request_sha256=digest,
+            ).to_bytes(),
+        )
+        now = _now()
+        gallery = self._registry.gallery(fields.gallery)
+        accepted = False
+        try:
+            self._policy.check(
+                call.payload,
+                call.signature,
+                call.sealed,
+                self.index,
+                self._registry.station(fields.station),
+                gallery,
+                call.threshold,
+                now,
+            )
+            accepted = True
+            if gallery is not None:
+                work.components = self._open(
+                    call.sealed, SealedFor.ENROL, fields, fields.enrolment_id, gallery.dimensions, 1
+                )
+            await self._record(
+                Entry(fields.station, now, CHECK, digest),
+                fields.enrolment_id,
+                self._policy.check_seen_until(fields),
+                self._policy.enrolment_until(fields),
+            )
+        except Refused as refused:
+            work.refusal = refused
+        try:
+            return SearchAnswer(await self._run(work, _SEARCH_TIMEOUT)).to_bytes()
+        except (Refused, GuardianUnreachable):
+            if accepted:  # no answer leaves this guardian, so nothing was found out
+                await self._end_check(fields.enrolment_id)
+            raise
+
     async def enrol(self, body: bytes) -> bytes:
         """POST /v1/enrolments: an `EnrolCall` in, a `Confirmation` out. Safe to send again."""
         call = EnrolCall.from_bytes(body)
@@ -203,6 +258,7 @@ class Guardian:
                 gallery,
                 now,
             )
+            count = 1
             if gallery is not None:
                 work.components = self._open(
                     call.sealed,
@@ -212,10 +268,13 @@ class Guardian:
                     gallery.dimensions,
                     MAX_REFERENCES if fields.payer_key is None else 1,
                 )
-            await self._record(Entry(fields.station, now, ENROLMENT, digest), None, 0)
+                count = work.components.shape[1]
+            await self._record(Entry(fields.station, now, ENROLMENT, digest, count), None, 0)
         except Refused as refused:
             work.refusal = refused
-        return await self._run(work, _CHANGE_TIMEOUT)
+        confirmation = await self._run(work, _CHANGE_TIMEOUT)
+        await self._end_check(fields.enrolment_id)
+        return confirmation
 
     async def change_row(self, body: bytes, operation: Operation) -> bytes:
         """POST /v1/deletions, /v1/pauses, /v1/resumptions: a `RowCall` in, a `Confirmation` out."""
@@ -280,13 +339,26 @@ class Guardian:
         words = np.frombuffer(share.own + share.following, "<u4")
         return words.reshape(2, count, dimensions).astype(np.uint32)
 
-    async def _record(self, entry: Entry, request_id: bytes | None, until: int) -> None:
+    async def _record(
+        self, entry: Entry, request_id: bytes | None, until: int, unfinished_until: int | None = None
+    ) -> None:
         """Write the request log off the event loop; without the entry there is no answer."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._writer, self._request_log.append, entry, request_id, until)
+            await loop.run_in_executor(
+                self._writer, self._request_log.append, entry, request_id, until, unfinished_until
+            )
         except StoreError as error:
             raise Refused(RefusalCode.STORAGE_FULL, str(error)) from error
+
+    async def _end_check(self, enrolment_id: bytes) -> None:
+        """Count a comparison no longer; where the disk refuses that, it counts on."""
+        if enrolment_id not in self._policy.unfinished:
+            return
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(StoreError):
+            await loop.run_in_executor(self._writer, self._request_log.end_check, enrolment_id)
+            self._policy.end_check(enrolment_id)
 
     async def _run(self, work: Work, timeout: float) -> bytes:
         self.engine.submit(work)
@@ -370,6 +442,7 @@ def application(guardian: Guardian) -> Starlette:
     return Starlette(
         routes=[
             endpoint("searches", MAX_SMALL_BODY, guardian.search),
+            endpoint("checks", MAX_SMALL_BODY, guardian.check),
             endpoint("enrolments", MAX_ENROL_BODY, guardian.enrol),
             endpoint("deletions", MAX_SMALL_BODY, row_operation(Operation.DELETE)),
             endpoint("pauses", MAX_SMALL_BODY, row_operation(Operation.PAUSE)),

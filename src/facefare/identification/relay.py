@@ -2,7 +2,7 @@
 
 Invariants:
 - a call reaches all three or fails as a whole; an answer is given only if all three parts fit together;
-- a search is never sent twice: after a failure the terminal makes a new request;
+- a search is never sent twice: after a failure the terminal (for an enrolment, the station) makes a new request;
 - changes (enrol, delete, pause, resume) may be sent again with the same arguments until all three confirmed.
 """
 
@@ -91,11 +91,21 @@ class Guardians:
             GuardianUnavailable, StaleGallery, GalleriesDiffer, RequestRefused, AnswersDisagree: no answer; where a
                 part of one came, the error has its `lost_tag`.
         """
+        return await self._ask("searches", request, gallery_version, threshold)
+
+    async def check(self, request: EnrolRequest, gallery_version: int, threshold: int) -> Answer:
+        """Ask whether the one template that is to be enrolled belongs to a row already: once, before it is enrolled.
+
+        Arguments and errors as of `search`.
+        """
+        return await self._ask("checks", request, gallery_version, threshold)
+
+    async def _ask(self, path: str, request: SearchRequest | EnrolRequest, version: int, threshold: int) -> Answer:
         bodies = [
-            SearchCall(request.payload, request.signature, sealed, gallery_version, threshold).to_bytes()
+            SearchCall(request.payload, request.signature, sealed, version, threshold).to_bytes()
             for sealed in request.sealed
         ]
-        outcomes = await self._outcomes("searches", bodies, _SEARCH_TIMEOUT)
+        outcomes = await self._outcomes(path, bodies, _SEARCH_TIMEOUT)
         shares: list[AnswerShare] = []
         try:
             answered = [outcome for outcome in outcomes if isinstance(outcome, bytes)]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from facefare.audit.own_log import Components, Opened, combine
 from facefare.guardian.messages import (
@@ -41,8 +42,20 @@ from facefare.mpc.sharing import split
 _Three = tuple[bytes, bytes, bytes]
 
 
+class Templates(Protocol):
+    """One template (D,) or several (n, D), and the id of the embedder that made them (`biometrics.Template`, say)."""
+
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """Vectors of any length above zero."""
+
+    @property
+    def model_id(self) -> str:
+        """Whose they are; a request to a gallery of another embedder is not made, and would be refused."""
+
+
 def prepare_search(
-    template: ArrayLike,
+    template: Templates,
     *,
     calibration: Calibration,
     guardians: Sequence[GuardianIdentity],
@@ -51,16 +64,17 @@ def prepare_search(
     key: Ed25519PrivateKey,
     now: datetime,
 ) -> SearchRequest:
-    """A terminal's request to search `gallery` for one template (D,), for a payment.
+    """A terminal's request to search `gallery` for one template, for a payment.
 
     Raises:
-        CalibrationError, TemplateOutOfRange: see `quantise`.
+        CalibrationError, TemplateOutOfRange: see `quantise`; also for a template of another embedder.
     """
     query_id = os.urandom(16)
     sealed, components = _seal_shares(template, 1, calibration, guardians, SealedFor.SEARCH, gallery, query_id)
     payload = SearchPayload(
         v=1,
         gallery=gallery,
+        model=calibration.model,
         terminal=terminal,
         purpose="payment",
         query_id=query_id,
@@ -72,7 +86,7 @@ def prepare_search(
 
 
 def prepare_enrolment(
-    template: ArrayLike,
+    templates: Templates,
     *,
     calibration: Calibration,
     guardians: Sequence[GuardianIdentity],
@@ -83,20 +97,21 @@ def prepare_enrolment(
     now: datetime,
     payer_key: bytes | None = None,
 ) -> EnrolRequest:
-    """A station's request to enrol one template (D,), or for a migration up to 1,000 (n, D).
+    """A station's request to enrol one template, or for a migration up to 1,000.
 
     `consent_sha256` is the hash of the consent receipt (of all receipts' hashes, for several). `payer_key`, for one
     template only: the Ed25519 public key (raw, 32 bytes) by which this payer may have the own row opened.
 
     Raises:
-        CalibrationError, TemplateOutOfRange: see `quantise`.
+        CalibrationError, TemplateOutOfRange: see `quantise`; also for templates of another embedder.
     """
     enrolment_id = os.urandom(16)
     most = MAX_REFERENCES if payer_key is None else 1
-    sealed, components = _seal_shares(template, most, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
+    sealed, components = _seal_shares(templates, most, calibration, guardians, SealedFor.ENROL, gallery, enrolment_id)
     payload = EnrolPayload(
         v=1,
         gallery=gallery,
+        model=calibration.model,
         station=station,
         consent_sha256=consent_sha256,
         enrolment_id=enrolment_id,
@@ -136,7 +151,7 @@ def read_opening(request: OpenRequest, sealed: Sequence[bytes], recipient: X2551
 
 
 def _seal_shares(
-    template: ArrayLike,
+    templates: Templates,
     most: int,
     calibration: Calibration,
     guardians: Sequence[GuardianIdentity],
@@ -147,7 +162,8 @@ def _seal_shares(
     """Three sealed shares, and the hashes of the three components."""
     if [identity.index for identity in guardians] != list(range(GUARDIANS)):
         raise CalibrationError("A request takes the identities of guardians 0, 1 and 2, in that order.")
-    secret = quantise(template, calibration).reshape(-1, calibration.dimensions)
+    calibration.require_model(templates.model_id)
+    secret = quantise(templates.vector, calibration).reshape(-1, calibration.dimensions)
     if len(secret) > most:
         raise CalibrationError(f"This request takes at most {most} templates.")
     components = [component.astype(np.dtype("<u4")).tobytes() for component in split(secret)]

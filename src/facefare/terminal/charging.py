@@ -121,9 +121,8 @@ def charging(terminal: Configuration, lost: Path) -> Iterator[Charging]:
     """
 
     def seal(probe: Template) -> SearchRequest:
-        terminal.calibration.require_model(probe.model_id)
         return prepare_search(
-            probe.vector,
+            probe,
             calibration=terminal.calibration,
             guardians=terminal.guardians,
             gallery=terminal.gallery,

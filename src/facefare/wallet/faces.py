@@ -452,6 +452,7 @@ _REFUSED_BY_ALL = {
     RefusalCode.UNKNOWN_GALLERY,
     RefusalCode.UNKNOWN_STATION,
     RefusalCode.BAD_SIGNATURE,
+    RefusalCode.WRONG_MODEL,
     RefusalCode.STALE_REQUEST,
     RefusalCode.SEALED_MISMATCH,
     RefusalCode.NOT_OPENABLE,

@@ -36,6 +36,7 @@ _AT_FAULT = {
     RefusalCode.UNKNOWN_TERMINAL,
     RefusalCode.BAD_SIGNATURE,
     RefusalCode.WRONG_PURPOSE,
+    RefusalCode.WRONG_MODEL,
     RefusalCode.STALE_REQUEST,
     RefusalCode.REPLAYED,
     RefusalCode.RATE_LIMITED,
