@@ -35,7 +35,7 @@ lint: setup  ## style, types, layers
 	$(BIN)/lint-imports --no-logo
 
 bench: setup  ## every figure, beside its peer
-	@for figure in identification attempt face held ledger payments; do \
+	@for figure in identification guardian attempt face held ledger payments; do \
 		echo "== facefare bench $$figure"; $(BIN)/facefare bench $$figure || exit 1; done
 
 docs: setup  ## where to read on

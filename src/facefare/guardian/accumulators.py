@@ -14,6 +14,7 @@ The file holds shares and belongs in no backup: two guardians' files together sa
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facefare.guardian.errors import StoreError
+from facefare.guardian.errors import StoreError, StoreFull
 
 _MAGIC = 0x31534D5553_4646  # "FFSUMS1"
 _HEADER_WORDS = 512  # a page
@@ -84,12 +85,23 @@ class Accumulators:
 
     def begin(self, rows: int) -> NDArray[np.uint64]:
         """A copy of the current state, (2, rows) uint64, to be changed; `keep` makes it count."""
-        if rows > self._capacity:
-            self._grow(rows)
+        self.reserve(rows)
         if not self._copied:
             self._copy()
         self._copied = False
         return self._states[1 - int(self._header[_ACTIVE]), :, :rows]
+
+    def reserve(self, rows: int) -> None:
+        """Make room on the disk for so many rows; raises StoreFull or StoreError, then nothing has changed."""
+        if rows <= self._capacity:
+            return
+        self._copied = False
+        try:
+            _create(self._path, -(-rows * 5 // 4 // _STEP) * _STEP, self._header, self._states)
+            self._map()
+        except OSError as error:
+            kind = StoreFull if error.errno == errno.ENOSPC else StoreError
+            raise kind(f"The accumulators can't grow: {error.strerror}.") from error
 
     def _copy(self) -> None:
         active = int(self._header[_ACTIVE])
@@ -137,11 +149,6 @@ class Accumulators:
         self._capacity = int(self._header[_CAPACITY])
         self._states = words[_HEADER_WORDS:].reshape(2, 2, self._capacity)
 
-    def _grow(self, rows: int) -> None:
-        self._copied = False
-        _create(self._path, -(-rows * 5 // 4 // _STEP) * _STEP, self._header, self._states)
-        self._map()
-
 
 def _create(path: Path, capacity: int, header: NDArray[np.uint64], states: NDArray[np.uint64]) -> None:
     """Put a file of this capacity in place, as a whole, with what `header` and `states` (2, 2, fewer) say."""
@@ -152,9 +159,15 @@ def _create(path: Path, capacity: int, header: NDArray[np.uint64], states: NDArr
     aside = path.with_suffix(".new")
     aside.unlink(missing_ok=True)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(words.tobytes())
-        file.truncate(8 * (_HEADER_WORDS + 4 * capacity))  # untouched pages cost no disk
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(words.tobytes())
+            file.flush()
+            # all blocks at once: a page of a mapped file that finds the disk full later would kill the process
+            os.posix_fallocate(file.fileno(), 0, 8 * (_HEADER_WORDS + 4 * capacity))
+    except OSError:
+        aside.unlink()
+        raise
     if states.size:
         filled = np.memmap(aside, np.uint64, "r+")
         filled[_HEADER_WORDS:].reshape(2, 2, capacity)[:, :, : states.shape[2]] = states

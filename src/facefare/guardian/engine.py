@@ -580,6 +580,8 @@ class Engine:
     ) -> Committed:
         """Prepare at all three, then commit; raises `Refused` at all three if one could not prepare."""
         try:
+            if change.operation is Operation.ENROL:
+                self._sums_of(gallery).reserve(change.row + change.count)
             head: bytes | None = self._store.prepare(gallery, change, shares)
         except StoreError as error:
             _log.error("change_refused", guardian=self.index, kind=type(error).__name__)
