@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,12 @@ _D = 128
 _GALLERY = GalleryDefinition("gal_bench", "demo", "synthetic", _D, 200, 8191, -4000, -100)
 _TERMINAL = "trm_bench"
 _ENROLLED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class _Templates:
+    vector: NDArray[np.float32]
+    model_id: str = "synthetic"
 
 
 def guardian(
@@ -72,7 +79,7 @@ async def _run(base: Path, rows: int, searches: int, console: Console) -> None:
             async def search() -> float:
                 row = int(rng.integers(rows))
                 request = prepare_search(
-                    people(row), calibration=calibration, guardians=identities, gallery=_GALLERY.id,
+                    _Templates(people(row)), calibration=calibration, guardians=identities, gallery=_GALLERY.id,
                     terminal=_TERMINAL, key=key, now=datetime.now(UTC),
                 )  # fmt: skip
                 start = time.monotonic()
@@ -143,7 +150,6 @@ def _fill(folders: list[Folder], rows: int) -> tuple["_People", Calibration]:
         row = np.zeros((CHUNK, _D + 2), np.int16)
         row[:count, :_D] = np.rint(160 * (people.block(first, count) - centre))
         row[:count, _D] = -(row[:count, :_D].astype(np.int32) ** 2).sum(axis=1)
-        row[:count, _D + 1] = 1
         used = np.packbits(np.arange(CHUNK) < count, bitorder="little").view(np.uint64)
         c0, c1 = (rng.integers(0, 65536, row.shape, np.uint16) for _ in range(2))
         components = [c0, c1, row.view(np.uint16) - c0 - c1]
