@@ -90,7 +90,7 @@ class _HeldScenario:
 
     def _reference_goes_to_the_phone(self) -> None:
         before = self._payer.account()
-        _, consent_sha256 = self._payer.consent("1")
+        _, consent_sha256 = self._payer.consent("1", profile="held")
         capture = Capture(self._pipeline)
         for _ in range(_MOST_ASKED):
             for frame in self._owner_sitter.obey(capture.asked) if capture.asked else []:

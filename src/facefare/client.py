@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -312,12 +312,14 @@ class PayerClient(_Client):
         reply = self._call("GET", "/v1/payers/me")
         return Account(**{**reply, "faces": tuple(_face(face) for face in reply["faces"])})
 
-    def consent(self, notice_version: str, *, of_age: bool = True) -> tuple[str, bytes]:
+    def consent(
+        self, notice_version: str, *, of_age: bool = True, profile: Literal["hands_free", "held"] = "hands_free"
+    ) -> tuple[str, bytes]:
         """Agree to pay by face; the signed receipt and its SHA-256 (what the station signs).
 
-        `of_age`: the payer states to be of the notice's minimum age.
+        `of_age`: the payer states to be of the notice's minimum age. `profile`: "held" for payers' devices.
         """
-        body = {"notice_version": notice_version, "of_age": of_age}
+        body = {"notice_version": notice_version, "of_age": of_age, "profile": profile}
         reply = self._call("POST", "/v1/payers/me/consents", body)
         return reply["receipt"], bytes.fromhex(reply["receipt_sha256"])
 

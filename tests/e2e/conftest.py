@@ -174,7 +174,12 @@ class Site:
 
 
 @pytest.fixture
-def site(engine: Engine, guardians: Any, requests: Any) -> Iterator[Site]:
+def calibration() -> Calibration:
+    return CALIBRATION
+
+
+@pytest.fixture
+def site(engine: Engine, guardians: Any, requests: Any, calibration: Calibration) -> Iterator[Site]:
     with engine.begin() as connection:
         merchant = merchants.register_merchant(connection, "Example Transit")
         public = requests.terminal_key.public_key().public_bytes_raw()
@@ -186,7 +191,7 @@ def site(engine: Engine, guardians: Any, requests: Any) -> Iterator[Site]:
         app = create_app(
             engine=engine,
             guardians=guardians,
-            calibration=CALIBRATION,
+            calibration=calibration,
             fpir=0.001,
             receipt_key=Ed25519PrivateKey.generate(),
             notice=NOTICE,
@@ -215,6 +220,7 @@ def visit(browser: Browser) -> Any:
             page.on("request", lambda request: None if request.url.startswith(url) else faults.append(request.url))
 
         context.on("page", watch)
+        context.set_default_timeout(20_000)
         yield context.new_page()
         context.close()
         told = "Failed to load resource"

@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -11,8 +12,11 @@ from playwright.sync_api import expect
 from demo.faces import Person, Sitter
 from facefare.biometrics import FacePipeline
 from facefare.biometrics.networks import OnnxNetwork
+from facefare.biometrics.pad import CLOSED, blinked, parallax
+from facefare.biometrics.quality import eye_centres
 from facefare.evaluation.heads import View
 from facefare.settings import Settings
+from facefare.terminal.station import Ask
 
 MODELS = Settings().cache_dir / "models"
 
@@ -44,6 +48,23 @@ def page(site: Any, visit: Any) -> Any:
         page.goto("/app/")
         page.evaluate(LOAD)
         yield page
+
+
+KEPT = "import('/app/static/held/keeping.js').then(({ phone }) => phone()).then((kept) => kept ?? null)"
+
+
+def agree(page: Any) -> None:
+    page.goto("/app/consent")
+    page.get_by_label("I am 16 years old or more.").first.check()
+    page.get_by_role("button", name="Yes, on my phone").click()
+    page.wait_for_url("**/app/phone/setup")
+
+
+def begin(site: Any, page: Any) -> None:
+    site.sign_in(page, "ada")
+    agree(page)
+    page.get_by_role("button", name="Start the camera").click()
+    page.locator("[data-step=looking]").wait_for(timeout=60_000)
 
 
 def in_page(page: Any, frame: Any) -> np.ndarray:
@@ -101,44 +122,44 @@ def test_a_template_made_in_the_browser_equals_one_made_at_a_station(
     assert float(np.linalg.norm(in_page(page, frame) - at_station)) < 0.01
 
 
-def test_capture_keeps_the_face_on_the_phone_and_sends_nothing_of_it(
+def test_depth_in_a_turn_is_measured_as_at_a_station(page: Any, pipeline: FacePipeline, head: Sitter) -> None:
+    ahead, turned = (pipeline.observe(head.view(view)) for view in (View(), View(yaw=18)))
+    flat = ahead.landmarks[:, :2] @ np.array([[0.9, 0.05], [-0.02, 1.1]]) + 7
+    eyes = float(np.linalg.norm(np.subtract(*eye_centres(ahead.landmarks))))
+    for other in (turned.landmarks[:, :2], flat):
+        in_browser = page.evaluate(
+            "(given) => import('/app/static/face/liveness.js').then(({ parallax }) => parallax(...given))",
+            [ahead.landmarks[:, :2].tolist(), other.tolist(), eyes],
+        )
+        assert in_browser == pytest.approx(parallax(ahead.landmarks, other.astype(np.float32)), rel=0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize("series", [[5, 5, 5], [5, 5, 3, 5, 5], [5, 5, 3], [3, 5, 5], [], [5, 4.4, 5], [0, 0, 0]])
+def test_a_blink_is_seen_as_at_a_station(page: Any, series: list[float]) -> None:
+    script = "([open, closed]) => import('/app/static/face/liveness.js').then(({ blinked }) => blinked(open, closed))"
+    assert page.evaluate(script, [series, CLOSED]) == blinked(series)
+
+
+def test_a_flat_picture_that_is_turned_is_no_live_head(
     site: Any, visit: Any, browser_with_camera: Any, head: Sitter
 ) -> None:
+    ahead = head.obey(Ask.LOOK_AHEAD)[0]
+    frames = [ahead for _ in range(8)]
+    for squeeze in (40, -40):
+        corners = np.float32([[0, 0], [640, 0], [640, 480], [0, 480]])
+        side = max(squeeze, 0) * 4, max(-squeeze, 0) * 4
+        seen = np.float32([[0, side[0] / 2], [640, side[1] / 2], [640, 480 - side[1] / 2], [0, 480 - side[0] / 2]]) * [
+            0.75,
+            1,
+        ] + [80, 0]
+        turned = cv2.warpPerspective(ahead, cv2.getPerspectiveTransform(corners, seen.astype(np.float32)), (640, 480))
+        frames += [turned for _ in range(8)]
     site.payer("ada")
-    frames = [frame for frame in head.enrolment_views() for _ in range(8)]
     with browser_with_camera(frames) as browser, visit(site.url, browser, permissions=["camera"]) as page:
-        site.sign_in(page, "ada")
-        page.goto("/app/face/capture")
-        site.received.clear()
-        page.get_by_role("button", name="Start the camera").click()
-        expect(page.get_by_text("kept on this phone, and nowhere else")).to_be_visible(timeout=60_000)
-        expect(page.get_by_role("status")).to_have_text("Done. It is locked to this browser")
-        kept = page.evaluate("import('/app/static/face/keeping.js').then((m) => m.recall()).then((r) => Array.from(r))")
-        assert abs(np.linalg.norm(kept) - 1) < 1e-5
-        page.get_by_role("button", name="Forget it").click()
-        assert page.evaluate("import('/app/static/face/keeping.js').then((m) => m.recall())") is None
-    assert site.received
-    assert {(method, size) for method, _, size in site.received} == {("GET", 0)}
-    assert all(len(path) < 64 for _, path, _ in site.received)
-
-
-@pytest.mark.parametrize(("prf", "told"), [(True, "with your passkey"), (False, "to this browser")])
-def test_a_passkey_that_can_locks_the_reference(
-    site: Any, visit: Any, browser_with_camera: Any, head: Sitter, authenticator: Any, prf: bool, told: str
-) -> None:
-    frames = [frame for frame in head.enrolment_views() for _ in range(8)]
-    with browser_with_camera(frames) as browser, visit(site.url, browser, permissions=["camera"]) as page:
-        authenticator(page, prf=prf)
-        page.goto("/app/sign-up")
-        page.get_by_role("button", name="Make my passkey").click()
-        page.wait_for_url("**/app/")
-        page.goto("/app/face/capture")
-        page.get_by_role("button", name="Start the camera").click()
-        expect(page.get_by_role("status")).to_contain_text(told, timeout=60_000)
-        kept = page.evaluate("import('/app/static/face/keeping.js').then((m) => m.recall()).then((r) => Array.from(r))")
-        assert abs(np.linalg.norm(kept) - 1) < 1e-5
-    # What a passkey gives may not reach us either: the bodies were a passkey's public answers only.
-    assert sum(size for method, _, size in site.received if method == "POST") < 4096
+        begin(site, page)
+        page.wait_for_timeout(15_000)
+        expect(page.get_by_role("button", name="Keep it in this browser")).to_be_hidden()
+        assert page.evaluate(KEPT) is None
 
 
 def test_the_worker_that_sees_the_pictures_may_reach_no_server(site: Any, visit: Any) -> None:
@@ -153,7 +174,7 @@ def test_a_refused_camera_is_explained_and_nothing_is_kept(site: Any, visit: Any
     site.payer("ada")
     with visit(site.url) as page:
         site.sign_in(page, "ada")
-        page.goto("/app/face/capture")
+        agree(page)
         page.evaluate(
             """() => {
               navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("", "NotAllowedError"); };
@@ -161,7 +182,7 @@ def test_a_refused_camera_is_explained_and_nothing_is_kept(site: Any, visit: Any
         )
         page.get_by_role("button", name="Start the camera").click()
         expect(page.get_by_role("status")).to_contain_text("The camera is not allowed", timeout=20_000)
-        assert page.evaluate("import('/app/static/face/keeping.js').then((m) => m.recall())") is None
+        assert page.evaluate(KEPT) is None
 
 
 def test_without_the_files_from_npm_the_page_says_so(tmp_path: Path) -> None:

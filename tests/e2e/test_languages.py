@@ -30,8 +30,9 @@ def sentences() -> set[str]:
             found |= set(table.values())
     for template in FOLDER.glob("templates/*.html"):
         for _, _, message in extract_from_ast(Environment().parse(template.read_text()), ["_"]):
-            if isinstance(message, str):  # else it is looked up in a table of words
-                found.add(message)
+            sentence = message[0] if isinstance(message, tuple) else message  # the rest are its gaps
+            if sentence is not None:  # else it is looked up in a table of words
+                found.add(sentence)
     page_errors = {name for name, kind in vars(errors).items() if isinstance(kind, type)} - {"AssetError"}
     page_errors -= {name for name in page_errors if name.startswith("Asset")}
     for module in FOLDER.glob("*.py"):

@@ -98,6 +98,8 @@ def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_noth
         page.get_by_role("link", name="No, I pay another way").click()
         expect(page.get_by_text("Nothing about your face is kept")).to_be_visible()
         page.goto("/app/consent")
+        card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
+        card.get_by_label("I am 16 years old or more.").check()
         page.get_by_role("button", name="Yes, hands-free").click()
         expect(page.locator("img.qr")).to_be_visible()
         assert page.locator("img.qr").evaluate("async (code) => (await code.decode(), code.naturalWidth)") > 100

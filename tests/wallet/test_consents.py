@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
 from facefare.wallet import consents, payers
-from facefare.wallet.consents import Notice
+from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.errors import NotAuthenticated, UnknownConsent, WalletError
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
@@ -46,12 +46,12 @@ def test_an_altered_receipt_or_another_operators_is_not_verified(connection: Con
 
 def test_a_withdrawn_consent_is_not_in_force(connection: Connection) -> None:
     consent = given(connection)
-    assert consents.in_force(connection, consent.receipt_sha256) == consent
+    assert consents.in_force(connection, consent.receipt_sha256, Profile.HANDS_FREE) == consent
     assert consents.of_payer(connection, consent.payer_id) == [consent]
     consents.withdraw(connection, consent.payer_id)
     assert consents.of_payer(connection, consent.payer_id) == []
     with pytest.raises(UnknownConsent):
-        consents.in_force(connection, consent.receipt_sha256)
+        consents.in_force(connection, consent.receipt_sha256, Profile.HANDS_FREE)
 
 
 def test_a_key_has_the_thumbprint_of_its_standard() -> None:
@@ -69,3 +69,16 @@ def test_a_token_opens_its_own_account_only(connection: Connection) -> None:
     assert payers.by_token(connection, token) == ada
     with pytest.raises(NotAuthenticated):
         payers.by_token(connection, token[:-1])
+
+
+def test_a_receipt_is_for_the_profile_that_was_agreed_to_and_for_no_other(connection: Connection) -> None:
+    payer, _ = payers.register(connection, "EUR")
+    held = consents.give(connection, payer.id, NOTICE, KEY, profile=Profile.HELD)
+    assert held.profile is Profile.HELD
+    assert consents.in_force(connection, held.receipt_sha256, Profile.HELD) == held
+    with pytest.raises(UnknownConsent, match="other way"):
+        consents.in_force(connection, held.receipt_sha256, Profile.HANDS_FREE)
+    processing = consents.verified(held.receipt, KEY.public_key())["pii_processing"]
+    assert isinstance(processing, dict)
+    assert processing["purposes"][0]["recipient_third_parties"] == []
+    assert "guardian" not in str(processing)

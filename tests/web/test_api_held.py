@@ -126,7 +126,7 @@ def phone_of(world: Any) -> Callable[..., Phone]:
     def make(payer: PayerClient, *, self_made: bool = False, seed: int = 1) -> Phone:
         operator_key = world.app.state.services.receipt_key.public_key()
         phone = Phone(payer, operator_key)
-        _, consent = payer.consent("2026-11")
+        _, consent = payer.consent("2026-11", profile="held")
         if self_made:
             phone.make_own(template(seed), CALIBRATION, consent)
         else:
@@ -345,7 +345,7 @@ def test_a_device_that_cannot_prove_its_key_is_not_registered(
 
 def honest(world: Any, payer: PayerClient) -> dict[str, Any]:
     key, operator_key = Ed25519PrivateKey.generate(), world.app.state.services.receipt_key.public_key()
-    _, consent = payer.consent("2026-11")
+    _, consent = payer.consent("2026-11", profile="held")
     committed = hashlib.sha256(os.urandom(8)).digest()
     return {
         "public_key": key.public_key().public_bytes_raw(),
@@ -376,7 +376,7 @@ def test_an_attestation_counts_for_the_device_reference_and_consent_it_names(wor
     ada = world.payer()
     operator_key = world.app.state.services.receipt_key.public_key()
     first, second = Phone(ada, operator_key), Phone(ada, operator_key)
-    _, consent = ada.consent("2026-11")
+    _, consent = ada.consent("2026-11", profile="held")
 
     def attest(phone: Phone, key: Ed25519PrivateKey, station: str = "stn_desk") -> bytes:
         return handover.hand_over(

@@ -178,7 +178,11 @@ class MotionCheck:
         return Motion.LIVE if live else Motion.FLAT
 
 
-def blinked(eyes_open: Sequence[float], closed: float = 0.8) -> bool:
+CLOSED = 0.8
+"""Share of the median opening of a person's eyes below which they count as closed."""
+
+
+def blinked(eyes_open: Sequence[float], closed: float = CLOSED) -> bool:
     """Whether a series of `Quality.eyes_open`, in the order of its frames, shows the eyes open, closed and open again.
 
     closed: share of the median (of this person's own eyes) below which they count as closed; open is above its

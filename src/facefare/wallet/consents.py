@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -34,6 +35,13 @@ class Notice:
     """GDPR, article 8, where a member state sets no lower one."""
 
 
+class Profile(StrEnum):
+    """Where the reference is kept: a consent is for one of these."""
+
+    HANDS_FREE = "hands_free"
+    HELD = "held"
+
+
 @dataclass(frozen=True)
 class Consent:
     """A consent in force; `receipt_sha256` (32 bytes) is what the enrolment station signs."""
@@ -43,17 +51,29 @@ class Consent:
     receipt: str
     receipt_sha256: bytes
 
+    @property
+    def profile(self) -> Profile:
+        """What was agreed to, as the receipt says it."""
+        record = json.loads(_unpacked(self.receipt.split(".")[1]))
+        return Profile(record["pii_processing"].get("profile", Profile.HANDS_FREE))
+
 
 def give(
-    connection: Connection, payer_id: str, notice: Notice, key: Ed25519PrivateKey, *, of_age: bool = False
+    connection: Connection,
+    payer_id: str,
+    notice: Notice,
+    key: Ed25519PrivateKey,
+    *,
+    of_age: bool = False,
+    profile: Profile = Profile.HANDS_FREE,
 ) -> Consent:
-    """Record that the payer agreed to pay by face under `notice`, and sign the receipt.
+    """Record that the payer agreed to pay by face under `notice` in this profile, and sign the receipt.
 
     `of_age`: the payer stated to be of `notice.minimum_age`; the receipt says so. Raises AccountClosed.
     """
     payers.check_open(connection, payer_id)
     id, now = new_id("con"), datetime.now(UTC)
-    receipt = signed(_record(id, payer_id, notice, now, of_age=of_age), key)
+    receipt = signed(_record(id, payer_id, notice, now, of_age=of_age, profile=profile), key)
     consent = Consent(id, payer_id, receipt, hashlib.sha256(receipt.encode()).digest())
     connection.execute(
         insert(tables.consent).values(
@@ -68,8 +88,8 @@ def give(
     return consent
 
 
-def in_force(connection: Connection, receipt_sha256: bytes) -> Consent:
-    """The consent with this receipt; raises UnknownConsent where there is none or it was withdrawn."""
+def in_force(connection: Connection, receipt_sha256: bytes, profile: Profile) -> Consent:
+    """The consent with this receipt; raises UnknownConsent where there is none for `profile` or it was withdrawn."""
     columns = tables.consent.c
     row = connection.execute(
         select(tables.consent)
@@ -78,7 +98,10 @@ def in_force(connection: Connection, receipt_sha256: bytes) -> Consent:
     ).one_or_none()
     if row is None:
         raise UnknownConsent("No consent in force has this receipt; ask the payer to agree again.")
-    return Consent(row.id, row.payer_id, row.receipt, row.receipt_sha256)
+    consent = Consent(row.id, row.payer_id, row.receipt, row.receipt_sha256)
+    if consent.profile is not profile:
+        raise UnknownConsent("The payer agreed to the other way of paying by face only; ask them to agree to this one.")
+    return consent
 
 
 def of_payer(connection: Connection, payer_id: str) -> list[Consent]:
@@ -157,8 +180,34 @@ def jwk(key: Ed25519PublicKey) -> dict[str, str]:
     }
 
 
-def _record(id: str, payer_id: str, notice: Notice, now: datetime, *, of_age: bool) -> dict[str, object]:
+_PROCESSING: dict[Profile, dict[str, object]] = {
+    Profile.HANDS_FREE: {
+        "purpose_description": "Recognise you at a gate or till where you look at the camera"
+        " to pay, and charge your account.",
+        "pii_type": "face template, split into three shares",
+        "collection_method": "camera of an enrolment station, after a liveness check",
+        "processing_method": "secret-shared comparison by three guardians; no one of them can"
+        " see a face, and none learns who matched",
+        "withdrawal_method": "DELETE /v1/payers/me/face, or the button in the app",
+        "recipient_third_parties": ["guardian 0", "guardian 1", "guardian 2"],
+    },
+    Profile.HELD: {
+        "purpose_description": "Compare you, at a gate or till to which you show your phone's code and at whose"
+        " camera you look to pay, with the reference in that code, and charge your account.",
+        "pii_type": "face template, kept on your own device; a salted hash of it at the operator",
+        "collection_method": "camera of your own device, or of an enrolment station that keeps nothing",
+        "processing_method": "one-to-one comparison in the terminal's memory, which forgets both at once",
+        "withdrawal_method": "DELETE /v1/payers/me/consents, or the button in the app",
+        "recipient_third_parties": [],
+    },
+}
+
+
+def _record(
+    id: str, payer_id: str, notice: Notice, now: datetime, *, of_age: bool, profile: Profile
+) -> dict[str, object]:
     """ISO/IEC TS 27560:2023, clause 6: metadata, processing, parties, event."""
+    described = _PROCESSING[profile]
     return {
         "schema_version": "ISO/IEC TS 27560:2023",
         "record_id": id,
@@ -167,15 +216,15 @@ def _record(id: str, payer_id: str, notice: Notice, now: datetime, *, of_age: bo
             "privacy_notice": notice.url,
             "privacy_notice_version": notice.version,
             "language": notice.language,
+            "profile": profile.value,
             "purposes": [
                 {
                     "purpose": "payment",
-                    "purpose_description": "Recognise you at a gate or till where you look at the camera"
-                    " to pay, and charge your account.",
+                    "purpose_description": described["purpose_description"],
                     "lawful_basis": "explicit consent, GDPR Article 9(2)(a)",
                     "pii_information": [
                         {
-                            "pii_type": "face template, split into three shares",
+                            "pii_type": described["pii_type"],
                             "sensitive_pii_category": "biometric data",
                             "pii_optional": True,
                         }
@@ -186,13 +235,12 @@ def _record(id: str, payer_id: str, notice: Notice, now: datetime, *, of_age: bo
                         if of_age
                         else {}
                     ),
-                    "collection_method": "camera of an enrolment station, after a liveness check",
-                    "processing_method": "secret-shared comparison by three guardians; no one of them can"
-                    " see a face, and none learns who matched",
+                    "collection_method": described["collection_method"],
+                    "processing_method": described["processing_method"],
                     "retention_period": f"P{notice.retention_days}D after the last payment, or until"
                     " deletion by you, whichever is sooner",
-                    "withdrawal_method": "DELETE /v1/payers/me/face, or the button in the app",
-                    "recipient_third_parties": ["guardian 0", "guardian 1", "guardian 2"],
+                    "withdrawal_method": described["withdrawal_method"],
+                    "recipient_third_parties": described["recipient_third_parties"],
                 }
             ],
         },

@@ -26,6 +26,7 @@ from facefare.identification.held.code import Pass, new_pass
 from facefare.identification.held.documents import DAY, Attestation, DenyList, Signed
 from facefare.identification.held.errors import BadSignature, DeviceDenied, OverSelfMadeLimit, WrongOperator
 from facefare.wallet import consents, payers, tables
+from facefare.wallet.consents import Profile
 from facefare.wallet.device_tables import device, device_change
 from facefare.wallet.errors import DeviceExists, TooManyDevices, UnknownConsent, UnknownDevice, UnknownStation
 
@@ -97,7 +98,7 @@ def register(
     elif not self_made_allowed:
         raise OverSelfMadeLimit("This operator takes references that a station attested only.")
     payers.locked(connection, payer_id)
-    consent = consents.in_force(connection, brought.consent_sha256)
+    consent = consents.in_force(connection, brought.consent_sha256, Profile.HELD)
     if consent.payer_id != payer_id:
         raise UnknownConsent("No consent of yours in force has this receipt; agree first.")
     listable = select(func.count()).where(

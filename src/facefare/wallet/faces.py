@@ -20,6 +20,7 @@ from facefare.guardian.messages import Confirmation, EnrolRequest, GalleryStatus
 from facefare.identification.errors import IdentificationError, RequestRefused, StaleGallery
 from facefare.ledger.ids import new_id
 from facefare.wallet import agreement, consents, stations, tables
+from facefare.wallet.consents import Profile
 from facefare.wallet.errors import (
     AlreadyEnrolled,
     ChangeUnconfirmed,
@@ -291,7 +292,7 @@ class Changes:
                 if locked.kind != "demo":
                     raise InvalidEnrolment("References without consent are for galleries made as demo.")
             else:
-                consent = consents.in_force(connection, fields.consent_sha256)
+                consent = consents.in_force(connection, fields.consent_sha256, Profile.HANDS_FREE)
                 face_id = new_id("fac")
                 try:
                     connection.execute(

@@ -18,6 +18,7 @@ from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.receipts import Receipt
 from facefare.wallet import access, consents, faces, payers, pins
 from facefare.wallet.access import Access, Identification
+from facefare.wallet.consents import Profile
 from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled
 from facefare.wallet.payers import Payer
 from facefare.web.api.attempts import AttemptOut, IntentId
@@ -77,6 +78,7 @@ class ConsentIn(BaseModel):
 
     notice_version: Annotated[str, Field(max_length=64)]
     of_age: Annotated[bool, Field(strict=True, description="The payer states to be of the notice's minimum age.")]
+    profile: Annotated[Profile, Field(description="Three guardians, or the payer's own phone.")] = Profile.HANDS_FREE
 
 
 class ConsentOut(BaseModel):
@@ -274,7 +276,9 @@ def consent(body: ConsentIn, payer: SignedIn, services: WithServices, connection
         raise NoticeUnknown(f"The current notice is {services.notice.version}; read it and agree to that one.")
     if not body.of_age:
         raise TooYoung(f"Who pays by face here is {services.notice.minimum_age} years old or more.")
-    given = consents.give(connection, payer.id, services.notice, services.receipt_key, of_age=True)
+    given = consents.give(
+        connection, payer.id, services.notice, services.receipt_key, of_age=True, profile=body.profile
+    )
     return ConsentOut(id=given.id, receipt=given.receipt, receipt_sha256=given.receipt_sha256.hex())
 
 

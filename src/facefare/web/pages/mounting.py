@@ -9,12 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from facefare.identification.held.errors import HeldError
 from facefare.ledger.errors import LedgerError
 from facefare.payments.errors import PaymentsError
 from facefare.wallet.errors import WalletError
+from facefare.web.api.errors import RequestError
 from facefare.web.api.problems import PROBLEMS
 from facefare.web.api.services import Services
-from facefare.web.pages import console, payer, rendering, sign_in, static_files
+from facefare.web.pages import console, payer, payer_phone, rendering, sign_in, static_files
 from facefare.web.pages.console import StaffOnly
 from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError, PasskeyRefused, TooManyTries
 from facefare.web.pages.guard import Guard
@@ -31,6 +33,18 @@ _STATUS: dict[type[PageError], int] = {
     TooManyTries: 429,
     PasskeyRefused: 400,
 }
+
+_EXPLAINED = (
+    PageError,
+    HeldError,
+    LedgerError,
+    WalletError,
+    PaymentsError,
+    RequestError,
+    HTTPException,
+    RequestValidationError,
+    Exception,
+)
 
 
 def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, staff_token: str | None = None) -> None:
@@ -57,10 +71,11 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, st
         pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
+    pages.include_router(payer_phone.router)
     pages.include_router(console.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)
-    for kind in (PageError, LedgerError, WalletError, PaymentsError, HTTPException, RequestValidationError, Exception):
+    for kind in _EXPLAINED:
         pages.add_exception_handler(kind, _explained)
     pages.add_exception_handler(SignInFirst, _to_sign_in)
     pages.add_exception_handler(StaffOnly, _to_console_sign_in)
@@ -72,6 +87,8 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, st
 
 
 async def _to_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    if request.headers.get("accept") == "application/json":  # a script of ours
+        return _answer(request, 401, "Please sign in again.")
     return RedirectResponse(f"{PREFIX}/sign-in", status_code=303)
 
 

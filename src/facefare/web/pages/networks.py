@@ -16,13 +16,11 @@ from facefare.biometrics import landmarks as mesh
 from facefare.biometrics import quality
 from facefare.biometrics.embedder import Description
 from facefare.biometrics.models.install import EMBEDDER_FILE
+from facefare.biometrics.pad import CLOSED, Direction, TurnCheck
 from facefare.terminal import station
+from facefare.terminal.station import Ask
 from facefare.web.pages import assets
 from facefare.web.pages.rendering import PREFIX
-
-_VIEWS = 5
-_APART = 4.0
-"""Degrees by which each view differs from every other."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,24 @@ def _shared(embedder: Description) -> dict[str, Any]:
             "chin": mesh.CHIN,
             "neutral_pitch": quality._NEUTRAL_PITCH,
         },
-        "views": _VIEWS,
         "same_person": station.SAME_PERSON,
-        "apart": _APART,
+        "asks": _asks(),
+    }
+
+
+def _asks() -> dict[str, Any]:
+    """What a capture asks for, with the station's own limits."""
+    turn = TurnCheck(Direction.LEFT)
+    return {
+        "ahead": Ask.LOOK_AHEAD.value,
+        "turns": [Ask.TURN_LEFT.value, Ask.TURN_RIGHT.value],
+        "tilts": [Ask.TILT_UP.value, Ask.TILT_DOWN.value],
+        "blink": Ask.BLINK.value,
+        "straight": station._STRAIGHT,
+        "min_tilt": station.MIN_TILT,
+        "min_turn": turn.min_turn,
+        "parallax": turn.threshold,
+        "flat_turns": station._FLAT_TURNS,
+        "most_blink_frames": station._MOST_BLINK_FRAMES,
+        "closed": CLOSED,
     }

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import segno
 from fastapi import APIRouter, Form, Query
+from sqlalchemy import Connection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from facefare.fares.explain import ENGLISH, render
@@ -18,17 +19,19 @@ from facefare.payments import attempts, intents, receipts, top_ups
 from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.errors import UnknownIntent
 from facefare.wallet import access, consents, devices, faces, payers, pins
+from facefare.wallet.consents import Consent, Profile
 from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled, UnknownConsent
 from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
+from facefare.web.api.errors import TooYoung
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import passkeys
 from facefare.web.pages.rendering import PREFIX
-from facefare.web.pages.visitor import Shown, SignedIn, Visitor, WithSite
+from facefare.web.pages.visitor import Shown, SignedIn, Visitor
 
 router = APIRouter()
 
 _PAGE = 20
+_ENDED = (devices.State.LOST, devices.State.REVOKED)
 _LARGEST_TOP_UP = 20_000
 _StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
 
@@ -44,6 +47,7 @@ def home(payer: Visitor, services: WithServices, shown: Shown) -> Response:
             payer=payer,
             balance=balance_of(connection, payer.account_id),
             faces=faces.of_payer(connection, payer.id),
+            phones=[device for device in devices.of_payer(connection, payer.id) if device.state not in _ENDED],
             receipts=receipts.of_payer(connection, payer.id, limit=5),
             waiting=[
                 intent
@@ -177,9 +181,9 @@ async def delete(payer: SignedIn, services: WithServices, shown: Shown) -> Respo
 
 
 @router.get("/safety")
-def safety(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
-    """PIN, limit, passkeys, devices."""
-    return _safety(services, payer, shown, done=None)
+def safety(payer: SignedIn, shown: Shown) -> Response:
+    """PIN, limit, passkeys."""
+    return _safety(payer, shown, done=None)
 
 
 @router.post("/safety/pin")
@@ -187,7 +191,7 @@ def set_pin(payer: SignedIn, services: WithServices, shown: Shown, pin: Annotate
     """Set or replace the PIN."""
     with services.engine.begin() as connection:
         pins.set_pin(connection, payer.id, pin)
-    return _safety(services, payer, shown, done="Your new PIN is set.")
+    return _safety(payer, shown, done="Your new PIN is set.")
 
 
 @router.post("/safety/limit")
@@ -201,15 +205,7 @@ def set_limit(
     minor = None if limit is None else limit * 10 ** MINOR_UNITS[payer.currency]
     with services.engine.begin() as connection:
         payers.set_daily_limit(connection, payer.id, minor)
-    return _safety(services, replace(payer, daily_limit=minor), shown, done="Your limit is set.")
-
-
-@router.post("/safety/devices/{device_id}/lost")
-def lose_device(device_id: str, payer: SignedIn, services: WithServices, shown: Shown) -> Response:
-    """Report a device lost: it pays nothing from now on."""
-    with services.engine.begin() as connection:
-        devices.end(connection, payer.id, device_id, devices.State.LOST)
-    return _safety(services, payer, shown, done="It pays nothing from now on.")
+    return _safety(replace(payer, daily_limit=minor), shown, done="Your limit is set.")
 
 
 # --- consent ---
@@ -225,26 +221,36 @@ def consent_page(payer: SignedIn, services: WithServices, shown: Shown) -> Respo
 
 @router.post("/consent")
 def consent(
-    payer: SignedIn, services: WithServices, shown: Shown, notice_version: Annotated[str, Form(max_length=64)]
+    payer: SignedIn,
+    services: WithServices,
+    shown: Shown,
+    notice_version: Annotated[str, Form(max_length=64)],
+    profile: Annotated[Profile, Form()],
+    of_age: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Agree to the notice that was shown; its receipt is for the station, and for the payer to keep."""
-    if notice_version != services.notice.version:
+    """Agree to the notice that was shown, in one profile; the receipt is for the station, and for the payer to keep."""
+    notice = services.notice
+    if notice_version != notice.version:
         return RedirectResponse(f"{PREFIX}/consent", status_code=303)
+    if not of_age:
+        raise TooYoung(f"Who pays by face here is {notice.minimum_age} years old or more.")
     with services.engine.begin() as connection:
-        given = consents.of_payer(connection, payer.id) or [
-            consents.give(connection, payer.id, services.notice, services.receipt_key)
-        ]
-    return shown.page("consented.html", consent=given[-1], notice=services.notice)
+        given = _given(connection, payer, profile) or consents.give(
+            connection, payer.id, notice, services.receipt_key, of_age=True, profile=profile
+        )
+    if profile is Profile.HELD:
+        return RedirectResponse(f"{PREFIX}/phone/setup", status_code=303)
+    return shown.page("consented.html", consent=given, notice=notice)
 
 
 @router.get("/consent/code.svg")
 def consent_code(payer: SignedIn, services: WithServices) -> Response:
     """The hash of the consent's receipt as a QR code: it tells a station which consent it enrols for."""
     with services.engine.connect() as connection:
-        given = consents.of_payer(connection, payer.id)
-    if not given:
+        given = _given(connection, payer, Profile.HANDS_FREE)
+    if given is None:
         raise UnknownConsent("There is no consent in force.")
-    code = segno.make(given[-1].receipt_sha256.hex().upper(), error="m")
+    code = segno.make(given.receipt_sha256.hex().upper(), error="m")
     picture = io.BytesIO()
     code.save(picture, kind="svg", border=4, scale=6, dark="#000", light="#fff", svgclass=None, lineclass=None)
     return Response(picture.getvalue(), media_type="image/svg+xml")
@@ -252,17 +258,9 @@ def consent_code(payer: SignedIn, services: WithServices) -> Response:
 
 @router.post("/consent/withdraw")
 def withdraw(payer: SignedIn, services: WithServices) -> Response:
-    """Take consent back where no face is enrolled; deleting a face withdraws it as well."""
+    """Take consent back where no face is enrolled; deleting a face withdraws it as well. Phones pay no more."""
     _withdraw(services, payer)
     return RedirectResponse(f"{PREFIX}/", status_code=303)
-
-
-@router.get("/face/capture")
-def capture(payer: SignedIn, services: WithServices, site: WithSite, shown: Shown) -> Response:
-    """Read the face in the browser and keep it there; the server learns nothing of it."""
-    with services.engine.connect() as connection:
-        passkey = passkeys.has_one(connection, payer.id)
-    return shown.page("capture.html", available=site.networks is not None, passkey=passkey)
 
 
 @router.get("/export")
@@ -306,12 +304,10 @@ def _dispute(services: Services, payer: Payer, receipt_id: str) -> Dispute:
         return open_dispute(connection, payer, receipt.payment_intent, services.rules)
 
 
-def _safety(services: Services, payer: Payer, shown: Shown, *, done: str | None) -> Response:
-    with services.engine.connect() as connection:
-        mine = devices.of_payer(connection, payer.id)
+def _safety(payer: Payer, shown: Shown, *, done: str | None) -> Response:
     unit = 10 ** MINOR_UNITS[payer.currency]
     limit = None if payer.daily_limit is None else payer.daily_limit // unit
-    return shown.page("safety.html", payer=payer, limit=limit, devices=mine, done=done)
+    return shown.page("safety.html", payer=payer, limit=limit, done=done)
 
 
 def _face(services: Services, payer: Payer, shown: Shown, *, done: str | None) -> Response:
@@ -332,6 +328,11 @@ def _deleted(services: Services, shown: Shown, deleted: list[Face]) -> Response:
 def _last(confirmations: list[Confirmation]) -> list[Confirmation]:
     """Those of the last change, one of each guardian."""
     return confirmations[-3:]
+
+
+def _given(connection: Connection, payer: Payer, profile: Profile) -> Consent | None:
+    given = consents.of_payer(connection, payer.id)
+    return next((consent for consent in given if consent.profile is profile), None)
 
 
 def _withdraw(services: Services, payer: Payer) -> None:

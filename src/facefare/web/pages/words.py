@@ -41,20 +41,50 @@ HINTS = {
 
 CAPTURE = {
     **HINTS,
+    "look straight at the camera": "Look straight at the camera",
+    "turn your head to your left": "Turn your head to your left",
+    "turn your head to your right": "Turn your head to your right",
+    "lift your chin a little": "Lift your chin a little",
+    "lower your chin a little": "Lower your chin a little",
+    "look straight at the camera and blink": "Look straight at the camera and blink",
     "good": "Good",
-    "turn a little": "Good. Now turn your head a little, slowly",
     "loading": "Getting ready. This takes a moment the first time",
-    "keeping": "Confirm with your passkey to encrypt it",
-    "kept by passkey": "Done. It is locked with your passkey",
-    "kept by browser": "Done. It is locked to this browser",
+    "not live": "The turns show no depth. Please start again, in person",
     "not one person": "The views do not look like one person. Please start again, one person only",
     "camera refused": "The camera is not allowed. You can allow it in the browser's settings, or pay another way",
     "no camera": "There is no camera here",
     "failed": "That did not work. Please try again",
     "stopped": "Stopped. Nothing was kept",
-    "forgotten": "Forgotten. Nothing of your face is on this phone",
 }
 """What the guided capture says, by the names that its module uses."""
+
+PHONE = {
+    "lock it": "Good. Now lock it, so that only you can use it",
+    "keep it": "Good. Now keep it on this phone",
+    "kept by passkey": "Done. It is locked with your passkey",
+    "kept by browser": "Done. It is locked to this browser",
+    "not for this phone": "This is not a station's code for this phone. Please read it again",
+    "no passkey": "It stayed locked. Please confirm with the passkey that you set this phone up with",
+    "another key": "This passkey does not open it. Use the one that you set this phone up with, or your recovery code",
+    "wrong recovery code": "This recovery code does not open it. Please check each letter",
+    "unlocked again": "It is locked with your new passkey. Your new recovery code:",
+    "failed": "That did not work. Please try again",
+}
+"""What a phone that pays with a code says of locking and opening."""
+
+CODE = {
+    "open it": "Confirm that it is you",
+    "hold it": "Hold the code to the camera, then look at it",
+    "time is up": "Hidden, since nobody read it. Show it again when you are at the gate",
+    "paid": "Paid:",
+    "no terminals": "No gate or till takes codes yet, or this phone had no network so far",
+    "old terminal": "This gate has a new key. Please connect this phone to a network once",
+    "another model": "This gate reads faces in a newer way. Please set this phone up again",
+    "not our terminal": "This is not a gate or till of your operator",
+    "pass expired": "This phone was without a network for too long. Please connect it once",
+    "clock is off": "This phone's clock is wrong, so codes may be refused. Please set it to automatic",
+}
+"""What the page says that shows a code."""
 
 OUTCOMES = {
     "accepted": "Paid",

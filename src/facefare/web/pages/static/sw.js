@@ -1,13 +1,28 @@
 // Makes the app installable and keeps what is not personal: style, scripts, pictures and the networks. Pages are
-// always asked for anew, for they show money; without a network there is one page that says so.
+// always asked for anew, for they show money; without a network there is one page that says so, and the one that
+// shows a phone's code, which has nothing personal in it.
 
-const NAME = "facefare-1";
+const NAME = "facefare-2";
 const OFFLINE = "/app/offline";
+const CODE = "/app/phone/pay";
 const KEPT = /^\/app\/(static|assets)\//;
+const MODULES = ["steps", "held/bytes", "held/code", "held/keeping", "held/phone", "held/qr"]; // that the page imports
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(NAME).then((cache) => cache.add(OFFLINE)).then(() => self.skipWaiting()));
+  event.waitUntil(precached().then(() => self.skipWaiting()));
 });
+
+async function precached() {
+  const cache = await caches.open(NAME);
+  const files = new Set(MODULES.map((name) => `/app/static/${name}.js`));
+  for (const page of [OFFLINE, CODE]) {
+    const response = await fetch(page);
+    if (!response.ok) throw new Error(page);
+    await cache.put(page, response.clone());
+    for (const [file] of (await response.text()).matchAll(/\/app\/static\/[^"#]+/g)) files.add(file);
+  }
+  await cache.addAll([...files]);
+}
 
 self.addEventListener("activate", (event) => {
   const old = caches.keys().then((names) => names.filter((name) => name !== NAME));
@@ -28,9 +43,20 @@ async function kept(request) {
   }
 }
 
+async function page(request) {
+  const isCode = new URL(request.url).pathname === CODE;
+  try {
+    const response = await fetch(request);
+    if (isCode && response.ok) await (await caches.open(NAME)).put(CODE, response.clone());
+    return response;
+  } catch {
+    return caches.match(isCode ? CODE : OFFLINE);
+  }
+}
+
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET") return;
   if (KEPT.test(new URL(request.url).pathname)) event.respondWith(kept(request));
-  else if (request.mode === "navigate") event.respondWith(fetch(request).catch(() => caches.match(OFFLINE)));
+  else if (request.mode === "navigate") event.respondWith(page(request));
 });

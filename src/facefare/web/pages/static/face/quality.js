@@ -24,6 +24,11 @@ export function headPose(points, mesh) {
   };
 }
 
+export function eyeDistance(points, mesh) {
+  const [right, left] = [mesh.right_eye_corners, mesh.left_eye_corners].map(([a, b]) => between(points[a], points[b]));
+  return Math.hypot(right[0] - left[0], right[1] - left[1]);
+}
+
 export function measure({ points, inCrop, crop }, pose, mesh) {
   const flat = points.map(([x, y]) => [x, y]);
   const [right, left] = [mesh.right_eye_corners, mesh.left_eye_corners].map(([a, b]) => between(flat[a], flat[b]));

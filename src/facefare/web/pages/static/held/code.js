@@ -9,6 +9,11 @@ import { decode, encode, join, open, same, seal, sha256, sign, text, verified } 
 export const LIFETIME = 30; // seconds that a code is good for
 export const MAX_BYTES = 400;
 
+// Why no code can be made for a terminal.
+export class OtherOperator extends Error {}
+export class OtherModel extends Error {}
+export class OldTerminalKey extends Error {}
+
 // Neither private key can be read out of WebCrypto again; IndexedDB keeps such pairs.
 export async function newDevice() {
   return {
@@ -88,10 +93,10 @@ export const terminalOf = (announcement, operatorKey) => verified(announcement, 
 
 // The bytes to show. Store the counter, raised, before calling: a counter is used once. `now` in seconds.
 export async function makeCode({ device, holding, pass, terminal, counter, now = Math.floor(Date.now() / 1000) }) {
-  if (!same(pass.operator, terminal.operator)) throw new Error("This terminal is another operator's.");
-  if (holding.model !== terminal.model) throw new Error("This terminal compares faces by another model.");
+  if (!same(pass.operator, terminal.operator)) throw new OtherOperator("This terminal is another operator's.");
+  if (holding.model !== terminal.model) throw new OtherModel("This terminal compares faces by another model.");
   if (now < terminal.not_before - LIFETIME || now > terminal.not_after) {
-    throw new Error("The terminal's key is not valid now; fetch the new one.");
+    throw new OldTerminalKey("The terminal's key is not valid now; fetch the new one.");
   }
   const expires = now + LIFETIME;
   const named = await keyId(terminal.public_key);

@@ -1,0 +1,144 @@
+// Sets this phone up to pay with a code: a reference from this phone's own camera or from a station, sealed, registered.
+
+import { base64, fromBase64 } from "./held/bytes.js";
+import { Capture, Ended } from "./held/capture.js";
+import { handoverRequest, newDevice, ownHolding, takeHandover } from "./held/code.js";
+import { phone, sealed } from "./held/keeping.js";
+import { asked, Refused, setUp } from "./held/phone.js";
+import { draw } from "./held/qr.js";
+import { parts, say, step } from "./steps.js";
+
+const { start, station, stop, back, take, handed, scan, scanner, lock, written, recovery, video, views, progress, request } = parts;
+const page = document.getElementById("phone");
+const passkey = page.dataset.passkey === "yes";
+
+let capture = null;
+let scanning = null;
+let brought = null; // { device, holding, attestation }, until it is sealed
+
+async function setting() {
+  const found = await asked("phone/setting");
+  if (!found.consent_sha256) location.assign("/app/consent");
+  return found;
+}
+
+function stopAll() {
+  capture?.end();
+  scanning?.getTracks().forEach((track) => track.stop());
+  capture = scanning = scanner.srcObject = null;
+}
+
+function failed(error) {
+  stopAll();
+  step(brought ? "locking" : "ready");
+  if (error instanceof Refused) say(null, error.message);
+  else if (error instanceof Ended) say(error.message);
+  else say({ NotAllowedError: "camera refused", NotFoundError: "no camera" }[error.name] ?? "failed");
+}
+
+start.addEventListener("click", async () => {
+  try {
+    step("loading");
+    say("loading");
+    const { calibration } = await setting();
+    const mine = (capture = new Capture(video));
+    const face = await mine.open((here, whole) => {
+      progress.max = whole;
+      progress.value = here;
+    });
+    step("looking");
+    views.max = 2 + face.asks.turns.length + face.asks.tilts.length;
+    const template = await mine.run(({ hint, asked: next, left }) => {
+      views.value = views.max - left;
+      say(hint ?? next ?? "good");
+    });
+    if (!template) return; // stopped
+    stopAll();
+    brought = { device: await newDevice(), holding: ownHolding(template, calibration), attestation: null };
+    template.fill(0);
+    ready();
+  } catch (error) {
+    failed(error);
+  }
+});
+
+station.addEventListener("click", async () => {
+  try {
+    const { consent_sha256 } = await setting();
+    const device = await newDevice();
+    const shown = await handoverRequest(device, fromBase64(consent_sha256));
+    draw(shown, request);
+    request.dataset.bytes = base64(shown);
+    take.onclick = () => taken(device, handed.value.replace(/\s/g, "")).catch(() => say("not for this phone"));
+    scan.hidden = !("BarcodeDetector" in window);
+    scan.onclick = () => scanned((text) => taken(device, text)).catch(failed);
+    step("station");
+    say(null, "");
+  } catch (error) {
+    failed(error);
+  }
+});
+
+async function taken(device, text) {
+  brought = { device, ...(await takeHandover(fromBase64(text), device)) };
+  stopAll();
+  ready();
+}
+
+async function scanned(use) {
+  const detector = new BarcodeDetector({ formats: ["qr_code"] });
+  scanning = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: "environment" } });
+  scanner.srcObject = scanning;
+  scanner.hidden = false;
+  await scanner.play();
+  while (scanning) {
+    const [found] = await detector.detect(scanner);
+    if (found) {
+      try {
+        return await use(found.rawValue);
+      } catch {
+        say("not for this phone");
+      }
+    }
+    await new Promise((wait) => setTimeout(wait, 200));
+  }
+}
+
+function ready() {
+  step("locking");
+  say(passkey ? "lock it" : "keep it");
+  lock.focus();
+}
+
+lock.addEventListener("click", async () => {
+  lock.disabled = true;
+  try {
+    const { copies, by, recoveryCode } = await sealed(brought.holding, passkey);
+    await setUp({ ...brought, copies, setting: await setting() });
+    brought.holding.reference.fill(0);
+    brought = null;
+    recovery.textContent = recoveryCode ?? "";
+    step(recoveryCode ? "written" : "kept");
+    say(`kept by ${by}`);
+  } catch (error) {
+    failed(error);
+  } finally {
+    lock.disabled = false;
+  }
+});
+
+written.addEventListener("click", () => {
+  recovery.textContent = "";
+  step("kept");
+});
+
+for (const button of [stop, back]) {
+  button.addEventListener("click", () => {
+    stopAll();
+    step("ready");
+    say("stopped");
+  });
+}
+
+addEventListener("pagehide", stopAll);
+phone().then((kept) => step(kept?.owner === page.dataset.owner ? "kept" : "ready"));
