@@ -1,5 +1,6 @@
 """The real app on a real database, in real Chromium; only the guardians are fake."""
 
+import base64
 import socket
 import threading
 import time
@@ -83,6 +84,38 @@ def browser_with_camera(playwright: Playwright, tmp_path: Path) -> Any:
         chromium.close()
 
     return opened
+
+
+SITTER = """async (views) => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 480 });
+  const pen = canvas.getContext("2d");
+  const pictures = {};
+  for (const [asked, frames] of Object.entries(views)) {
+    const blobs = frames.map((frame) => new Blob([Uint8Array.from(atob(frame), (letter) => letter.charCodeAt(0))]));
+    pictures[asked] = await Promise.all(blobs.map((blob) => createImageBitmap(blob)));
+  }
+  let at = 0;
+  setInterval(() => {
+    const asked = document.querySelector("[data-asked]")?.dataset.asked;
+    const frames = pictures[asked] ?? Object.values(pictures)[0];
+    pen.drawImage(frames[Math.floor(at++ / 8) % frames.length], 0, 0);
+  }, 50);
+  navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(20);
+}"""
+
+
+@pytest.fixture
+def sits() -> Any:
+    """`sits(page, views)`: somebody before the page's camera who shows what is asked; {asked: frames (480, 640, 3)}."""
+
+    def seated(page: Page, views: dict[str, list[Any]]) -> None:
+        encoded = {
+            asked: [base64.b64encode(cv2.imencode(".png", frame)[1].tobytes()).decode() for frame in frames]
+            for asked, frames in views.items()
+        }
+        page.evaluate(SITTER, encoded)
+
+    return seated
 
 
 @contextmanager

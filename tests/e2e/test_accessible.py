@@ -94,7 +94,8 @@ def test_what_is_tapped_is_at_least_44_pixels_high(site: Any, visit: Any) -> Non
         for path in ("", "face", "consent", "safety", "top-up", "phone"):
             page.goto(f"/app/{path}")
             small = page.evaluate(
-                """() => [...document.querySelectorAll("a.button, button, input:not([type=hidden], [type=checkbox]), label:has(input), nav a")]
+                """() => [...document.querySelectorAll(
+                      "a.button, button, input:not([type=hidden], [type=checkbox]), label:has(input), nav a")]
                     .filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 44)
                     .map((e) => e.outerHTML.slice(0, 80))"""
             )

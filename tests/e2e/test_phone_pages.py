@@ -161,12 +161,12 @@ def test_a_phone_set_up_at_a_station_shows_codes_that_a_gate_takes(site: Any, vi
 
 
 def test_a_face_read_by_the_phone_itself_never_leaves_it_and_pays_small_amounts(
-    site: Any, visit: Any, gate: Gate, ada: Any, browser_with_camera: Any, head: Sitter
+    site: Any, visit: Any, gate: Gate, ada: Any, head: Sitter, sits: Any
 ) -> None:
-    frames = [frame for ask in Ask for frame in head.obey(ask) for _ in range(3 if ask is Ask.BLINK else 8)]
-    with browser_with_camera(frames) as browser, visit(site.url, browser, permissions=["camera"]) as page:
+    with visit(site.url) as page:
         site.sign_in(page, "ada")
         agree(page)
+        sits(page, {ask.value: head.obey(ask) for ask in Ask})
         site.received.clear()
         page.get_by_role("button", name="Start the camera").click()
         page.get_by_role("button", name="Keep it in this browser").click(timeout=90_000)

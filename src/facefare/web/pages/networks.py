@@ -16,7 +16,7 @@ from facefare.biometrics import landmarks as mesh
 from facefare.biometrics import quality
 from facefare.biometrics.embedder import Description
 from facefare.biometrics.models.install import EMBEDDER_FILE
-from facefare.biometrics.pad import CLOSED, Direction, TurnCheck
+from facefare.biometrics.pad import CLOSED, Challenge, Direction, TurnCheck
 from facefare.terminal import station
 from facefare.terminal.station import Ask
 from facefare.web.pages import assets
@@ -103,16 +103,20 @@ def _shared(embedder: Description) -> dict[str, Any]:
 
 def _asks() -> dict[str, Any]:
     """What a capture asks for, with the station's own limits."""
-    turn = TurnCheck(Direction.LEFT)
     return {
         "ahead": Ask.LOOK_AHEAD.value,
-        "turns": [Ask.TURN_LEFT.value, Ask.TURN_RIGHT.value],
-        "tilts": [Ask.TILT_UP.value, Ask.TILT_DOWN.value],
+        "moves": {move.value: ask.value for move, ask in station._ASKS.items()},
         "blink": Ask.BLINK.value,
+        "challenge": {
+            "moves": Challenge.MOVES,
+            "mistakes": Challenge.MISTAKES,
+            "turn": Challenge.TURN,
+            "tilt": Challenge.TILT,
+            "clear_tilt": Challenge.CLEAR_TILT,
+            "patience": Challenge.PATIENCE,
+        },
         "straight": station._STRAIGHT,
-        "min_tilt": station.MIN_TILT,
-        "min_turn": turn.min_turn,
-        "parallax": turn.threshold,
+        "parallax": TurnCheck(Direction.LEFT).threshold,
         "flat_turns": station._FLAT_TURNS,
         "most_blink_frames": station._MOST_BLINK_FRAMES,
         "closed": CLOSED,

@@ -49,6 +49,7 @@ CAPTURE = {
     "look straight at the camera and blink": "Look straight at the camera and blink",
     "good": "Good",
     "loading": "Getting ready. This takes a moment the first time",
+    "not as asked": "That was not what was asked for. Please start again, and follow along",
     "not live": "The turns show no depth. Please start again, in person",
     "not one person": "The views do not look like one person. Please start again, one person only",
     "camera refused": "The camera is not allowed. You can allow it in the browser's settings, or pay another way",

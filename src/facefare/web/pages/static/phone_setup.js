@@ -47,9 +47,10 @@ start.addEventListener("click", async () => {
       progress.value = here;
     });
     step("looking");
-    views.max = 2 + face.asks.turns.length + face.asks.tilts.length;
+    views.max = 2 + face.asks.challenge.moves;
     const template = await mine.run(({ hint, asked: next, left }) => {
       views.value = views.max - left;
+      page.dataset.asked = next;
       say(hint ?? next ?? "good");
     });
     if (!template) return; // stopped

@@ -1,6 +1,7 @@
 // From frames to one reference, on this device. The counterpart of biometrics/pipeline.py and of the station's
 // guided capture. A frame is dropped as soon as it was looked at; of a view only its template stays, in memory.
 
+import { Challenge } from "./challenge.js";
 import { detector } from "./detector.js";
 import { dot, embedder, fused } from "./embedder.js";
 import { mesher } from "./landmarks.js";
@@ -36,81 +37,84 @@ export class Reader {
   }
 }
 
-// Asked for one by one, in an order that nobody can foresee; each view has to look like the first one's person.
+// Asked for one by one; each view has to look like the first one's person.
 export class Capture {
   #reader;
-  #left;
+  #challenge;
   #templates = [];
   #ahead = null;
   #eyes = [];
+  #blinked = false;
   #flat = 0;
 
   constructor(reader) {
     this.#reader = reader;
-    const { ahead, turns, tilts, blink } = reader.face.asks;
-    this.#left = [ahead, ...shuffled(turns), ...shuffled(tilts), blink];
+    this.forget();
+  }
+
+  // What is asked for now; null when the capture is complete.
+  get asked() {
+    const { asks } = this.#reader.face;
+    if (!this.#ahead) return asks.ahead;
+    return this.#challenge.asked ? asks.moves[this.#challenge.asked] : this.#blinked ? null : asks.blink;
   }
 
   // { hint, asked, left, ended }: `ended` says why the capture is over and has forgotten everything.
   async offer(image) {
     const frame = rgb(image);
     const faces = await this.#reader.observe(frame);
-    let hint = null;
-    let ended = null;
+    let [hint, ended] = [null, null];
     if (faces.length !== 1) hint = faces.length ? "one person at a time" : "look at the camera";
-    else if (this.#left.length) [hint, ended] = await this.#look(frame, faces[0]);
+    else if (this.asked) [hint, ended] = await this.#look(frame, faces[0]);
     if (ended) this.forget();
-    return { hint, ended, asked: this.#left[0] ?? null, left: this.#left.length };
+    const left = (this.#ahead ? 0 : 1) + this.#challenge.left + (this.#blinked ? 0 : 1);
+    return { hint, ended, asked: this.asked, left };
   }
 
   // The reference; the views are forgotten.
   finish() {
-    if (this.#left.length) throw new Error("The capture is not complete.");
+    if (this.asked) throw new Error("The capture is not complete.");
     const reference = fused(this.#templates);
     this.forget();
     return reference;
   }
 
   forget() {
-    this.#templates = [];
-    this.#eyes = [];
-    this.#ahead = null;
+    [this.#templates, this.#eyes, this.#ahead, this.#blinked, this.#flat] = [[], [], null, false, 0];
+    this.#challenge = new Challenge(this.#reader.face.asks.challenge);
   }
 
   async #look(frame, face) {
-    const { mesh, policy, asks } = this.#reader.face;
-    const [pose, asked] = [headPose(face.points, mesh), this.#left[0]];
+    const { mesh, policy, asks, same_person: alike } = this.#reader.face;
+    const pose = headPose(face.points, mesh);
     const quality = measure(face, pose, mesh);
-    if (asked === asks.blink) {
+    if (this.asked === asks.blink) {
       this.#eyes = [...this.#eyes, quality.eyes_open].slice(-asks.most_blink_frames);
-      if (blinked(this.#eyes, asks.closed)) this.#left.shift();
+      this.#blinked = blinked(this.#eyes, asks.closed);
       return [null, null];
     }
     const told = hint(pose, quality, policy);
-    if (told) return [told, null];
-    const shows = this.#shows(asked, pose, face.points);
-    if (shows === "flat" && ++this.#flat >= asks.flat_turns) return [null, "not live"];
-    if (shows !== true) return [null, null];
+    const shown = this.#shows(pose, face.points);
+    if (this.#challenge.lost) return [null, "not as asked"];
+    if (this.#flat >= asks.flat_turns) return [null, "not live"];
+    if (told || !shown) return [told, null];
     const template = await this.#reader.template(frame, face);
-    if (!this.#templates.every((other) => dot(template, other) >= this.#reader.face.same_person)) return [null, "not one person"];
+    if (!this.#templates.every((other) => dot(template, other) >= alike)) return [null, "not one person"];
     this.#templates.push(template);
-    this.#ahead ??= { pose, points: face.points };
-    this.#left.shift();
+    if (this.#ahead) this.#challenge.answered();
+    else this.#ahead = { pose, points: face.points };
     return [null, null];
   }
 
-  #shows(asked, pose, points) {
+  // Whether the face shows what is asked; every frame counts, good or not, so that no move goes unseen.
+  #shows(pose, points) {
     const { mesh, asks } = this.#reader.face;
     if (!this.#ahead) return Math.abs(pose.yaw) <= asks.straight && Math.abs(pose.pitch) <= asks.straight;
-    const tilt = pose.pitch - this.#ahead.pose.pitch;
-    if (asked === asks.tilts[0]) return tilt <= -asks.min_tilt;
-    if (asked === asks.tilts[1]) return tilt >= asks.min_tilt;
-    const turned = (pose.yaw - this.#ahead.pose.yaw) * (asked === asks.turns[0] ? 1 : -1);
-    if (turned < asks.min_turn) return false;
-    return parallax(this.#ahead.points, points, eyeDistance(this.#ahead.points, mesh)) >= asks.parallax ? true : "flat";
+    const move = this.#challenge.asked;
+    const shown = this.#challenge.shows(pose.yaw - this.#ahead.pose.yaw, pose.pitch - this.#ahead.pose.pitch);
+    if (!shown || move === "up" || move === "down") return shown;
+    const deep = parallax(this.#ahead.points, points, eyeDistance(this.#ahead.points, mesh)) >= asks.parallax;
+    if (!deep) this.#flat++;
+    return deep;
   }
-}
-
-function shuffled(two) {
-  return crypto.getRandomValues(new Uint8Array(1))[0] & 1 ? two : [two[1], two[0]];
 }
