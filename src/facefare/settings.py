@@ -1,7 +1,7 @@
 """Typed settings from the environment (prefix FACEFARE_) and an optional .env file."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +30,12 @@ class Settings(BaseSettings):
     notice_url: str = "http://localhost/privacy"
     retention_days: int = Field(default=395, ge=1, description="A face is kept this long after the last use.")
     passback_seconds: int = Field(default=60, ge=0, description="A payment covers the payer this long.")
+    ride_risk: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="JSON, by currency: minor units of travel that a payer without the money may make."
+    )
+    travel_on_account: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="JSON, by currency: minor units up to which rides are gathered for one card charge."
+    )
     self_made_limit: int = Field(
         default=10_00, ge=0, description="Minor units a reference pays that no station attested; 0: none is taken."
     )

@@ -356,6 +356,22 @@ def test_a_card_that_refuses_while_nobody_is_there_is_not_tried_again(bank: Bank
     assert (paused(bank), bank.available()) == (why, 0)
 
 
+@pytest.mark.parametrize(
+    ("number", "why"), [(GOOD, None), (DECLINED, "card_declined"), (ASKED, "authentication_required")]
+)
+def test_a_bank_is_asked_whether_it_would_pay_and_nothing_is_charged(bank: Bank, number: str, why: str | None) -> None:
+    bank.card(number)
+    with bank.engine.connect() as connection:
+        row = cards.row_on_file(connection, bank.payer.id)
+    for _ in range(2):
+        said = bank.processor.check_card(
+            f"tpd_{bank.payer.id}", customer=row.customer, payment_method=row.payment_method, currency="EUR"
+        )
+        assert said == why
+    charges = bank.http.get("/v1/charges").json()["data"]
+    assert not [one for one in charges if one["customer"] == row.customer and one["captured"]]
+
+
 # --- refunds to the card ---
 
 

@@ -231,7 +231,7 @@ def test_riders_tills_disputes_and_sweeps_at_once_neither_block_each_other_nor_l
                 elif kind == "pay":
                     town.pay(town.till, payer, 100)
                 elif kind == "sweep":
-                    travel.complete(town.engine, datetime.now(UTC) + timedelta(hours=5 * chance.randint(0, 1)))
+                    travel.complete(town.engine, datetime.now(UTC) + timedelta(hours=5 * chance.randint(0, 1)), {})
                 else:
                     _act_on_one(town, payer, kind, chance)
             except (PaymentsError, FaresError, InvalidAmount):

@@ -127,7 +127,7 @@ class Town:
 
     def sweep(self, hours: float) -> int:
         Clock.at += timedelta(hours=hours)
-        return travel.complete(self.engine, Clock.at)
+        return travel.complete(self.engine, Clock.at, self.rules.travel_on_account)
 
     def ask(self, what: Callable[..., Any], *more: Any) -> Any:
         with self.engine.begin() as connection:

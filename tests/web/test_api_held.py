@@ -619,6 +619,10 @@ def test_a_day_of_rides_without_a_network_costs_the_same_in_whatever_order_it_co
     assert verify(world.engine, INVARIANTS) == []
 
 
+def denied(till: Till) -> tuple[bytes, ...]:
+    return decoded(DenyList, decoded(Signed, till.client.deny_list()).payload).devices
+
+
 def test_a_ride_made_without_a_network_and_without_money_is_owed_and_cleared_by_paying(
     world: Any, ways_in_and_out: tuple[Till, Till], phone_of: Any
 ) -> None:
@@ -628,7 +632,11 @@ def test_a_ride_made_without_a_network_and_without_money_is_owed_and_cleared_by_
     assert (ada.account().available, ada.account().on_hold) == (0, 0)
     gate, phone = ways_in_and_out[0], phone_of(ada, seed=2)
     assert gate.pay(phone.code(gate.announced), amount=None).reason == "owing"
+    # A gate without a network turns her away too, until it is paid.
+    assert documents.device_tag(phone.key) in denied(gate)
     ada.top_up(500, "second")
+    world.http.post("/v1/payers/me/debt/pay", auth=ada._auth).raise_for_status()
+    assert denied(gate) == ()
     assert gate.pay(phone.code(gate.announced), amount=None).outcome == "accepted"
     assert verify(world.engine, INVARIANTS) == []
 

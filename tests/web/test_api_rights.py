@@ -159,7 +159,7 @@ def test_a_gate_asks_for_the_fare_and_the_payer_sees_why_it_is_what_it_is(world:
     (ride,) = get(world, ada, "/payers/me/rides").json()["data"]
     assert (ride["stop"], ride["cost"], ride["under_way"]) == ("Market Square", 150, False)
     assert get(world, ada, "/payers/me/travel").json() == {
-        "standing": "good", "owed": 0, "at_risk": 0, "currency": "EUR",
+        "standing": "good", "owed": 0, "at_risk": 0, "currency": "EUR", "charged_by": None,
     }  # fmt: skip
     with pytest.raises(ApiError) as refused:
         world.till.attempt(

@@ -20,7 +20,7 @@ from facefare.ledger.currency import check_amount, check_currency
 from facefare.ledger.errors import InvalidAmount
 from facefare.ledger.ids import new_id
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
-from facefare.payments import intents, merchants, receipts, tables, tariffs, travel, webhooks
+from facefare.payments import intents, merchants, receipts, tables, tariffs, travel, travel_periods, webhooks
 from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, Situation, decide
 from facefare.payments.errors import AttemptUnderWay, NoFarePoint, QueryReused, UnknownIntent, WrongState
 from facefare.payments.intents import Intent
@@ -316,7 +316,8 @@ def _ride(connection: Connection, intent: _Intent, payer: Payer, rules: Rules, p
         decision = Decision(Outcome.ACCEPTED, None)  # the ride was made; what can't be taken is owed
     if decision.outcome is not Outcome.ACCEPTED:
         return _close(connection, intent, payer, decision)
-    intent, covered_by = travel.begin(connection, payer, intent, due)
+    limit = rules.travel_on_account.get(payer.currency, 0)
+    intent, covered_by = travel.begin(connection, payer, intent, due, spend_limit=limit)
     if intent.amount:
         _move(connection, intent, payer, due.lines)
     return _close(connection, intent, payer, decision, covered_by=None if intent.amount else covered_by)
@@ -329,6 +330,8 @@ def _at_risk(connection: Connection, payer: Payer, due: Due, decision: Decision,
     if due.leaves:
         return Decision(Outcome.ACCEPTED, None)
     standing, limit = travel.standing_of(connection, payer), rules.ride_risk.get(payer.currency, 0)
+    if (on_account := rules.travel_on_account.get(payer.currency, 0)) and travel_periods.may_ride(connection, payer):
+        limit = max(limit, on_account)
     if standing.state is State.DENIED:
         return Decision(Outcome.REFUSED, Reason.OWING)
     if decision.reason is Reason.INSUFFICIENT_FUNDS and limit and standing.may_travel(limit):

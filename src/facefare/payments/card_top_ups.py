@@ -14,11 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import IntegrityError
 
 from facefare.ledger import Account, Kind, Transfer, balance_of, open_account, post
 from facefare.ledger.currency import check_amount
-from facefare.ledger.errors import InvalidAmount, TransferConflict
+from facefare.ledger.errors import InvalidAmount, TransferConflict, UnknownAccount
 from facefare.ledger.ids import new_id
 from facefare.ledger.tables import account
 from facefare.payments import cards, receipts
@@ -65,10 +64,18 @@ def clearing_account(connection: Connection, currency: str) -> str:
 
 
 def debt_account(connection: Connection, payer: Payer) -> str:
-    """The account of what the payer owes after a chargeback of money that was spent."""
+    """The account of what the payer owes: for travel, or after a chargeback of money that was spent."""
     id = f"{payer.account_id}_debt"
     open_account(connection, Account(id, payer.currency, Kind.ASSET, floor=None))
     return id
+
+
+def debt_of(connection: Connection, payer: Payer) -> int:
+    """Minor units on the payer's account of debts."""
+    try:
+        return -balance_of(connection, f"{payer.account_id}_debt").posted
+    except UnknownAccount:
+        return 0
 
 
 def charge(engine: Engine, processor: Processor, payer: Payer, amount: int, *, idempotency_key: str) -> TopUp:
@@ -91,7 +98,7 @@ def charge(engine: Engine, processor: Processor, payer: Payer, amount: int, *, i
         row = connection.execute(select(top_up).where(top_up.c.id == id)).one()
     if row.amount != amount:
         raise TransferConflict("This key was used for another amount; use a new key for a new top-up.")
-    return _ask(engine, processor, row)
+    return ask(engine, processor, row)
 
 
 def charge_those_below(engine: Engine, processor: Processor, *, limit: int = 50) -> int:
@@ -116,10 +123,24 @@ def charge_those_below(engine: Engine, processor: Processor, *, limit: int = 50)
             .where(due)
             .limit(limit)
         ).all()
-    begun = [_begin_automatic(engine, row.payer_id, row.auto_amount, row.currency) for row in rows]
-    for row in filter(None, begun):
-        _ask(engine, processor, row)
-    return sum(row is not None for row in begun)
+    charged = 0
+    for row in rows:
+        with engine.begin() as connection:
+            begun = begin_automatic(connection, row.payer_id, row.auto_amount, row.currency)
+        if begun is not None:
+            ask(engine, processor, begun)
+            charged += 1
+    return charged
+
+
+def begin_automatic(
+    connection: Connection, payer_id: str, amount: int, currency: str
+) -> Row[tuple[object, ...]] | None:
+    """Write down a top-up with nobody present, for `ask`; None where one of this payer is under way."""
+    new = {"id": new_id("top"), "payer_id": payer_id, "amount": amount, "currency": currency, "automatic": True}
+    return connection.execute(
+        upsert(top_up).values(**new, state="processing").on_conflict_do_nothing().returning(top_up)
+    ).one_or_none()
 
 
 def refund(
@@ -230,15 +251,15 @@ def finish_left_behind(engine: Engine, processor: Processor) -> int:
         ).all()
     for row in charges:
         if row.intent is not None or now - row.created_at < _KEY_GOOD_FOR:
-            _ask(engine, processor, row)
+            ask(engine, processor, row)
     for row in refunds:
         if row.refund is not None or now - row.created_at < _KEY_GOOD_FOR:
             _ask_refund(engine, processor, row)
     return len(charges) + len(refunds)
 
 
-def _ask(engine: Engine, processor: Processor, row: Row[tuple[object, ...]]) -> TopUp:
-    """Charge, or look at what was charged; the top-up as it is then."""
+def ask(engine: Engine, processor: Processor, row: Row[tuple[object, ...]]) -> TopUp:
+    """Charge what was written down, or look at what was charged; the top-up as it is then."""
     secret = None
     if row.state != "succeeded":
         if row.intent is not None:
@@ -284,9 +305,9 @@ def _credit(connection: Connection, payer: Payer, row: Row[tuple[object, ...]]) 
 
 
 def _recover_debt(connection: Connection, payer: Payer, cause: str) -> None:
-    """What is owed after a chargeback is paid first."""
+    """What is owed is paid first."""
     owing = debt_account(connection, payer)
-    amount = min(-balance_of(connection, owing).posted, balance_of(connection, payer.account_id).available)
+    amount = min(debt_of(connection, payer), balance_of(connection, payer.account_id).available)
     if amount <= 0:
         return
     paid = Transfer.now(
@@ -294,26 +315,6 @@ def _recover_debt(connection: Connection, payer: Payer, cause: str) -> None:
     )
     post(connection, [paid])
     receipts.write(connection, payer, kind="debt", amount=amount, transfer_id=paid.id)
-
-
-def _begin_automatic(engine: Engine, payer_id: str, amount: int, currency: str) -> Row[tuple[object, ...]] | None:
-    """A new automatic top-up, unless another process began one in the same moment."""
-    try:
-        with engine.begin() as connection:
-            return connection.execute(
-                insert(top_up)
-                .values(
-                    id=new_id("top"),
-                    payer_id=payer_id,
-                    amount=amount,
-                    currency=currency,
-                    automatic=True,
-                    state="processing",
-                )
-                .returning(top_up)
-            ).one()
-    except IntegrityError:
-        return None
 
 
 def _begin_refund(

@@ -62,6 +62,8 @@ class Rules:
     `disputes_refunded_at_once`: up to how much, by currency; more is looked at first.
     `ride_risk`: how much travel whose money is not there yet the operator risks for a payer who owes nothing, by
     currency; what comes of it and isn't paid is owed, and the payer is denied at gates until it is.
+    `travel_on_account`: up to how much, by currency, who has a card on file rides without money before the card is
+    charged, which is after 24 hours at the latest; a currency that is not in it: nobody does.
     """
 
     passback: timedelta = timedelta(seconds=60)
@@ -69,6 +71,7 @@ class Rules:
     confirm_within: timedelta = timedelta(minutes=2)
     disputes_refunded_at_once: Mapping[str, int] = field(default_factory=lambda: {"EUR": 50_00})
     ride_risk: Mapping[str, int] = field(default_factory=dict)
+    travel_on_account: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

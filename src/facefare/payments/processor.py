@@ -29,6 +29,8 @@ _API_VERSION = "2024-06-20"
 _ONLY_CARDS: _Params = {"payment_method_types": ["card"]}
 _NOBODY_THERE: _Params = {"off_session": True}
 _TIMEOUT = 20.0
+_NOMINAL = 100
+"""Minor units: at most processors an authorisation of less is refused."""
 
 
 class Progress(StrEnum):
@@ -161,6 +163,33 @@ class Processor:
         except stripe.StripeError as error:
             raise _away(error) from error
         return _charge(made)
+
+    def check_card(self, check: str, *, customer: str, payment_method: str, currency: str) -> str | None:
+        """Ask the card's bank whether it would pay with nobody there; None if it would, else why not.
+
+        A nominal amount is authorised, once for each `check`, and let go at once: nothing is charged.
+        """
+        check_currency(currency)
+        params: _Params = {
+            "amount": _NOMINAL,
+            "currency": currency.lower(),
+            "customer": customer,
+            "payment_method": payment_method,
+            "capture_method": "manual",
+            "confirm": True,
+            **_ONLY_CARDS,
+            **_NOBODY_THERE,
+        }
+        try:
+            made = self._client.v1.payment_intents.create(params, {"idempotency_key": check})
+            if made.status == "requires_capture":
+                self._client.v1.payment_intents.cancel(made.id, options={"idempotency_key": f"{check}.cancel"})
+                return None
+        except stripe.CardError as error:
+            return getattr(error.error, "decline_code", None) or error.code or "card_declined"
+        except stripe.StripeError as error:
+            raise _away(error) from error
+        return "authentication_required" if made.status == "requires_action" else "card_declined"
 
     def look_up(self, intent: str) -> Charge:
         """What has become of a charge, at this moment."""

@@ -9,13 +9,15 @@ difference to what was charged before; where it is less, the difference goes bac
 evidence need no rule of their own here.
 
 Money that isn't there: a rider who is inside is let out, and where the operator takes the risk, one who owes
-nothing is let in. What can't be taken is a debt, in an account of its own (the prepaid one is never negative);
-who owes is denied at gates, and paying, by whatever way money comes in, ends that at once.
+nothing is let in. What can't be taken is a debt, in an account of its own (the prepaid one is never negative).
+Of a payer with a card on file it is gathered for one charge of the card (`travel_periods`), where the operator has
+that; what the card does not bring, and the debt of anybody else, is owed: the payer is denied at gates, and paying,
+by whatever way money comes in, ends that at once.
 
 All of it runs under the lock on the payer's row that the caller has taken.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -27,9 +29,8 @@ from facefare.fares.pricing import Charge, price_week
 from facefare.fares.standing import Standing, State
 from facefare.fares.tariff import Tariff
 from facefare.ledger import Transfer, balance_of, lock_accounts, post
-from facefare.ledger.errors import UnknownAccount
 from facefare.ledger.ids import new_id
-from facefare.payments import card_top_ups, intents, merchants, receipts, tables, tariffs, travel_tables
+from facefare.payments import card_top_ups, intents, merchants, receipts, tables, tariffs, travel_periods, travel_tables
 from facefare.payments.tariffs import FarePoint
 from facefare.wallet import payers
 from facefare.wallet.payers import Payer
@@ -105,15 +106,17 @@ def price(connection: Connection, payer: Payer, intent: _Row, now: datetime) -> 
     )
 
 
-def begin(connection: Connection, payer: Payer, intent: _Row, due: Due) -> tuple[_Row, str | None]:
+def begin(connection: Connection, payer: Payer, intent: _Row, due: Due, *, spend_limit: int) -> tuple[_Row, str | None]:
     """End what this tap ends, write the tap down, and say what is left to move.
+
+    `spend_limit`: up to how many minor units travel on account is gathered; 0: there is none here.
 
     Returns the intent with the amount to hold (to take at once, unless `capture_later`), and the payment that
     covered this tap, where one did.
     """
     under_way = _under_way(connection, payer.id, due.tariff.id)
     for week in sorted({row.week for row in under_way} - {due.week}):
-        _settle(connection, payer, due.tariff, week, due.tap.at, (due.tap,))
+        _settle(connection, payer, due.tariff, week, due.tap.at, (due.tap,), spend_limit)
     left, covered_by = due.charge, None
     for row in under_way:
         if row.week == due.week and _ends(row, due.charges):
@@ -138,6 +141,7 @@ def begin(connection: Connection, payer: Payer, intent: _Row, due: Due) -> tuple
             reserve=due.reserve,
             unsecured=missing - debt,
             debt=debt,
+            period_id=_period_of(connection, payer, debt, due.tap.at, spend_limit),
             lines=receipts.stored(due.lines),
         )
     )
@@ -151,8 +155,10 @@ def begin(connection: Connection, payer: Payer, intent: _Row, due: Due) -> tuple
     return changed, covered_by
 
 
-def complete(engine: Engine, now: datetime) -> int:
+def complete(engine: Engine, now: datetime, spend_limits: Mapping[str, int]) -> int:
     """Take what rides cost whose end was never tapped; returns how many payers' weeks were settled.
+
+    `spend_limits`: by currency, see `begin`.
 
     Where the evidence does not say where a ride ended, the tariff's maximum applies. Each payer's week is a
     transaction of its own, so nobody waits for another one's.
@@ -173,7 +179,7 @@ def complete(engine: Engine, now: datetime) -> int:
             if now - row.since > timedelta(seconds=tariff.longest_journey_s):
                 payer = payers.locked(connection, row.payer_id)
                 lock_accounts_of(connection, payer, tariff.id, (row.week,))
-                _settle(connection, payer, tariff, row.week, now, ())
+                _settle(connection, payer, tariff, row.week, now, (), spend_limits.get(payer.currency, 0))
                 recover(connection, payer)
                 settled += 1
     return settled
@@ -216,21 +222,20 @@ def standing_of(connection: Connection, payer: Payer) -> Standing:
     at_risk = connection.execute(
         select(func.coalesce(func.sum(columns.unsecured), 0)).where(columns.payer_id == payer.id)
     ).scalar_one()
-    owed = owed_by(connection, payer)
-    return Standing(State.DENIED if owed else State.GOOD, owed, int(at_risk))
+    debt = card_top_ups.debt_of(connection, payer)
+    on_account = min(debt, travel_periods.pending(connection, payer))
+    owed = debt - on_account
+    return Standing(State.DENIED if owed else State.GOOD, owed, int(at_risk) + on_account)
 
 
 def owed_by(connection: Connection, payer: Payer) -> int:
-    """Minor units that the payer owes, for travel or after a chargeback."""
-    try:
-        return -balance_of(connection, f"{payer.account_id}_debt").posted
-    except UnknownAccount:
-        return 0
+    """Minor units that the payer owes, for travel or after a chargeback; what is on account still is not owed."""
+    return standing_of(connection, payer).owed
 
 
 def recover(connection: Connection, payer: Payer) -> int:
-    """Pay what is owed as far as there is money, with a receipt; what is owed still."""
-    owed = owed_by(connection, payer)
+    """Pay debts as far as there is money, with a receipt; what is left of them, on account or owed."""
+    owed = card_top_ups.debt_of(connection, payer)
     paid = min(owed, balance_of(connection, payer.account_id).available)
     if paid > 0:
         payment = Transfer.now(
@@ -335,7 +340,13 @@ def _under_way(connection: Connection, payer_id: str, tariff_id: str) -> Sequenc
 
 
 def _settle(
-    connection: Connection, payer: Payer, tariff: Tariff, week: date, now: datetime, more: Sequence[Tap]
+    connection: Connection,
+    payer: Payer,
+    tariff: Tariff,
+    week: date,
+    now: datetime,
+    more: Sequence[Tap],
+    spend_limit: int,
 ) -> None:
     """End the week's rides that are over, as the tariff says; what can't be taken is owed."""
     charges = _priced(connection, payer, tariff, week, now, more)
@@ -346,7 +357,10 @@ def _settle(
             left -= _end(connection, payer, row, left, charges, until=None)
             last = row.intent_id
     if last is not None and left > 0:
-        connection.execute(update(travel_tables.tap).where(travel_tables.tap.c.intent_id == last).values(debt=left))
+        period = _period_of(connection, payer, left, now, spend_limit)
+        connection.execute(
+            update(travel_tables.tap).where(travel_tables.tap.c.intent_id == last).values(debt=left, period_id=period)
+        )
         _owe(connection, payer, intents.locked(connection, str(last)), left)
     _give_back(connection, payer, tariff.id, week, max(0, -difference), key=f"{week}.{last}")
 
@@ -418,6 +432,13 @@ def _give_back(connection: Connection, payer: Payer, tariff_id: str, week: date,
 
 
 # --- debts ---
+
+
+def _period_of(connection: Connection, payer: Payer, debt: int, at: datetime, spend_limit: int) -> str | None:
+    """The travel period that a debt is gathered in; None where it is owed at once."""
+    if not (debt and spend_limit and travel_periods.may_ride(connection, payer)):
+        return None
+    return travel_periods.gathering(connection, payer, debt, at, spend_limit)
 
 
 def _owe(connection: Connection, payer: Payer, intent: _Row, amount: int) -> None:

@@ -1,4 +1,4 @@
-"""The tables of fares (tariffs as imported, where terminals stand, payers' taps) and of money paid out."""
+"""The tables of fares (tariffs as imported, where terminals stand, payers' taps and periods) and of money paid out."""
 
 from sqlalchemy import (
     BigInteger,
@@ -61,6 +61,31 @@ concession = Table(
     Column("through", Date, nullable=False),
 )
 
+travel_period = Table(
+    "travel_period",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("payer_id", Text, ForeignKey("payer.id"), nullable=False),
+    Column("opened_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("refused", Text),
+    Column("settled_at", DateTime(timezone=True)),
+    Column("top_up_id", Text, ForeignKey("card_top_up.id"), unique=True),
+    CheckConstraint("opened_at <= due_at AND due_at <= ends_at", name="travel_period_in_order"),
+    CheckConstraint(
+        "(top_up_id IS NOT NULL)::int + (refused IS NOT NULL)::int + (settled_at IS NOT NULL)::int <= 1",
+        name="travel_period_ends_once",
+    ),
+    Index("travel_period_of_payer", "payer_id", "id"),
+    Index(
+        "travel_period_open",
+        "due_at",
+        postgresql_where=text("top_up_id IS NULL AND refused IS NULL AND settled_at IS NULL"),
+    ),
+)
+
 tap = Table(
     "tap",
     metadata,
@@ -77,6 +102,7 @@ tap = Table(
     Column("unsecured", BigInteger, nullable=False),
     Column("debt", BigInteger, nullable=False, server_default=text("0")),
     Column("given_back", BigInteger, nullable=False, server_default=text("0")),
+    Column("period_id", Text, ForeignKey("travel_period.id")),
     Column("lines", JSONB, nullable=False),
     CheckConstraint("cost >= 0 AND reserve >= 0 AND unsecured >= 0 AND debt >= 0", name="tap_amounts_not_negative"),
     CheckConstraint(
@@ -84,6 +110,7 @@ tap = Table(
     ),
     Index("tap_of_payer", "payer_id", "tariff_id", "at"),
     Index("tap_under_way", "at", postgresql_where=text("reserve > 0")),
+    Index("tap_of_period", "period_id", postgresql_where=text("period_id IS NOT NULL")),
 )
 
 pay_out = Table(

@@ -12,6 +12,7 @@ Invariants:
     moved too, the payer's row before it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -215,14 +216,17 @@ def saw_counter(connection: Connection, device_id: str, counter: int) -> None:
     )
 
 
-def deny_list(connection: Connection, operator_key: Ed25519PrivateKey) -> Signed:
-    """Every device that must not be accepted offline and whose pass has not run out, signed."""
+def deny_list(connection: Connection, operator_key: Ed25519PrivateKey, *, owing: Collection[str]) -> Signed:
+    """Every device that must not be accepted offline and whose pass has not run out, signed.
+
+    `owing`: payers who owe for travel; theirs are on it until that is paid.
+    """
     columns, agreed, now = device.c, tables.consent.c, datetime.now(UTC)
     keys = connection.execute(
         select(columns.public_key)
         .join(tables.consent, agreed.id == columns.consent_id)
         .where(
-            or_(columns.state != State.ACTIVE.value, agreed.withdrawn_at.is_not(None)),
+            or_(columns.state != State.ACTIVE.value, agreed.withdrawn_at.is_not(None), columns.payer_id.in_(owing)),
             columns.pass_through >= _day(now) - 1,
         )
     ).scalars()

@@ -73,7 +73,11 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                 contact=settings.operator_contact,
                 retention_days=settings.retention_days,
             ),
-            rules=Rules(passback=timedelta(seconds=settings.passback_seconds)),
+            rules=Rules(
+                passback=timedelta(seconds=settings.passback_seconds),
+                ride_risk=settings.ride_risk,
+                travel_on_account=settings.travel_on_account,
+            ),
             funding=Funding(settings.funding_source),
             processor=_processor(settings),
             pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from sqlalchemy import Engine, text
 
 from facefare.identification.calibration import Calibration
-from facefare.payments import card_top_ups, intents, merchants, travel, webhooks
+from facefare.payments import card_top_ups, intents, merchants, travel, travel_periods, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
@@ -132,7 +132,7 @@ async def _sweep_for_ever(services: Services) -> None:
 
 
 def _sweep(services: Services) -> None:
-    travel.complete(services.engine, datetime.now(UTC))
+    travel.complete(services.engine, datetime.now(UTC), services.rules.travel_on_account)
     with services.engine.begin() as connection:
         intents.expire(connection, services.rules)
         merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)
@@ -150,12 +150,14 @@ async def _deliver_for_ever(services: Services) -> None:
 
 
 async def _fund_for_ever(services: Services) -> None:
-    """Top up payers below their own mark, and settle what a crash left open at the card processor."""
+    """Charge cards: for travel on account, for payers below their own mark; settle what a crash left open."""
     if (processor := services.processor) is None:
         return
     while True:
         await asyncio.sleep(_FUND_EVERY)
         try:
+            await asyncio.to_thread(travel_periods.check_cards, services.engine, processor)
+            await asyncio.to_thread(travel_periods.charge_due, services.engine, processor, datetime.now(UTC))
             await asyncio.to_thread(card_top_ups.charge_those_below, services.engine, processor)
             await asyncio.to_thread(card_top_ups.finish_left_behind, services.engine, processor)
         except Exception as error:  # the next round tries again

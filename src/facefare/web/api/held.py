@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from facefare.identification.held.code import Pass
 from facefare.identification.held.documents import Signed, decoded
 from facefare.identification.held.errors import MalformedCode
-from facefare.payments import held
+from facefare.payments import held, travel_periods
 from facefare.wallet import devices
 from facefare.wallet.devices import Device, Registration, State
 from facefare.web.api.attempts import AttemptOut
@@ -217,7 +217,7 @@ def announcements(
 @router.get("/deny_list", tags=["terminal"])
 def deny_list(_: SignedTerminal, services: WithServices, connection: Transaction) -> DenyListOut:
     """The devices that must not be accepted offline, signed now."""
-    signed = devices.deny_list(connection, services.receipt_key)
+    signed = devices.deny_list(connection, services.receipt_key, owing=travel_periods.owing(connection))
     return DenyListOut(deny_list=_text(signed.to_bytes()))
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from facefare.fares.explain import render
 from facefare.guardian.messages import Operation
-from facefare.payments import closing, export, retention, travel
+from facefare.payments import closing, export, retention, travel, travel_periods
 from facefare.wallet import consents, faces, payers
 from facefare.web.api.enrolments import FaceOut, shown
 from facefare.web.api.payers import Limit, Page, StartingAfter
@@ -67,12 +67,16 @@ class RideOut(BaseModel):
 
 
 class TravelOut(BaseModel):
-    """Whether gates open (`good`, `denied`), what is owed, and what is travelled on the operator's risk."""
+    """Whether gates open (`good`, `denied`), what is owed, and what is travelled and not paid yet (`at_risk`).
+
+    `charged_by`: when the card on file is charged for travel on account, at the latest.
+    """
 
     standing: Literal["new", "good", "denied"]
     owed: int
     at_risk: int
     currency: str
+    charged_by: datetime | None
 
 
 class OwedOut(BaseModel):
@@ -154,7 +158,13 @@ def pay_outs(payer: SignedIn, connection: Transaction) -> list[PayOutOut]:
 def standing(payer: SignedIn, connection: Transaction) -> TravelOut:
     """Whether gates open for the payer; `denied` ends when what is owed is paid."""
     now = travel.standing_of(connection, payer)
-    return TravelOut(standing=now.state.value, owed=now.owed, at_risk=now.at_risk, currency=payer.currency)
+    return TravelOut(
+        standing=now.state.value,
+        owed=now.owed,
+        at_risk=now.at_risk,
+        currency=payer.currency,
+        charged_by=travel_periods.next_charge(connection, payer),
+    )
 
 
 @router.get("/payers/me/rides")
@@ -183,7 +193,8 @@ def rides(
 @router.post("/payers/me/debt/pay")
 def pay_debt(payer: SignedIn, connection: Transaction) -> OwedOut:
     """Pay what is owed from the balance; gates open again at once."""
-    return OwedOut(owed=travel.recover(connection, payers.locked(connection, payer.id)))
+    travel.recover(connection, payers.locked(connection, payer.id))
+    return OwedOut(owed=travel.owed_by(connection, payer))
 
 
 @router.get("/retention_runs", tags=["operation"])
