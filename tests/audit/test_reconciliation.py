@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from facefare.audit.commands import app
-from facefare.audit.entries import entry_of_search
+from facefare.audit.entries import entry_of_enrolment, entry_of_search
 from facefare.audit.errors import BundleError
 from facefare.audit.log import Log
 from facefare.audit.notes import KeyKind, NoteKey
@@ -137,8 +137,11 @@ def test_the_command_reads_real_logs_and_the_report_holds_nothing_personal(tmp_p
                 request_sha256=n.to_bytes(32, "big"),
             ).to_bytes()
         )
+    enrolment = entry_of_enrolment(
+        station="stn_desk", issued_at=START, gallery="gal_secret", enrolment_id=bytes(16), request_sha256=bytes(32)
+    )
     for log in logs:
-        log.append(entries)
+        log.append([*entries, enrolment.to_bytes()])
         log.close()
     assert len(searches_in(tmp_path / "logs")) == 200
     paid = [search_id(entry).hex() for entry in entries[:60]]
@@ -150,6 +153,7 @@ def test_the_command_reads_real_logs_and_the_report_holds_nothing_personal(tmp_p
     result = CliRunner().invoke(app, [*arguments, "--html", str(tmp_path / "report.html")])
     assert result.exit_code == 0, result.output
     assert "would be found in 9 of 10" in result.output
+    assert "stn_desk: 1 enrolments" in result.output
     page = (tmp_path / "report.html").read_text()
     assert "<img" in page
     assert "trm_gate1" in page
@@ -157,6 +161,11 @@ def test_the_command_reads_real_logs_and_the_report_holds_nothing_personal(tmp_p
         assert personal not in page
     (tmp_path / "wallet.json").write_text(json.dumps({"paid": paid, "visible": paid[1:]}))
     assert CliRunner().invoke(app, arguments).exit_code == 1
+    first_day = {"paid": paid, "visible": paid, "lost_answers": 3, "since": START, "until": START + DAY // 2}
+    (tmp_path / "wallet.json").write_text(json.dumps(first_day))
+    limited = CliRunner().invoke(app, arguments)
+    assert "trm_gate1: 50 searches in 1 days, 0 without a payment" in limited.output
+    assert "10 identifications that are in no guardian's log" in limited.output, "of that period"
     (tmp_path / "sites.json").write_text(json.dumps({"trm_gate1": {"strangers": -1}}))
     assert CliRunner().invoke(app, arguments).exit_code == 2
 

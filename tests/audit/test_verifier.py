@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from facefare.audit.checkpoints import Checkpoint
 from facefare.audit.commands import app
-from facefare.audit.entries import opening_of
+from facefare.audit.entries import entry_of_enrolment, opening_of
 from facefare.audit.errors import BundleError, LogError, NoteError, ProofInvalid
 from facefare.audit.log import Log
 from facefare.audit.receipts import Receipt, receipt_for
@@ -218,6 +218,27 @@ def test_an_entry_logged_twice_is_found(installation):
     installation.answer(1, without={0, 1})
     installation.publish()
     assert found(installation) == {(Fault.REPEATED, "guardian2")}
+
+
+def test_an_enrolment_that_waited_for_hours_and_was_tried_twice_is_no_fault_but_one_left_out_is(installation):
+    entry = entry_of_enrolment(
+        station="stn_desk",
+        issued_at=(NOW - 80_000) * 1000,
+        gallery="gal_a",
+        enrolment_id=b"e" * 16,
+        request_sha256=bytes(32),
+    )
+    installation.answer(1)
+    for guardian in installation.guardians:
+        guardian.log.append([entry.to_bytes()] * 2)
+    installation.answer(2)
+    installation.publish()
+    assert found(installation) == set()
+    for guardian in installation.guardians[:2]:
+        guardian.log.append([replace(entry, terminal="stn_other").to_bytes()])
+    installation.answer(3)
+    installation.publish()
+    assert found(installation) == {(Fault.UNLOGGED, "guardian2")}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)

@@ -12,7 +12,7 @@ from three_guardians import TERMINAL, Trio, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.audit.commands import app as audit
-from facefare.audit.entries import Entry, entry_of_search
+from facefare.audit.entries import Entry, entry_of_enrolment, entry_of_search
 from facefare.audit.log import read_frames
 from facefare.audit.verifier import Fault, Report, parse_trust, verify
 from facefare.guardian.messages import sha256
@@ -94,6 +94,33 @@ def test_every_answer_is_in_all_three_published_logs_and_says_nothing_of_a_perso
         with (tmp_path / "copy" / str(index) / "entries").open("rb") as file:
             assert list(read_frames(file))[-len(expected) :] == expected, "who was it is not to be seen: same form"
     assert Entry.from_bytes(expected[0]).terminal == TERMINAL
+
+
+def test_an_enrolment_is_in_all_three_logs_before_it_is_confirmed_and_once(quiet_trio: Trio) -> None:
+    trio = quiet_trio
+
+    async def scene(guardians: Guardians) -> None:
+        (person,) = synthetic_templates(1, seed=23)
+        request = trio.enrol_request(person, payer_key=bytes(range(32)))
+        before, row, version = len(entries(trio, 0)), trio.rows["gal_demo"], trio.version["gal_demo"]
+        trio.follow(await guardians.enrol(request, row, version))
+        await guardians.enrol(request, row, version)  # asked again, it confirms again
+        fields = request.fields()
+        expected = entry_of_enrolment(
+            station=fields.station,
+            issued_at=fields.issued_at,
+            gallery=fields.gallery,
+            enrolment_id=fields.enrolment_id,
+            request_sha256=sha256(request.payload),
+        ).to_bytes()
+        for index in range(3):
+            assert entries(trio, index)[before:] == [expected]
+        for secret in (fields.enrolment_id, fields.consent_sha256, bytes(range(32)), fields.gallery.encode()):
+            assert secret not in expected
+        trio.follow(await guardians.delete("gal_demo", row, trio.version["gal_demo"]))
+        assert len(entries(trio, 0)) == before + 1
+
+    run(trio, scene)
 
 
 def test_a_refused_search_leaves_no_entry_anywhere(quiet_trio: Trio) -> None:

@@ -25,8 +25,10 @@ from facefare.audit.errors import EntryError
 
 SALT_BYTES = 16
 MAX_ENTRY_BYTES = 512
+PAYMENT, ENROLMENT = "payment", "enrol"
+"""Purposes: a search, always for a payment, and an enrolment by a station."""
 COMMITTED = frozenset({"gallery", "query", "request"})
-"""What can be committed to: the gallery searched, the query's id, the hash of the signed request."""
+"""What can be committed to: the gallery, the query's or enrolment's id, the hash of the signed request."""
 
 _TERMINAL = re.compile(r"[a-z]{3}_[A-Za-z0-9_-]{1,40}")
 _PURPOSE = re.compile(r"[a-z-]{1,32}")
@@ -36,7 +38,7 @@ _FIELDS = {"v", "terminal", "purpose", "time", "commitments"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One answered request. `time` in ms since 1970, as the signed request states it."""
+    """One answered request. `terminal`: or station; `time` in ms since 1970, as the signed request states it."""
 
     terminal: str
     purpose: str
@@ -125,6 +127,18 @@ def entry_of_search(
     """
     values = {"gallery": gallery.encode(), "query": query_id, "request": request_sha256}
     return entry_of(terminal=terminal, purpose=purpose, time=issued_at, values=values, request_salt=salt_of(query_id))
+
+
+def entry_of_enrolment(
+    *, station: str, issued_at: int, gallery: str, enrolment_id: bytes, request_sha256: bytes
+) -> Entry:
+    """Return the entry of an enrolment, from what its signed payload says; `request_sha256` is over that payload.
+
+    The payload has the consent's hash in it, so who shows the payload shows under which consent it was.
+    """
+    values = {"gallery": gallery.encode(), "query": enrolment_id, "request": request_sha256}
+    salt = salt_of(enrolment_id)
+    return entry_of(terminal=station, purpose=ENROLMENT, time=issued_at, values=values, request_salt=salt)
 
 
 def entry_of(*, terminal: str, purpose: str, time: int, values: Mapping[str, bytes], request_salt: bytes) -> Entry:

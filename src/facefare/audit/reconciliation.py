@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Self
 
-from facefare.audit.entries import Entry
+from facefare.audit.entries import ENROLMENT, Entry
 from facefare.audit.errors import BundleError
 from facefare.audit.log import read_frames
 
@@ -200,13 +200,25 @@ def search_id(entry: bytes) -> bytes:
 
 def searches_in(folder: Path) -> list[Search]:
     """All searches in a copy of the three logs, each once. Verify the copy first. Raises OSError, EntryError."""
-    found: dict[bytes, Search] = {}
+    found = [(data, entry) for data, entry in _entries(folder).items() if entry.purpose != ENROLMENT]
+    return [Search(entry.terminal, entry.time, search_id(data)) for data, entry in found]
+
+
+def enrolments_in(folder: Path, wallet: WalletWord) -> dict[str, int]:
+    """Station -> how many enrolments it brought in the wallet's period. Verify first. Raises OSError, EntryError."""
+    return Counter(
+        entry.terminal
+        for entry in _entries(folder).values()
+        if entry.purpose == ENROLMENT and wallet.since <= entry.time < wallet.until
+    )
+
+
+def _entries(folder: Path) -> dict[bytes, Entry]:
+    found: dict[bytes, Entry] = {}
     for guardian in range(3):
         with (folder / str(guardian) / "entries").open("rb") as file:
-            for data in read_frames(file):
-                entry = Entry.from_bytes(data)
-                found.setdefault(search_id(data), Search(entry.terminal, entry.time, search_id(data)))
-    return list(found.values())
+            found.update((data, Entry.from_bytes(data)) for data in read_frames(file))
+    return found
 
 
 def sites_from_json(text: str) -> dict[str, Site]:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from facefare.audit.checkpoints import Checkpoint, open_checkpoint
-from facefare.audit.entries import Entry
+from facefare.audit.entries import ENROLMENT, Entry
 from facefare.audit.errors import BundleError, EntryError, NoteError
 from facefare.audit.log import read_frames
 from facefare.audit.merkle import Frontier, leaf_hash
@@ -218,10 +218,14 @@ def _walk(path: Path, current: Checkpoint, signed: dict[int, set[bytes]], read: 
                     continue
                 repeats[leaf] += 1
                 try:
-                    time = Entry.from_bytes(entry).time
+                    said = Entry.from_bytes(entry)
                 except EntryError as error:
                     read.find(Fault.MALFORMED, f"entry {index}: {error}")
                     continue
+                time = said.time
+                if said.purpose == ENROLMENT:  # may have waited for hours, and be tried again after a crash
+                    repeats[leaf] = 1
+                    time = max(time, newest)
                 if time < newest - tolerance_s * 1000:
                     read.find(Fault.BACKDATED, f"entry {index} is older than those before it")
                 newest = max(newest, time)

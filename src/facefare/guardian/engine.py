@@ -5,7 +5,8 @@ Invariants:
 - guardian 0 announces; each guardian runs an operation only on a request that the relay handed to it too and
   that its own policy accepted, and only from the same gallery history (`head`) as the other two. If one
   refuses, all three skip that request, with the reason;
-- a search is in the transparency log, durably and at all three in the same place, before it is answered;
+- a search and an enrolment are in the transparency log, durably and at all three in the same place, before they are
+  answered;
 - shares are refreshed chunk by chunk between requests, prepared and committed like a change; so arrives, step by step,
   a whole gallery at a guardian that lacks it (`transfers`);
 - a change is committed only after all three have prepared it durably; what a crash leaves is settled when
@@ -101,7 +102,7 @@ class Work:
         refusal: why this guardian's own policy says no.
         components: two of three components of the inputs, (2, n, D) uint32; none for a row operation.
         threshold: of a search.
-        entry: of a search, for the transparency log.
+        entry: of a search or an enrolment, for the transparency log.
         row, digest, payer_key: of a change.
         done: gets the answer share's bytes, or the confirmation, or an error.
     """
@@ -557,6 +558,8 @@ class Engine:
                 if not allowed.all():
                     work.fail(_not_well_formed())
                     return
+            if work.entry:  # an enrolment that is then refused leaves an entry too many, which accuses nobody
+                self._transparency.append([work.entry])
             change = Change(work.operation, work.row, count, work.digest, attempt, work.payer_key)
             try:
                 committed = self._commit(session, gallery, change, shares)

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from facefare.audit.entries import ENROLMENT, PAYMENT
 from facefare.guardian.errors import MessageError, Refused
 from facefare.guardian.messages import (
     EnrolPayload,
     OpenPayload,
-    Operation,
     RefusalCode,
     SearchPayload,
     sha256,
@@ -30,8 +30,6 @@ from facefare.guardian.messages import (
 )
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
-PAYMENT = "payment"
-ENROLMENT = Operation.ENROL.value
 CHECK = "enrolment"
 """The purpose of a comparison of an enrolment's template with those enrolled already."""
 

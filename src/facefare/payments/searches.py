@@ -12,13 +12,12 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, func, select
 
-from facefare.audit.entries import entry_of_search
+from facefare.audit.entries import PAYMENT, entry_of_search
 from facefare.payments import tables
 from facefare.payments.decision import Outcome
 from facefare.wallet import tables as wallet
 
 _PAID = (Outcome.ACCEPTED.value, Outcome.ALREADY_PAID.value, Outcome.CONFIRMATION_REQUIRED.value)
-_PURPOSE = "payment"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def _hashes(connection: Connection, query: object) -> tuple[str, ...]:
     entries = (
         entry_of_search(
             terminal=row.terminal,
-            purpose=_PURPOSE,
+            purpose=PAYMENT,
             issued_at=row.issued_at,
             gallery=row.gallery_id,
             query_id=row.query_id,
