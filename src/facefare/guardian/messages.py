@@ -69,7 +69,8 @@ WIRE_VERSION = 1
 MAX_DIMENSIONS = 512
 MAX_REFERENCES = 1000  # in one enrolment (a migration, or the demo); a payer's own has one
 SALT_BYTES = 16
-_SEAL_OVERHEAD = 48 + 2 * SALT_BYTES  # X25519 encapsulation (32), GCM tag (16), the salts of two components
+_HPKE_OVERHEAD = 48  # X25519 encapsulation (32) and GCM tag (16)
+_SEAL_OVERHEAD = _HPKE_OVERHEAD + 2 * SALT_BYTES  # and the salts of two components
 _MAX_SEALED_PROBE = 8 * MAX_DIMENSIONS + _SEAL_OVERHEAD
 _MAX_SEALED_REFERENCES = MAX_REFERENCES * 8 * MAX_DIMENSIONS + _SEAL_OVERHEAD
 _MAX_PAYLOAD = 1024
@@ -332,7 +333,7 @@ class OpenAnswer(Message):
 
     sealed: bytes
 
-    _FIELDS = {"sealed": octets(_SEAL_OVERHEAD, 512)}  # noqa: RUF012
+    _FIELDS = {"sealed": octets(_HPKE_OVERHEAD, 512)}  # noqa: RUF012
     _LIMIT = MAX_SMALL_BODY
 
 
