@@ -153,7 +153,7 @@ def test_the_command_reads_real_logs_and_the_report_holds_nothing_personal(tmp_p
     result = CliRunner().invoke(app, [*arguments, "--html", str(tmp_path / "report.html")])
     assert result.exit_code == 0, result.output
     assert "would be found in 9 of 10" in result.output
-    assert "stn_desk: 1 enrolments" in result.output
+    assert "stn_desk: 1 enrolments, 0 comparisons" in result.output
     page = (tmp_path / "report.html").read_text()
     assert "<img" in page
     assert "trm_gate1" in page

@@ -24,7 +24,7 @@ from facefare.audit.own_log import (
     remember,
 )
 from facefare.audit.receipts import Receipt
-from facefare.audit.reconciliation import PayerChecks, WalletWord, enrolments_in, searches_in, sites_from_json
+from facefare.audit.reconciliation import PayerChecks, WalletWord, searches_in, sites_from_json, stations_in
 from facefare.audit.reconciliation import reconcile as reconcile_logs
 from facefare.audit.report import report_html
 from facefare.audit.verifier import TOLERANCE_S, GuardianKeys, parse_trust
@@ -140,7 +140,7 @@ def reconcile(
     """Compare searches with payments: identifications nobody was shown, and searches that nothing explains."""
     try:
         said = WalletWord.from_json(wallet.read_text())
-        enrolled = enrolments_in(logs, said)
+        stations = stations_in(logs, said)
         result = reconcile_logs(
             searches_in(logs),
             said,
@@ -159,8 +159,8 @@ def reconcile(
             f"{one.terminal}: {one.searches} searches in {one.days} days, {one.unpaid} without a payment, "
             f"{one.expected:.0f} expected; {one.smallest_found:.0f} extra a day would be found in 9 of 10 such reports"
         )
-    for station, count in sorted(enrolled.items()):
-        typer.echo(f"{station}: {count} enrolments; the operator has as many consents")
+    for station in stations:
+        typer.echo(f"{station.station}: {station.enrolled} enrolments, {station.compared} comparisons before one")
     if html is not None:
         html.write_text(report_html(result))
     typer.echo("Nothing unexplained." if result.ok else "See above.")

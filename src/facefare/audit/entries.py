@@ -25,8 +25,8 @@ from facefare.audit.errors import EntryError
 
 SALT_BYTES = 16
 MAX_ENTRY_BYTES = 512
-PAYMENT, ENROLMENT = "payment", "enrol"
-"""Purposes: a search, always for a payment, and an enrolment by a station."""
+PAYMENT, CHECK, ENROLLED = "payment", "enrolment", "enrolled"
+"""Purposes: a terminal's search for a payment; a station's search for look-alikes before an enrolment; an enrolment."""
 COMMITTED = frozenset({"gallery", "query", "request"})
 """What can be committed to: the gallery, the query's or enrolment's id, the hash of the signed request."""
 
@@ -138,7 +138,7 @@ def entry_of_enrolment(
     """
     values = {"gallery": gallery.encode(), "query": enrolment_id, "request": request_sha256}
     salt = salt_of(enrolment_id)
-    return entry_of(terminal=station, purpose=ENROLMENT, time=issued_at, values=values, request_salt=salt)
+    return entry_of(terminal=station, purpose=ENROLLED, time=issued_at, values=values, request_salt=salt)
 
 
 def entry_of(*, terminal: str, purpose: str, time: int, values: Mapping[str, bytes], request_salt: bytes) -> Entry:

@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Self
 
-from facefare.audit.entries import ENROLMENT, Entry
+from facefare.audit.entries import CHECK, ENROLLED, PAYMENT, Entry
 from facefare.audit.errors import BundleError
 from facefare.audit.log import read_frames
 
@@ -199,18 +199,26 @@ def search_id(entry: bytes) -> bytes:
 
 
 def searches_in(folder: Path) -> list[Search]:
-    """All searches in a copy of the three logs, each once. Verify the copy first. Raises OSError, EntryError."""
-    found = [(data, entry) for data, entry in _entries(folder).items() if entry.purpose != ENROLMENT]
+    """Searches for a payment in a copy of the three logs, each once. Verify it first. Raises OSError, EntryError."""
+    found = [(data, entry) for data, entry in _entries(folder).items() if entry.purpose == PAYMENT]
     return [Search(entry.terminal, entry.time, search_id(data)) for data, entry in found]
 
 
-def enrolments_in(folder: Path, wallet: WalletWord) -> dict[str, int]:
-    """Station -> how many enrolments it brought in the wallet's period. Verify first. Raises OSError, EntryError."""
-    return Counter(
-        entry.terminal
-        for entry in _entries(folder).values()
-        if entry.purpose == ENROLMENT and wallet.since <= entry.time < wallet.until
-    )
+@dataclass(frozen=True)
+class StationCount:
+    """What one station did: comparisons with those enrolled already, and enrolments. Each comparison is for one."""
+
+    station: str
+    compared: int
+    enrolled: int
+
+
+def stations_in(folder: Path, wallet: WalletWord) -> list[StationCount]:
+    """What each station did in the wallet's period. Verify the copy first. Raises OSError, EntryError."""
+    entries = [entry for entry in _entries(folder).values() if wallet.since <= entry.time < wallet.until]
+    compared = Counter(entry.terminal for entry in entries if entry.purpose == CHECK)
+    enrolled = Counter(entry.terminal for entry in entries if entry.purpose == ENROLLED)
+    return [StationCount(station, compared[station], enrolled[station]) for station in sorted(compared | enrolled)]
 
 
 def _entries(folder: Path) -> dict[bytes, Entry]:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from facefare.audit.checkpoints import Checkpoint, open_checkpoint
-from facefare.audit.entries import ENROLMENT, Entry
+from facefare.audit.entries import ENROLLED, Entry
 from facefare.audit.errors import BundleError, EntryError, NoteError
 from facefare.audit.log import read_frames
 from facefare.audit.merkle import Frontier, leaf_hash
@@ -223,7 +223,7 @@ def _walk(path: Path, current: Checkpoint, signed: dict[int, set[bytes]], read: 
                     read.find(Fault.MALFORMED, f"entry {index}: {error}")
                     continue
                 time = said.time
-                if said.purpose == ENROLMENT:  # may have waited for hours, and be tried again after a crash
+                if said.purpose == ENROLLED:  # may have waited for hours, and be tried again after a crash
                     repeats[leaf] = 1
                     time = max(time, newest)
                 if time < newest - tolerance_s * 1000:

@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from facefare.audit.entries import ENROLMENT, PAYMENT
+from facefare.audit.entries import PAYMENT
 from facefare.guardian.errors import MessageError, Refused
 from facefare.guardian.messages import (
     EnrolPayload,
     OpenPayload,
+    Operation,
     RefusalCode,
     SearchPayload,
     sha256,
@@ -30,8 +31,7 @@ from facefare.guardian.messages import (
 )
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
-CHECK = "enrolment"
-"""The purpose of a comparison of an enrolment's template with those enrolled already."""
+ENROLMENT = Operation.ENROL.value
 
 RATES_REMEMBER_MS = 600_000
 """A rested bucket is full within this time: the request log keeps no more for a restart."""

@@ -36,7 +36,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from facefare.audit.entries import ENROLMENT, PAYMENT, entry_of_enrolment, entry_of_search
+from facefare.audit.entries import CHECK, entry_of_enrolment, entry_of_search
 from facefare.guardian.backups import check_restored, serving_alone
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.engine import Engine, Work
@@ -67,7 +67,7 @@ from facefare.guardian.messages import (
     open_sealed,
     sha256,
 )
-from facefare.guardian.policy import CHECK, RATES_REMEMBER_MS, Policy
+from facefare.guardian.policy import ENROLMENT, RATES_REMEMBER_MS, Policy
 from facefare.guardian.request_log import Entry, RequestLog
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transparency import Transparency

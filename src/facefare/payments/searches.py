@@ -43,7 +43,7 @@ def between(connection: Connection, since: datetime, until: datetime) -> Searche
     visible = (
         select(log.by.label("terminal"), log.issued_at, face.gallery_id, log.query_id, log.request_sha256)
         .join(wallet.face, face.id == log.face_id)
-        .where(log.issued_at >= start, log.issued_at < end, log.query_id.is_not(None))
+        .where(log.issued_at >= start, log.issued_at < end, log.query_id.is_not(None), log.purpose == PAYMENT)
     )
     count = select(func.count()).where(lost.at >= since, lost.at < until)
     return Searches(_hashes(connection, paid), _hashes(connection, visible), connection.execute(count).scalar_one())
