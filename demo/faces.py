@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from facefare.biometrics import FacePipeline, decode
-from facefare.evaluation.heads import HEIGHT, WIDTH, Frame, Head, View, walk
+from facefare.evaluation.heads import HEIGHT, WIDTH, Frame, Head, View, room, walk
 from facefare.terminal.station import Ask
 
 __all__ = ["HEIGHT", "WIDTH", "Frame", "Person", "Sitter", "View", "portrait", "save"]
@@ -43,9 +43,14 @@ class Sitter(Head):
         picture = portrait(person)
         super().__init__(picture, pipeline.observe(picture).landmarks)
 
-    def walk_up(self, seed: int, frames: int = 8) -> list[Frame]:
-        """Render somebody coming up to the camera, looking roughly at it, larger in each frame."""
-        return [self.view(view, seed + number) for number, view in enumerate(walk(seed, frames))]
+    def walk_up(self, seed: int, frames: int = 8, stays: Sequence[float] = ()) -> list[Frame]:
+        """Render somebody coming up to the camera, looking roughly at it, larger in each frame.
+
+        Then standing there, with the head turned by so many degrees in each further frame.
+        """
+        behind = room(np.random.default_rng(seed))
+        views = [*walk(seed, frames), *(View(yaw=yaw, pitch=2, face_width=185) for yaw in stays)]
+        return [self.view(view, seed + number, behind) for number, view in enumerate(views)]
 
     def obey(self, asked: Ask, seed: int = 0) -> list[Frame]:
         """Render what somebody shows who is asked for it at an enrolment station."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import MetaData, func, select
 
-from demo.faces import Person, Sitter, View
+from demo.faces import Person, Sitter
 from demo.machine import CURRENCY, DAY_CAP, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
 from facefare.biometrics import FacePipeline, Template, fuse
 from facefare.client import PayerClient, StationClient
@@ -273,11 +273,7 @@ class Scenario:
             time.sleep(max(0.0, self._passback_until - time.monotonic()))
         self._walks += 1
         sitter, seed = self._sitters[who], 100 * self._walks
-        frames = sitter.walk_up(seed)
-        # ... and stand there, looking at the camera
-        frames += [
-            sitter.view(View(yaw=yaw, pitch=2, face_width=185), seed + 50 + yaw) for yaw in (-7, -1, 5, 8, 2, -4)
-        ]
+        frames = sitter.walk_up(seed, stays=(-7, -1, 5, 8, 2, -4))
         empty = np.full_like(frames[0], 90)
         pictures = [cv2.imencode(".png", frame)[1].tobytes() for frame in [empty, *frames, empty]]
         for picture in pictures:

@@ -14,7 +14,7 @@ from facefare.evaluation.dataset import read_dataset
 from facefare.evaluation.errors import DatasetError, ResumeError, TooFewPeopleError
 from facefare.evaluation.extraction import FAILURES, extract
 from facefare.evaluation.heads import walk
-from facefare.evaluation.presentation import BONA_FIDE, Judged, Verdict, rates, recorded
+from facefare.evaluation.presentation import BONA_FIDE, RECORDING, Judged, Verdict, rates, recorded
 from facefare.evaluation.sealed import SealedPieces
 
 
@@ -119,7 +119,7 @@ def test_the_command_writes_a_page_and_figures_and_leaves_nothing_else(folder, m
     report = json.loads(figures.read_text())
     assert report["what"]["failure_to_acquire"] == {"not a picture": 1, "no face": 1, "network failed": 0}
     species = {row["species"] for row in report["attacks"]}
-    assert species == {BONA_FIDE, *(one.value for one in Species)}
+    assert species == {BONA_FIDE, RECORDING, *(one.value for one in Species)}
     assert [entry for entry in (cache / "evaluation").rglob("*") if entry.is_file()] == []
 
 

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import Enum
 
-import cv2
 import numpy as np
 from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
-from facefare.evaluation.heads import HEIGHT, WIDTH, Frame, Head, View, drape, expose, rotation
+from facefare.evaluation.heads import HEIGHT, WIDTH, Frame, Head, View, drape, expose, room, rotation
 
 
 class Species(Enum):
@@ -23,6 +22,7 @@ class Species(Enum):
     PRINT = "print"
     SCREEN_STILL = "screen still"
     SCREEN_VIDEO = "screen video replay"
+    LARGE_SCREEN = "video on a screen without visible edge or grid"
     BENT_PHOTO = "bent photo"
     CUT_OUT = "cut-out"
 
@@ -38,7 +38,10 @@ _BEND = 0.35
 def present(head: Head, species: Species, motion: Iterable[View], seed: int) -> Iterator[Frame]:
     """Render the frames (480, 640, 3) uint8 of one attack that is moved as `motion` says."""
     rng = np.random.default_rng(seed)
-    wall = _wall(rng)
+    wall = room(rng)
+    if species is Species.LARGE_SCREEN:
+        yield from _filling(head, motion, wall, seed)
+        return
     still = _treated(head.view(_SHOWN, seed), species, rng)
     outline = _outline(species)
     for number, view in enumerate(motion):
@@ -52,6 +55,19 @@ def present(head: Head, species: Species, motion: Iterable[View], seed: int) -> 
         if species in (Species.SCREEN_STILL, Species.SCREEN_VIDEO):
             frame = _moire(frame, view, rng)
         yield expose(_glare(frame, view, rng), view, rng)
+
+
+def _filling(head: Head, motion: Iterable[View], wall: Frame, seed: int) -> Iterator[Frame]:
+    """A screen that fills the picture, with pixels finer than the camera's: all that is left of it is its backlight."""
+    for number, view in enumerate(motion):
+        shown = _backlit(head.view(view, seed + number, wall).astype(np.float32))
+        yield np.clip(shown, 0, 255).astype(np.uint8)
+
+
+def _backlit(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lifted blacks, bluish."""
+    lit: NDArray[np.float32] = light * np.float32(0.9) + np.array([22, 12, 8], np.float32)
+    return lit
 
 
 def _outline(species: Species) -> NDArray[np.float64]:
@@ -76,17 +92,11 @@ def _held(sheet: Frame, outline: NDArray[np.float64], view: View, wall: Frame) -
     return drape(sheet, source, placed, Triangulation(*outline[:, :2].T).triangles, wall)
 
 
-def _wall(rng: np.random.Generator) -> Frame:
-    """A room behind: large patches of colour."""
-    coarse = rng.integers(60, 190, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-
-
 def _treated(picture: Frame, species: Species, rng: np.random.Generator) -> Frame:
     """What paper or a screen makes of the picture, and its border: white paper, black bezel."""
     light = picture.astype(np.float32)
     if species in (Species.SCREEN_STILL, Species.SCREEN_VIDEO):
-        light = light * 0.9 + np.array([22, 12, 8], np.float32)  # backlight: lifted blacks, bluish
+        light = _backlit(light)
         border = 8.0
     else:
         light = light * 0.78 + 28  # ink on paper: less contrast

@@ -20,6 +20,8 @@ _LIDS = (
     ([263, 466, 388, 387, 386, 385, 384, 398, 362], [263, 249, 390, 373, 374, 380, 381, 382, 362]),
 )
 
+_HAIR = 0.8  # how much at least what belongs to a head follows its turns
+
 
 @dataclass(frozen=True)
 class View:
@@ -54,8 +56,12 @@ class Head:
         self._vertices, self._follows = self._with_surroundings(face - self._middle)
         self._triangles = Triangulation(*self._vertices[:, :2].T).triangles
 
-    def view(self, view: View, seed: int = 0) -> Frame:
-        """Render one frame (480, 640, 3) uint8 BGR; `seed` is for the noise only."""
+    def view(self, view: View, seed: int = 0, room: Frame | None = None) -> Frame:
+        """Render one frame (480, 640, 3) uint8 BGR; `seed` is for the noise only.
+
+        The head stands before its portrait's own background, which comes closer with it, or before a `room` (a
+        frame), which does not move.
+        """
         scale = view.face_width / self._face_width
         turned = self._vertices @ rotation(view.yaw, view.pitch, view.roll).T
         moved = self._vertices + (turned - self._vertices) * self._follows[:, None]
@@ -66,6 +72,11 @@ class Head:
         while scale < 0.7:  # no aliasing where the portrait is larger than the view
             picture, source, scale = np.asarray(cv2.pyrDown(picture), dtype=np.uint8), source / 2, scale * 2
         frame = drape(picture, source, placed, self._triangles)
+        if room is not None:
+            rim = cv2.convexHull(placed[self._follows >= _HAIR, :2].astype(np.float32))
+            mask = cv2.fillConvexPoly(np.zeros((HEIGHT, WIDTH), np.float32), np.rint(rim).astype(np.int32), 1.0)
+            share = cv2.GaussianBlur(mask, (0, 0), 2.0)[..., None]
+            frame = np.asarray(frame * share + room * (1 - share), np.uint8)
         return expose(frame, view, np.random.default_rng(seed))
 
     def _with_lids(self, points: NDArray[np.float64]) -> Frame:
@@ -98,6 +109,16 @@ class Head:
         rings.append(np.array([(x, y, 0) for x in (-far, 0, far) for y in (-far, 0, far) if x or y]))
         follows.append(np.zeros(8))
         return np.concatenate(rings), np.concatenate(follows)
+
+
+def room(rng: np.random.Generator) -> Frame:
+    """Render what is behind people: large patches of colour, posts and door frames."""
+    coarse = rng.integers(60, 190, (6, 8, 3), dtype=np.uint8)
+    picture = np.asarray(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    for x in rng.uniform(0, WIDTH, 5).astype(int).tolist():
+        top, wide = int(rng.uniform(-200, 200)), int(rng.uniform(8, 90))
+        cv2.rectangle(picture, (x, top), (x + wide, HEIGHT), rng.integers(20, 230, 3).tolist(), -1)
+    return picture
 
 
 def walk(seed: int, frames: int = 8) -> Iterator[View]:

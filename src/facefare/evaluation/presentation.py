@@ -17,16 +17,20 @@ import numpy as np
 from facefare.biometrics import GATE, Observation
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck
+from facefare.biometrics.screens import ScreenCheck
+from facefare.biometrics.views import View as Seen
+from facefare.biometrics.views import most_different
 from facefare.evaluation.attacks import Species, present
 from facefare.evaluation.dataset import Photo
 from facefare.evaluation.extraction import MEASURES, Extracted, central, read_picture
-from facefare.evaluation.heads import Frame, Head, View, walk
+from facefare.evaluation.heads import Frame, Head, View, room, walk
 from facefare.evaluation.metrics import Rate, Report
 from facefare.evaluation.moving import obeys, replay
 from facefare.evaluation.workers import pipeline, workers
 
 BONA_FIDE: Final = "bona fide"
-GATE_MOTION: Final = "motion at the gate"
+GATE_ONLY_MOTION: Final = "motion alone at the gate"
+GATE_ALL: Final = "motion, border and grid at the gate"
 HEAD_TURN: Final = "one head turn at enrolment"
 MOVES: Final = "moves asked for at enrolment"
 RECORDING: Final = "recording of other moves"
@@ -78,7 +82,7 @@ def recorded(photos: Sequence[Photo], models: Path, on_progress: Callable[[int, 
         waiting = [pool.submit(_judge_files, [photo.file for photo in frames]) for frames in presentations.values()]
         for done, (frames, future) in enumerate(zip(presentations.values(), waiting, strict=True), start=1):
             species = frames[0].attack or BONA_FIDE
-            judged.append(Judged(GATE_MOTION, species, "recorded", frames[0].person, future.result()))
+            judged.append(Judged(GATE_ALL, species, "recorded", frames[0].person, future.result()))
             on_progress(done, len(waiting))
     return judged
 
@@ -106,17 +110,23 @@ def rates(judged: Iterable[Judged]) -> list[Report]:
     return rows
 
 
-def motion_verdict(frames: Iterable[Frame], observe: Callable[[Frame], Sequence[Observation]]) -> Verdict:
-    """Judge the frames of one walk as a gate does: with every good view, until one says live."""
-    check, faces = MotionCheck(), []
+def gate_verdict(
+    frames: Iterable[Frame], observe: Callable[[Frame], Sequence[Observation]], screen: ScreenCheck | None
+) -> Verdict:
+    """Judge the frames of one walk as a gate does: with every good view, until they show a live head, or a screen.
+
+    Without `screen` by motion alone.
+    """
+    check, views = MotionCheck(), list[Seen]()
     verdict = Motion.TOO_LITTLE
     for frame in frames:
         face = central(frame, observe(frame))
         if face is None or GATE.hint(face.pose, face.quality) is not None:
             continue
-        faces.append(face)
-        if len(faces) >= _VIEWS and (verdict := check.judge(faces)) is Motion.LIVE:
-            return Verdict.LIVE
+        views.append(Seen(frame, face))
+        if len(views) >= _VIEWS and (verdict := check.judge([view.face for view in views])) is Motion.LIVE:
+            shown = screen is not None and screen.judge(most_different(views, _VIEWS))
+            return Verdict.ATTACK if shown else Verdict.LIVE
     return Verdict.ATTACK if verdict is Motion.FLAT else Verdict.UNDECIDED
 
 
@@ -133,7 +143,7 @@ def _frontal(photos: Sequence[Photo], extracted: Extracted, heads: int) -> list[
 
 def _judge_files(files: list[Path]) -> Verdict:
     try:
-        return motion_verdict((read_picture(file) for file in files), pipeline().observe_all)
+        return gate_verdict((read_picture(file) for file in files), pipeline().observe_all, ScreenCheck())
     except BiometricsError:
         return Verdict.UNDECIDED
 
@@ -149,8 +159,10 @@ def _judge_head(file: Path, person: int) -> list[Judged]:
     judged = []
     for species in (None, *Species):
         name = species.value if species else BONA_FIDE
-        frames = _shown(head, species, list(walk(seed)), seed)
-        judged.append(Judged(GATE_MOTION, name, "simulated", person, motion_verdict(frames, pipeline().observe_all)))
+        frames = list(_shown(head, species, list(walk(seed)), seed))
+        for check, screen in ((GATE_ONLY_MOTION, None), (GATE_ALL, ScreenCheck())):
+            verdict = gate_verdict(frames, pipeline().observe_all, screen)
+            judged.append(Judged(check, name, "simulated", person, verdict))
         judged.append(Judged(HEAD_TURN, name, "simulated", person, _turn_verdict(head, species, seed)))
     return judged
 
@@ -167,7 +179,8 @@ def _judge_moves(person: int) -> list[Judged]:
 
 def _shown(head: Head, species: Species | None, motion: list[View], seed: int) -> Iterable[Frame]:
     if species is None:
-        return (head.view(view, seed + number) for number, view in enumerate(motion))
+        behind = room(np.random.default_rng(seed))
+        return (head.view(view, seed + number, behind) for number, view in enumerate(motion))
     return present(head, species, motion, seed)
 
 
@@ -176,7 +189,7 @@ def _turn_verdict(head: Head, species: Species | None, seed: int) -> Verdict:
     rng = np.random.default_rng(seed)
     asked = Direction.LEFT if rng.random() < 0.5 else Direction.RIGHT
     turned = Direction.LEFT if rng.random() < 0.5 else Direction.RIGHT
-    way = turned if species is Species.SCREEN_VIDEO else asked
+    way = turned if species in (Species.SCREEN_VIDEO, Species.LARGE_SCREEN) else asked
     views = [View(noise=1.5), View(yaw=way.value * float(rng.uniform(15, 25)), noise=1.5)]
     faces = [central(frame, pipeline().observe_all(frame)) for frame in _shown(head, species, views, seed)]
     before, after = faces

@@ -5,7 +5,8 @@ Invariants:
   - nothing is embedded before the sign of will: the face is near, inside the lane and looks at the camera;
   - frames are held in memory, a bounded number of them, and dropped when the attempt ends, when the face is
     lost, or when another one takes its place;
-  - a probe is made only of views that move with the depth of a head.
+  - a probe is made only of views that move with the depth of a head and do not look like a screen or a sheet; a face
+    that once did gets no probe until it is gone.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from facefare.biometrics import FacePipeline, Observation, Template, fuse
 from facefare.biometrics.pad import Motion, MotionCheck
 from facefare.biometrics.quality import GATE, Hint, QualityPolicy
+from facefare.biometrics.screens import ScreenCheck
 from facefare.biometrics.views import View, most_different
 
 Frame = NDArray[np.uint8]
@@ -57,11 +59,14 @@ class Approach:
         lane: Lane,
         quality: QualityPolicy = GATE,
         motion: MotionCheck = MotionCheck(),  # noqa: B008 (immutable)
+        screen: ScreenCheck = ScreenCheck(),  # noqa: B008 (immutable)
     ) -> None:
         self._pipeline = pipeline
         self._lane = lane
         self._quality = quality
         self._motion = motion
+        self._screen = screen
+        self._shown = False
         self._views: list[View] = []
         self._last: Observation | None = None
 
@@ -86,8 +91,11 @@ class Approach:
             self._views.append(View(frame, face))
             if len(self._views) > self._HELD:
                 self._views = most_different(self._views, self._HELD)
-        if hint is None and self._enough and self.motion is Motion.TOO_LITTLE:
-            return Hint.TURN_A_LITTLE
+        if hint is None and self._enough:
+            if self.motion is Motion.TOO_LITTLE:
+                return Hint.TURN_A_LITTLE
+            if self.motion is Motion.LIVE and not self._shown:
+                self._shown = self._screen.judge(most_different(self._views, self.VIEWS))
         return hint
 
     @property
@@ -108,8 +116,8 @@ class Approach:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a sign of will, and there are views enough that move as a head does, for a probe."""
-        return self._enough and self.motion is Motion.LIVE
+        """Whether there is a sign of will, and there are views enough of a live head for a probe."""
+        return self._enough and self.motion is Motion.LIVE and not self._shown
 
     @property
     def motion(self) -> Motion:
@@ -136,6 +144,7 @@ class Approach:
         """Drop every frame and the face followed."""
         self._views.clear()
         self._last = None
+        self._shown = False
 
     def _nearest(self, frame: Frame) -> Observation | None:
         width = frame.shape[1]
