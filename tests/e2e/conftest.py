@@ -212,7 +212,13 @@ def calibration() -> Calibration:
 
 
 @pytest.fixture
-def site(engine: Engine, guardians: Any, requests: Any, calibration: Calibration) -> Iterator[Site]:
+def processor() -> Any:
+    """From the site's URL to what charges cards: nothing does."""
+    return lambda url: None
+
+
+@pytest.fixture
+def site(engine: Engine, guardians: Any, requests: Any, calibration: Calibration, processor: Any) -> Iterator[Site]:
     with engine.begin() as connection:
         merchant = merchants.register_merchant(connection, "Example Transit")
         public = requests.terminal_key.public_key().public_bytes_raw()
@@ -229,6 +235,7 @@ def site(engine: Engine, guardians: Any, requests: Any, calibration: Calibration
             receipt_key=Ed25519PrivateKey.generate(),
             notice=NOTICE,
             funding=Funding.TEST,
+            processor=processor(url),
         )
         mount_pages(app, origin=url, currency="EUR", cache_dir=Settings().cache_dir, staff_token=STAFF_TOKEN)
         late.app = app

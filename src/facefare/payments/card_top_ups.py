@@ -42,7 +42,10 @@ _KEY_GOOD_FOR = timedelta(hours=23)
 
 @dataclass(frozen=True, repr=False)
 class TopUp:
-    """A top-up as its payer sees it, in minor units; `client_secret` while the bank asks for a confirmation."""
+    """A top-up as its payer sees it, in minor units.
+
+    `client_secret`, `confirm_url`: while the bank asks for a confirmation, by script or on a page of its own.
+    """
 
     id: str
     amount: int
@@ -54,6 +57,7 @@ class TopUp:
     receipt: str | None
     created_at: datetime
     client_secret: str | None = None
+    confirm_url: str | None = None
 
 
 def clearing_account(connection: Connection, currency: str) -> str:
@@ -169,6 +173,17 @@ def read(connection: Connection, payer_id: str, top_up_id: str) -> TopUp:
     return _shown(connection, row)
 
 
+def look(engine: Engine, processor: Processor, payer: Payer, top_up_id: str) -> TopUp:
+    """The top-up as the processor sees it now, such as after the bank was asked; raises UnknownTopUp."""
+    with engine.begin() as connection:
+        row = connection.execute(
+            select(top_up).where(top_up.c.id == top_up_id, top_up.c.payer_id == payer.id)
+        ).one_or_none()
+    if row is None:
+        raise UnknownTopUp("You have no such top-up.")
+    return ask(engine, processor, row)
+
+
 def of_payer(connection: Connection, payer_id: str, *, limit: int) -> list[TopUp]:
     """The payer's newest top-ups."""
     rows = connection.execute(
@@ -260,7 +275,7 @@ def finish_left_behind(engine: Engine, processor: Processor) -> int:
 
 def ask(engine: Engine, processor: Processor, row: Row[tuple[object, ...]]) -> TopUp:
     """Charge what was written down, or look at what was charged; the top-up as it is then."""
-    secret = None
+    secret = url = None
     if row.state != "succeeded":
         if row.intent is not None:
             told = processor.look_up(row.intent)
@@ -269,12 +284,12 @@ def ask(engine: Engine, processor: Processor, row: Row[tuple[object, ...]]) -> T
         else:
             told = None
         if told is not None:
-            secret = told.client_secret
+            secret, url = told.client_secret, told.confirm_url
             with engine.begin() as connection:
                 record(connection, told)
     with engine.begin() as connection:
         current = connection.execute(select(top_up).where(top_up.c.id == row.id)).one()
-        return _shown(connection, current, secret)
+        return _shown(connection, current, secret, url)
 
 
 def _charge_card(engine: Engine, processor: Processor, row: Row[tuple[object, ...]]) -> Charge:
@@ -378,7 +393,12 @@ def _locked(connection: Connection, top_up_id: str | None) -> tuple[Payer, Row[t
     return payer, connection.execute(select(top_up).where(top_up.c.id == top_up_id)).one()
 
 
-def _shown(connection: Connection, row: Row[tuple[object, ...]], client_secret: str | None = None) -> TopUp:
+def _shown(
+    connection: Connection,
+    row: Row[tuple[object, ...]],
+    client_secret: str | None = None,
+    confirm_url: str | None = None,
+) -> TopUp:
     return TopUp(
         id=row.id,
         amount=row.amount,
@@ -390,4 +410,5 @@ def _shown(connection: Connection, row: Row[tuple[object, ...]], client_secret: 
         receipt=receipts.of_transfer(connection, row.id) if row.state == "succeeded" else None,
         created_at=row.created_at,
         client_secret=client_secret,
+        confirm_url=confirm_url,
     )

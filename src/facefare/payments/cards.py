@@ -1,5 +1,6 @@
 """A payer's card on file: the processor keeps the card, we keep its name there and the last four digits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
@@ -8,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from facefare.ledger.currency import check_amount
 from facefare.payments.card_tables import card
 from facefare.payments.errors import NoCard
-from facefare.payments.processor import Processor, Setup, check_currency
+from facefare.payments.processor import CardOnFile, Processor, Setup, SetupPage, check_currency
 from facefare.wallet.payers import Payer
 
 
@@ -28,44 +29,22 @@ class Card:
 
 def begin(engine: Engine, processor: Processor, payer: Payer) -> Setup:
     """Open the processor's form for a card; raises ProcessorUnavailable, ProcessorDisagrees."""
-    check_currency(payer.currency)
-    with engine.begin() as connection:
-        row = _row(connection, payer.id)
-    if row is None:
-        customer = processor.new_customer(payer.id)
-        with engine.begin() as connection:
-            connection.execute(
-                upsert(card)
-                .values(payer_id=payer.id, customer=customer)
-                .on_conflict_do_nothing(index_elements=["payer_id"])
-            )
-            row = _row(connection, payer.id)
-            assert row is not None
-    return processor.begin_setup(row.customer)
+    return processor.begin_setup(_customer(engine, processor, payer))
+
+
+def begin_page(engine: Engine, processor: Processor, payer: Payer) -> SetupPage:
+    """Open a page of the processor's that takes a card; raises ProcessorUnavailable, ProcessorDisagrees."""
+    return processor.begin_setup_page(_customer(engine, processor, payer))
 
 
 def keep(engine: Engine, processor: Processor, payer: Payer, setup_id: str) -> Card:
     """Keep the card whose form was finished, in place of the one before; raises NoCard, CardNotReady."""
-    with engine.begin() as connection:
-        row = _row(connection, payer.id)
-    if row is None:
-        raise NoCard("Open the card form first.")
-    kept = processor.finish_setup(setup_id, row.customer)
-    if row.payment_method not in (None, kept.payment_method):
-        processor.forget(row.payment_method)
-    with engine.begin() as connection:
-        connection.execute(
-            update(card)
-            .where(card.c.payer_id == payer.id)
-            .values(
-                payment_method=kept.payment_method,
-                brand=kept.brand,
-                last4=kept.last4,
-                auto_paused=None,
-                changed_at=func.clock_timestamp(),
-            )
-        )
-        return on_file(connection, payer.id)
+    return _keep(engine, processor, payer, lambda customer: processor.finish_setup(setup_id, customer))
+
+
+def keep_from_page(engine: Engine, processor: Processor, payer: Payer, session: str) -> Card:
+    """Keep the card that was given on the processor's page; raises NoCard, CardNotReady."""
+    return _keep(engine, processor, payer, lambda customer: processor.finish_setup_page(session, customer))
 
 
 def on_file(connection: Connection, payer_id: str) -> Card:
@@ -121,3 +100,44 @@ def row_on_file(connection: Connection, payer_id: str) -> Row[tuple[object, ...]
 
 def _row(connection: Connection, payer_id: str) -> Row[tuple[object, ...]] | None:
     return connection.execute(select(card).where(card.c.payer_id == payer_id)).one_or_none()
+
+
+def _customer(engine: Engine, processor: Processor, payer: Payer) -> str:
+    """The processor's name for the payer, made when it is first needed."""
+    check_currency(payer.currency)
+    with engine.begin() as connection:
+        row = _row(connection, payer.id)
+    if row is None:
+        customer = processor.new_customer(payer.id)
+        with engine.begin() as connection:
+            connection.execute(
+                upsert(card)
+                .values(payer_id=payer.id, customer=customer)
+                .on_conflict_do_nothing(index_elements=["payer_id"])
+            )
+            row = _row(connection, payer.id)
+            assert row is not None
+    return str(row.customer)
+
+
+def _keep(engine: Engine, processor: Processor, payer: Payer, finish: Callable[[str], CardOnFile]) -> Card:
+    with engine.begin() as connection:
+        row = _row(connection, payer.id)
+    if row is None:
+        raise NoCard("Open the card form first.")
+    kept = finish(row.customer)
+    if row.payment_method not in (None, kept.payment_method):
+        processor.forget(row.payment_method)
+    with engine.begin() as connection:
+        connection.execute(
+            update(card)
+            .where(card.c.payer_id == payer.id)
+            .values(
+                payment_method=kept.payment_method,
+                brand=kept.brand,
+                last4=kept.last4,
+                auto_paused=None,
+                changed_at=func.clock_timestamp(),
+            )
+        )
+        return on_file(connection, payer.id)

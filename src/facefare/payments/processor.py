@@ -47,7 +47,7 @@ class Charge:
     """A payment intent at the processor; `amount` in minor units of `currency` (ISO 4217).
 
     `top_up`: our id for it. `client_secret`: with it, the payer's browser shows the bank's question (3-D
-    Secure). `reason`: why the bank said no.
+    Secure); at `confirm_url`, the bank shows it itself. `reason`: why the bank said no.
     """
 
     intent: str | None
@@ -57,6 +57,15 @@ class Charge:
     progress: Progress
     client_secret: str | None = None
     reason: str | None = None
+    confirm_url: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class SetupPage:
+    """The processor's own page for a card about to be kept on file."""
+
+    id: str
+    url: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,9 +97,16 @@ class Event:
 class Processor:
     """Stripe, or what speaks like it; methods raise ProcessorUnavailable."""
 
-    def __init__(self, secret_key: str, webhook_secret: str, *, api_base: str | None = None) -> None:
-        """`api_base`: another address than Stripe's own, such as that of a stand-in."""
+    def __init__(
+        self, secret_key: str, webhook_secret: str, *, api_base: str | None = None, return_to: str | None = None
+    ) -> None:
+        """`api_base`: another address than Stripe's own, such as that of a stand-in.
+
+        `return_to`: how our own pages' addresses begin, to which payers come back from the processor's and the
+        bank's: a top-up's id follows, or `added`. Without it only a form with the processor's script takes cards.
+        """
         self._webhook_secret = webhook_secret
+        self._return_to = return_to
         self._client = stripe.StripeClient(
             secret_key,
             stripe_version=_API_VERSION,
@@ -116,6 +132,33 @@ class Processor:
         except stripe.StripeError as error:
             raise _away(error) from error
         return Setup(made.id, str(made.client_secret))
+
+    def begin_setup_page(self, customer: str) -> SetupPage:
+        """A page of the processor's that takes a card, without any script of theirs on our pages."""
+        params: _Params = {
+            "mode": "setup",
+            "customer": customer,
+            "success_url": f"{self._return_to}added?session={{CHECKOUT_SESSION_ID}}",
+            "cancel_url": self._return_to,
+            **_ONLY_CARDS,
+        }
+        try:
+            made = self._client.v1.checkout.sessions.create(params)
+        except stripe.StripeError as error:
+            raise _away(error) from error
+        return SetupPage(made.id, str(made.url))
+
+    def finish_setup_page(self, session: str, customer: str) -> CardOnFile:
+        """The card that the payer gave on that page; raises CardNotReady, also for another customer's page."""
+        try:
+            made = self._client.v1.checkout.sessions.retrieve(session)
+        except stripe.InvalidRequestError as error:
+            raise CardNotReady("This card is not confirmed yet; finish the form first.") from error
+        except stripe.StripeError as error:
+            raise _away(error) from error
+        if made.customer != customer or not isinstance(made.setup_intent, str):
+            raise CardNotReady("This card is not confirmed yet; finish the form first.")
+        return self.finish_setup(made.setup_intent, customer)
 
     def finish_setup(self, setup_id: str, customer: str) -> CardOnFile:
         """The card that the payer gave; raises CardNotReady, also for another customer's setup."""
@@ -155,6 +198,7 @@ class Processor:
             "metadata": {"top_up": top_up},
             **_ONLY_CARDS,
             **(_NOBODY_THERE if off_session else {}),
+            **({} if off_session or self._return_to is None else {"return_url": f"{self._return_to}{top_up}"}),
         }
         try:
             made = self._client.v1.payment_intents.create(params, {"idempotency_key": top_up})
@@ -245,6 +289,7 @@ def _charge(made: stripe.PaymentIntent) -> Charge:
         case _:
             progress = Progress.FAILED
     failure = made.last_payment_error
+    redirect = getattr(made.next_action, "redirect_to_url", None)
     return Charge(
         intent=made.id,
         top_up=made.metadata["top_up"] if made.metadata and "top_up" in made.metadata else "",
@@ -253,6 +298,7 @@ def _charge(made: stripe.PaymentIntent) -> Charge:
         progress=progress,
         client_secret=made.client_secret if progress is Progress.REQUIRES_ACTION else None,
         reason=str(getattr(failure, "code", None) or "card_declined") if progress is Progress.FAILED else None,
+        confirm_url=redirect and redirect.url,
     )
 
 

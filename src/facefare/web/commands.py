@@ -40,6 +40,7 @@ from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
 from facefare.web.pages import mount_pages
+from facefare.web.pages.rendering import PREFIX
 
 app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)
 ledger = typer.Typer(help="The books.", no_args_is_help=True)
@@ -54,6 +55,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
     _log_as_json()
     with plain_errors(), database(settings) as engine:
         upgrade(engine)
+        origin = settings.origin or f"http://localhost:{port}"
         guardians = Guardians(
             [GuardianIdentity.from_json(path.read_text()) for path in settings.guardians],
             certificate=settings.relay_dir / "relay.pem",
@@ -79,13 +81,13 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                 travel_on_account=settings.travel_on_account,
             ),
             funding=Funding(settings.funding_source),
-            processor=_processor(settings),
+            processor=_processor(settings, origin),
             pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
             held_rules=HeldRules(self_made_limit=settings.self_made_limit),
         )
         mount_pages(
             app,
-            origin=settings.origin or f"http://localhost:{port}",
+            origin=origin,
             currency=settings.currency,
             cache_dir=settings.cache_dir,
             staff_token=settings.staff_token.get_secret_value() if settings.staff_token else None,
@@ -214,7 +216,7 @@ def receipt_key(settings: Settings) -> Ed25519PrivateKey:
     return made
 
 
-def _processor(settings: Settings) -> Processor | None:
+def _processor(settings: Settings, origin: str) -> Processor | None:
     """The card processor, where cards are the source of money; raises PaymentsError without its secrets."""
     if settings.funding_source != "stripe":
         return None
@@ -224,6 +226,7 @@ def _processor(settings: Settings) -> Processor | None:
         settings.stripe_secret_key.get_secret_value(),
         settings.stripe_webhook_secret.get_secret_value(),
         api_base=settings.stripe_api,
+        return_to=f"{origin}{PREFIX}/card/",
     )
 
 

@@ -85,7 +85,7 @@ class CardRefund(BaseModel):
 
 
 class TopUpOut(BaseModel):
-    """A top-up from a card; on `requires_action`, open the bank's question with `client_secret`."""
+    """A top-up from a card; on `requires_action`, open the bank's question with `client_secret`, or `confirm_url`."""
 
     id: str
     amount: int
@@ -97,6 +97,7 @@ class TopUpOut(BaseModel):
     receipt: str | None
     created_at: datetime
     client_secret: str | None
+    confirm_url: str | None
 
 
 class Taken(BaseModel):

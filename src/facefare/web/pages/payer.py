@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import secrets
 from dataclasses import replace
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from facefare.fares.explain import ENGLISH, render
 from facefare.guardian.messages import Confirmation, Operation
 from facefare.ledger import balance_of
 from facefare.ledger.currency import MINOR_UNITS
-from facefare.payments import attempts, intents, receipts, top_ups
+from facefare.payments import attempts, intents, receipts
 from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.errors import UnknownIntent
 from facefare.wallet import access, consents, devices, faces, payers, pins
@@ -32,7 +31,6 @@ router = APIRouter()
 
 _PAGE = 20
 _ENDED = (devices.State.LOST, devices.State.REVOKED)
-_LARGEST_TOP_UP = 20_000
 _StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
 
 
@@ -119,25 +117,6 @@ def access_log(
         ]
     older = found[_PAGE - 1].id if len(found) > _PAGE else None
     return shown.page("access.html", entries=found[:_PAGE], older=older, refused=refused)
-
-
-@router.get("/top-up")
-def top_up_page(payer: SignedIn, shown: Shown) -> Response:
-    """Choose an amount; the form's key makes sure that it is credited once."""
-    return shown.page("top_up.html", payer=payer, key=secrets.token_urlsafe(16))
-
-
-@router.post("/top-up")
-def top_up(
-    payer: SignedIn,
-    services: WithServices,
-    amount: Annotated[int, Form(ge=1, le=_LARGEST_TOP_UP)],
-    key: Annotated[str, Form(min_length=16, max_length=64)],
-) -> Response:
-    """Add test money."""
-    with services.engine.begin() as connection:
-        receipt_id = top_ups.from_test_funds(connection, payer, amount, funding=services.funding, idempotency_key=key)
-    return RedirectResponse(f"{PREFIX}/receipts/{receipt_id}", status_code=303)
 
 
 # --- the face ---

@@ -129,6 +129,17 @@ DEVICES = {
 }
 
 
+DECLINES = {
+    "card_declined": "Your bank said no, and did not say why. It can tell you.",
+    "authentication_required": "Your bank wanted to ask you, and you were away.",
+    "expired_card": "This card has expired.",
+    "incorrect_cvc": "The card's check digits were not right.",
+    "insufficient_funds": "There is not enough money on this card.",
+    "payment_intent_authentication_failure": "Your bank's question was not answered.",
+}
+"""Why a card was not charged, by the processor's codes; the first for any other."""
+
+
 def signed(kind: str, amount: int) -> int:
     """The amount of a receipt as it changed the balance."""
     return -amount if kind in _OUTGOING else amount
