@@ -31,7 +31,7 @@ from typing import BinaryIO
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from facefare.guardian.ceremony import Folder
+from facefare.guardian.ceremony import Folder, destroy
 from facefare.guardian.database import SHARES, open_database
 from facefare.guardian.errors import BackupError
 from facefare.guardian.messages import Operation
@@ -138,11 +138,7 @@ def prune(folder: Folder, keep: int) -> list[str]:
     keys = sorted((folder.path / "keys" / "backups").glob("*.key"))
     ended = keys[: max(0, len(keys) - keep)]
     for file in ended:
-        with file.open("r+b") as key:
-            key.write(os.urandom(32))
-            key.flush()
-            os.fsync(key.fileno())
-        file.unlink()
+        destroy(file)
     if ended:
         _sync(ended[0].parent)
     return [file.stem for file in ended]

@@ -7,6 +7,8 @@ operator.
     DIR/identity.json         public: to be exchanged
     DIR/certificate.pem       public: TLS
     DIR/keys/*.pem            private: tls, signing, sealing, log, witness (0600)
+    DIR/keys/next/*.pem       while keys are rotated: the announced next tls, signing and sealing keys
+    DIR/keys/old/sealing.pem  after it: what terminals with the old identity still seal to
     DIR/keys/backups/*.key    private: a key for each backup; destroyed, it ends that backup
     DIR/peers/guardian-J.json the other two
     DIR/relays/NAME.pem       certificates of relays (wallets) that may call it
@@ -25,7 +27,9 @@ import ipaddress
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -63,6 +67,13 @@ class Folder:
         self.sums = path / "sums"
         self.identity = _read_identity(path / "identity.json")
 
+    def check_rotation(self) -> None:
+        """Raise `CeremonyError` where a change to the next keys broke off in the middle."""
+        if _changing_over(self.path).exists():
+            raise CeremonyError(
+                "A change to the next keys is unfinished; run `facefare guardian rotate-keys --change-over` again."
+            )
+
     def peers(self) -> dict[int, GuardianIdentity]:
         """The other two guardians by index; raises `CeremonyError` while one has not joined."""
         found = [_read_identity(file) for file in sorted((self.path / "peers").glob("guardian-*.json"))]
@@ -91,6 +102,12 @@ class Folder:
     def sealing_key(self) -> X25519PrivateKey:
         """Opens sealed shares."""
         return cast(X25519PrivateKey, _read_key(self.path / "keys" / "sealing.pem", X25519PrivateKey))
+
+    def sealing_keys(self) -> list[X25519PrivateKey]:
+        """The present one, the announced next one and the one before, as far as there are any."""
+        others = [self.path / "keys" / name / "sealing.pem" for name in ("next", "old")]
+        read = [_read_key(file, X25519PrivateKey) for file in others if file.exists()]
+        return [self.sealing_key(), *(cast(X25519PrivateKey, key) for key in read)]
 
     def log_signer(self) -> NoteSigner:
         """Signs the checkpoints of its transparency log."""
@@ -160,9 +177,83 @@ def join(path: Path, peer: GuardianIdentity) -> None:
     if peer.index == folder.identity.index:
         raise CeremonyError(f"This folder is guardian {peer.index} itself.")
     file = path / "peers" / f"guardian-{peer.index}.json"
-    if file.exists() and _read_identity(file) != peer:
-        raise CeremonyError(f"Guardian {peer.index} has joined with other keys; remove {file} to replace them.")
-    file.write_text(peer.to_json())
+    if file.exists():
+        known = [replace(one, succession=None) for one in _read_identity(file).valid]
+        if replace(peer, succession=None) not in known:
+            raise CeremonyError(f"Guardian {peer.index} has joined with other keys; remove {file} to replace them.")
+    _put(file, peer.to_json())
+
+
+def announce_keys(path: Path) -> GuardianIdentity:
+    """Make the next TLS, signing and sealing keys; the identity, which names them now, signed by the present key."""
+    folder = Folder(path)
+    following = path / "keys" / "next"
+    if folder.identity.succession is not None:
+        raise CeremonyError("The next keys were announced already; `--change-over` begins to use them.")
+    shutil.rmtree(following, ignore_errors=True)
+    aside = path / "keys" / "next.tmp"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700)
+    signing, sealing = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
+    write_key(aside / "signing.pem", signing)
+    write_key(aside / "sealing.pem", sealing)
+    certificate = _make_certificate(aside / "tls.pem", folder.identity.server_name, folder.identity.host)
+    successor = replace(
+        folder.identity,
+        certificate=certificate,
+        signing_key=signing.public_key().public_bytes_raw(),
+        sealing_key=sealing.public_key().public_bytes_raw(),
+    )
+    identity = folder.identity.announce(successor, folder.signing_key())
+    aside.rename(following)
+    _put(path / "identity.json", identity.to_json())
+    return identity
+
+
+def change_over(path: Path) -> GuardianIdentity:
+    """Begin to use the announced keys; the guardian must not run. Killed in the middle it is to be run again.
+
+    The old TLS and signing keys are destroyed. The old sealing key stays, for terminals and stations that have the old
+    identity still, until `forget_old_keys`.
+    """
+    folder = Folder(path)
+    keys, following = path / "keys", path / "keys" / "next"
+    under_way = _changing_over(path)
+    successor = folder.identity.successor or (folder.identity if under_way.exists() else None)
+    if successor is None:
+        raise CeremonyError("No next keys were announced; run `facefare guardian rotate-keys` first.")
+    under_way.touch()
+    (keys / "old").mkdir(mode=0o700, exist_ok=True)
+    if (following / "sealing.pem").exists() and (keys / "sealing.pem").exists():
+        (keys / "sealing.pem").replace(keys / "old" / "sealing.pem")
+    for name in ("tls", "signing", "sealing"):
+        if (following / f"{name}.pem").exists():
+            destroy(keys / f"{name}.pem")
+            (following / f"{name}.pem").replace(keys / f"{name}.pem")
+    _put(folder.certificate, successor.certificate)
+    _put(path / "identity.json", successor.to_json())
+    shutil.rmtree(following, ignore_errors=True)
+    under_way.unlink()
+    return successor
+
+
+def forget_old_keys(path: Path) -> None:
+    """Destroy the sealing key from before the last rotation: what is sealed to it can't be opened any more."""
+    old = Folder(path).path / "keys" / "old" / "sealing.pem"
+    if not old.exists():
+        raise CeremonyError("There is no old key.")
+    destroy(old)
+
+
+def destroy(key: Path) -> None:
+    """Overwrite a key's file and remove it, if there is one."""
+    if not key.exists():
+        return
+    with key.open("r+b") as file:
+        file.write(os.urandom(key.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    key.unlink()
 
 
 def create_relay(path: Path, name: str) -> Path:
@@ -255,6 +346,17 @@ def write_key(path: Path, key: Ed25519PrivateKey | X25519PrivateKey | ec.Ellipti
         file.write(pem)
 
 
+def _changing_over(path: Path) -> Path:
+    return path / "keys" / "changing-over"
+
+
+def _put(path: Path, text: str) -> None:
+    """Replace a file as a whole."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text)
+    aside.replace(path)
+
+
 def _read_key(path: Path, kind: type[PrivateKeyTypes]) -> PrivateKeyTypes:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -282,7 +384,8 @@ def _make_certificate(key_path: Path, dns_name: str, host: str | None) -> str:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
             names.append(x509.DNSName(host))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name)])
+    # A name of its own, so that two certificates of one guardian can be trusted side by side.
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{dns_name} {os.urandom(8).hex()}")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()

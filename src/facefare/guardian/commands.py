@@ -15,7 +15,7 @@ from facefare.audit.errors import AuditError
 from facefare.guardian import backups, ceremony
 from facefare.guardian.errors import CeremonyError, GuardianError
 from facefare.guardian.links import client_context
-from facefare.guardian.messages import GuardianIdentity, Status
+from facefare.guardian.messages import GuardianIdentity, Status, sha256
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
 app = typer.Typer(help="One of the three guardians: keys, registrations, service.", no_args_is_help=True)
@@ -39,7 +39,7 @@ def init(
 ) -> None:
     """Make keys and the public identity file."""
     with _plain_errors():
-        ceremony.init(
+        identity = ceremony.init(
             folder,
             index=index,
             name=name,
@@ -49,13 +49,40 @@ def init(
             public_port=public_port,
         )
     typer.echo(f"Give {folder / 'identity.json'} to the other guardians, the relay and the terminals.")
+    typer.echo(f"Read them its fingerprint by another way: {identity.fingerprint()}")
 
 
 @app.command()
 def join(folder: _Dir, identity: Annotated[Path, typer.Argument(help="identity.json of a peer.")]) -> None:
-    """Let another guardian in."""
+    """Let another guardian in, or take its announced next keys."""
     with _plain_errors():
-        ceremony.join(folder, GuardianIdentity.from_json(identity.read_text()))
+        peer = GuardianIdentity.from_json(identity.read_text())
+        ceremony.join(folder, peer)
+    typer.echo(f"Guardian {peer.index}, {peer.name}, has joined. Its fingerprint must be: {peer.fingerprint()}")
+    if peer.successor is not None:
+        typer.echo(f"It has announced its next keys: {peer.successor.fingerprint()}. Counts from the next start.")
+
+
+@app.command()
+def rotate_keys(
+    folder: _Dir,
+    change_over: Annotated[bool, typer.Option(help="Use the announced keys; the guardian must not run.")] = False,
+    forget: Annotated[bool, typer.Option(help="Destroy the old sealing key, once nobody seals to it.")] = False,
+) -> None:
+    """Announce the next TLS, signing and sealing keys, signed by the present one; then change over to them."""
+    with _plain_errors():
+        if forget:
+            ceremony.forget_old_keys(folder)
+            typer.echo("The old sealing key is destroyed, from the next start on.")
+        elif change_over:
+            with backups.serving_alone(ceremony.Folder(folder)):
+                identity = ceremony.change_over(folder)
+            typer.echo(f"The new keys are in use from the next start. Fingerprint: {identity.fingerprint()}")
+            typer.echo(f"Give {folder / 'identity.json'} to the same people again.")
+        else:
+            successor = ceremony.announce_keys(folder).successor
+            typer.echo(f"Give {folder / 'identity.json'} to the other guardians, relays, terminals and stations.")
+            typer.echo(f"Fingerprint of the next keys: {successor.fingerprint() if successor else ''}")
 
 
 @app.command()
@@ -80,6 +107,7 @@ def register_relay(folder: _Dir, name: str, certificate: Path) -> None:
     """Let a relay call this guardian, from its next start."""
     with _plain_errors():
         ceremony.register_relay(folder, name, certificate.read_text())
+    typer.echo(f"Relay {name} may call this guardian from its next start.")
 
 
 @app.command()
@@ -87,6 +115,7 @@ def register_terminal(folder: _Dir, terminal: str, key: _Key, gallery: _Gallerie
     """Let a gate or till search, at once."""
     with _plain_errors():
         ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery)))
+    typer.echo(f"{terminal} may search in {', '.join(gallery)}.")
 
 
 @app.command()
@@ -100,6 +129,7 @@ def register_station(
     """Let an enrolment station enrol, at once."""
     with _plain_errors():
         ceremony.Folder(folder).registry().add_station(Station(station, _hex(key), tuple(gallery), demo_only))
+    typer.echo(f"{station} may enrol into {', '.join(gallery)}{' if they are demos' if demo_only else ''}.")
 
 
 @app.command()
@@ -135,6 +165,9 @@ def create_gallery(
             max_threshold,
         )
         ceremony.Folder(folder).registry().add_gallery(definition)
+    typer.echo(
+        f"{gallery} is there. The other two must see the same: {sha256(definition.to_json().encode()).hex()[:16]}"
+    )
 
 
 @app.command()

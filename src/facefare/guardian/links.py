@@ -174,10 +174,11 @@ class Links:
     def __init__(
         self, identity: GuardianIdentity, peers: Mapping[int, GuardianIdentity], certificate: Path, key: Path
     ) -> None:
-        trusted = "\n".join(peer.certificate for peer in peers.values())
+        pinned = [(index, one.certificate) for index, peer in peers.items() for one in peer.valid]
+        trusted = "\n".join(certificate for _, certificate in pinned)
         self._index = identity.index
         self._peers = peers
-        self._pinned = {ssl.PEM_cert_to_DER_cert(peer.certificate): index for index, peer in peers.items()}
+        self._pinned = {ssl.PEM_cert_to_DER_cert(certificate): index for index, certificate in pinned}
         self._server = server_context(certificate, key, trusted)
         self._client = client_context(certificate, key, trusted)
         self._arrived: dict[int, tuple[bytes, ssl.SSLSocket]] = {}

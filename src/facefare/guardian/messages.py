@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar
 
@@ -412,7 +412,13 @@ class Confirmation(Message):
         """Raise `MessageError` unless `identity` signed this as the guardian it names."""
         if self.fields.guardian != identity.index:
             raise MessageError(f"This confirmation is not from guardian {identity.index}.")
-        verify(identity.signing_key, self.signature, self.payload)
+        *others, last = identity.valid
+        for one in others:
+            try:
+                return verify(one.signing_key, self.signature, self.payload)
+            except MessageError:
+                continue
+        return verify(last.signing_key, self.signature, self.payload)
 
 
 @dataclass(frozen=True)
@@ -506,6 +512,9 @@ class Problem:
 # --- keys, seals, signatures ---
 
 
+_SUCCESSION = b"facefare/succession/1"
+
+
 @dataclass(frozen=True)
 class GuardianIdentity:
     """What is public of one guardian.
@@ -517,6 +526,8 @@ class GuardianIdentity:
         signing_key, sealing_key: raw, 32 bytes: Ed25519, X25519.
         log_key, witness_key: verifier keys of its transparency log, and of it as a witness of the others'.
         public_port: plain HTTP, where anyone may read its log; 0: it publishes the log's folder otherwise.
+        succession: the document of its next keys and the signature of the present signing key over it, once announced:
+            until it has changed over, and after, whoever has this takes both.
     """
 
     index: int
@@ -530,6 +541,28 @@ class GuardianIdentity:
     log_key: str = ""
     witness_key: str = ""
     public_port: int = 0
+    succession: tuple[str, bytes] | None = None
+
+    @property
+    def successor(self) -> GuardianIdentity | None:
+        """What it will be after the rotation of its keys, if one was announced."""
+        return None if self.succession is None else GuardianIdentity.from_json(self.succession[0])
+
+    @property
+    def valid(self) -> tuple[GuardianIdentity, ...]:
+        """This one, and the successor if there is one: either may be met."""
+        successor = self.successor
+        return (self,) if successor is None else (self, successor)
+
+    def announce(self, successor: GuardianIdentity, key: Ed25519PrivateKey) -> GuardianIdentity:
+        """The same with these next keys, signed by the present signing key."""
+        document = successor.to_json()
+        return replace(self, succession=(document, key.sign(_SUCCESSION + document.encode())))
+
+    def fingerprint(self) -> str:
+        """Of its keys, to be compared by phone: 32 hex digits in groups."""
+        digits = sha256(replace(self, succession=None).to_json().encode()).hex()[:32]
+        return " ".join(digits[n : n + 4] for n in range(0, 32, 4))
 
     @property
     def server_name(self) -> str:
@@ -540,9 +573,10 @@ class GuardianIdentity:
         """The identity file that guardians, terminals and the relay are given."""
         return json.dumps(
             {
-                **self.__dict__,
+                **{name: value for name, value in self.__dict__.items() if name != "succession"},
                 "signing_key": self.signing_key.hex(),
                 "sealing_key": self.sealing_key.hex(),
+                **({} if self.succession is None else {"succession": [self.succession[0], self.succession[1].hex()]}),
             },
             indent=2,
         )
@@ -552,9 +586,11 @@ class GuardianIdentity:
         """An identity from its file; raises `MessageError`."""
         try:
             body = json.loads(document)
+            succession = body.get("succession")
             identity = cls(
                 **{
                     **body,
+                    "succession": succession and (str(succession[0]), bytes.fromhex(succession[1])),
                     "signing_key": bytes.fromhex(body["signing_key"]),
                     "sealing_key": bytes.fromhex(body["sealing_key"]),
                 }
@@ -562,9 +598,20 @@ class GuardianIdentity:
             _INDEX(identity.index)
             octets(32)(identity.signing_key)
             octets(32)(identity.sealing_key)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise MessageError("This is no guardian identity file.") from error
+        identity._check_succession()
         return identity
+
+    def _check_succession(self) -> None:
+        if self.succession is None:
+            return
+        document, signature = self.succession
+        verify(self.signing_key, signature, _SUCCESSION + document.encode())
+        successor = GuardianIdentity.from_json(document)
+        stays = ("index", "log_key", "witness_key", "succession")
+        if any(getattr(successor, name) != getattr(replace(self, succession=None), name) for name in stays):
+            raise MessageError("A successor is the same guardian, with the same log, and has no successor itself.")
 
 
 @dataclass(frozen=True, repr=False)

@@ -104,7 +104,7 @@ class Guardian:
 
     def __init__(self, folder: Folder) -> None:
         self.index = folder.identity.index
-        self._sealing_key = folder.sealing_key()
+        self._sealing_keys = folder.sealing_keys()
         self._registry = folder.registry()
         self._request_log = RequestLog(folder.requests)
         self._policy = Policy(folder.limits(), self._request_log.seen(), self._request_log.unfinished())
@@ -329,12 +329,7 @@ class Guardian:
         most: int,
     ) -> NDArray[np.uint32]:
         """This guardian's two components (2, n, D), 1 <= n <= most, the same as their other holders'."""
-        try:
-            share = Share.from_bytes(
-                open_sealed(sealed, self._sealing_key, self.index, use, fields.gallery, request_id)
-            )
-        except MessageError as error:
-            raise Refused(RefusalCode.NOT_OPENABLE, str(error)) from None
+        share = self._unsealed(sealed, use, fields.gallery, request_id)
         count, rest = divmod(len(share.own), 4 * dimensions)
         if rest or not 1 <= count <= most:
             raise Refused(
@@ -345,6 +340,16 @@ class Guardian:
             raise Refused(RefusalCode.SEALED_MISMATCH, "The sealed components are not those that were signed.")
         words = np.frombuffer(share.own + share.following, "<u4")
         return words.reshape(2, count, dimensions).astype(np.uint32)
+
+    def _unsealed(self, sealed: bytes, use: SealedFor, gallery: str, request_id: bytes) -> Share:
+        """The share, by the present sealing key or another that is valid while keys are rotated."""
+        reason = ""
+        for key in self._sealing_keys:
+            try:
+                return Share.from_bytes(open_sealed(sealed, key, self.index, use, gallery, request_id))
+            except MessageError as error:
+                reason = reason or str(error)
+        raise Refused(RefusalCode.NOT_OPENABLE, reason)
 
     async def _record(
         self, entry: Entry, request_id: bytes | None, until: int, unfinished_until: int | None = None
@@ -518,6 +523,7 @@ def serve(path: Path) -> None:
     """Run the guardian in `path` until it is told to stop (SIGINT, SIGTERM)."""
     folder = Folder(path)
     check_restored(folder)
+    folder.check_rotation()
     with serving_alone(folder):
         _serve(folder)
 

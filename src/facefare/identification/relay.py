@@ -238,11 +238,11 @@ def _tag(shares: Sequence[AnswerShare]) -> int | None:
 
 
 def _tls(certificate: Path, key: Path, identity: GuardianIdentity) -> ssl.SSLContext:
-    """TLS 1.3 with the relay's own certificate, to a server with exactly the guardian's."""
+    """TLS 1.3 with the relay's own certificate, to a server with exactly the guardian's, or its announced next one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(certificate, key)
-    context.load_verify_locations(cadata=identity.certificate)
+    context.load_verify_locations(cadata="\n".join(one.certificate for one in identity.valid))
     return context
 
 
