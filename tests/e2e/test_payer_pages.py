@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
+
+from facefare.fares.explain import Line
+from facefare.payments.receipts import stored
+from facefare.payments.tables import receipt as receipt_table
 
 
 def test_home_shows_balance_payments_and_who_looked(site: Any, visit: Any) -> None:
@@ -15,7 +20,7 @@ def test_home_shows_balance_payments_and_who_looked(site: Any, visit: Any) -> No
         page.get_by_role("link", name="Central Station, gate 4").click()
         expect(page.locator(".receipt .amount")).to_have_text("2.80\u00a0€")
         page.get_by_role("link", name="Who looked").click()
-        expect(page.get_by_text("trm_gate")).to_be_visible()
+        expect(page.locator(".rows li").first).to_contain_text("Central Station, gate 4")
 
 
 def test_pausing_and_deleting_reach_the_gate_and_show_three_signatures(site: Any, visit: Any) -> None:
@@ -104,7 +109,8 @@ def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_noth
         expect(page.locator("img.qr")).to_be_visible()
         assert page.locator("img.qr").evaluate("async (code) => (await code.decode(), code.naturalWidth)") > 100
         page.get_by_role("button", name="Take my consent back").click()
-        assert page.request.get("/app/export").json()["consents"] == []
+        consents = page.request.get("/app/export").json()["tables"]["consent"]
+        assert all(consent["withdrawn_at"] for consent in consents)
 
 
 def test_the_export_holds_what_the_wallet_knows_and_no_one_elses(site: Any, visit: Any) -> None:
@@ -113,14 +119,78 @@ def test_the_export_holds_what_the_wallet_knows_and_no_one_elses(site: Any, visi
     receipt = site.look("ada").receipt
     with visit(site.url) as page:
         site.sign_in(page, "ada")
-        data = page.request.get("/app/export").json()
-        assert data["receipts"][0]["id"] == receipt
-        assert len(data["receipts"]) == 2
-        assert len(data["faces"][0]["confirmations"]) == 3
+        data = page.request.get("/app/export").json()["tables"]
+        assert {one["id"] for one in data["receipt"]} >= {receipt}
+        assert len(data["change_confirmation"]) == 3
         assert data["access_log"][0]["by"] == "trm_gate"
+        readable = page.request.get("/app/export.html")
+        assert receipt in readable.text()
+        assert "attachment" in readable.headers["content-disposition"]
     with visit(site.url) as page:
         site.sign_in(page, "ben")
         assert receipt not in page.request.get("/app/export").text()
+
+
+def test_what_the_guardians_signed_is_shown_and_can_be_kept(site: Any, visit: Any) -> None:
+    ada = site.payer("ada")
+    with visit(site.url) as page:
+        site.sign_in(page, "ada")
+        page.get_by_role("link", name="My face", exact=True).click()
+        page.get_by_role("link", name="all that they signed").click()
+        expect(page.locator(".rows li")).to_have_count(3)
+        expect(page.get_by_text("Took its piece of your face").first).to_be_visible()
+        ada.delete_face()
+        page.reload()
+        expect(page.get_by_text("They hold no piece of your face")).to_be_visible()
+        expect(page.locator(".rows li").first).to_contain_text("Erased its piece")
+        proofs = page.request.get("/app/guardians/confirmations.json").json()
+        assert [(proof["guardian"], proof["operation"]) for proof in proofs][3:] == [(g, "delete") for g in range(3)]
+
+
+FARE = (
+    Line("fare.leg", {"amount": 560}),
+    Line("fare.capped.day", {"saved": 280, "cap": 1000}),
+)
+
+
+@pytest.mark.parametrize(
+    ("locale", "capped"),
+    [
+        ("en", "capped: 2.80\u00a0€ saved (no more than 10.00\u00a0€ a day)"),
+        ("de", "gedeckelt: 2.80\u00a0€ gespart (höchstens 10.00\u00a0€ am Tag)"),
+        ("ar", "بلغت السقف: وُفِّر 2.80\u00a0€ (10.00\u00a0€ في اليوم على الأكثر)"),
+    ],
+)
+def test_a_receipt_says_how_the_fare_came_about_in_the_payers_language(
+    site: Any, visit: Any, locale: str, capped: str
+) -> None:
+    site.payer("ada")
+    receipt = site.look("ada").receipt
+    with site.engine.begin() as connection:
+        columns = receipt_table.c
+        connection.execute(receipt_table.update().where(columns.id == receipt).values(lines=stored(FARE)))
+    with visit(site.url, locale=locale) as page:
+        page.goto("/app/sign-in")
+        page.locator("summary").click()
+        page.locator("#token").fill(site.tokens["ada"])
+        page.locator("form.stack button").click()
+        page.wait_for_url("**/app/")
+        expect(page.locator(".rows .saved")).to_have_text(capped)
+        page.goto(f"/app/receipts/{receipt}")
+        expect(page.locator(".receipt .plain li").last).to_have_text(capped)
+
+
+def test_closing_the_wallet_asks_for_the_face_first_and_ends_the_session(site: Any, visit: Any) -> None:
+    ada = site.payer("ada")
+    with visit(site.url) as page:
+        site.sign_in(page, "ada")
+        page.goto("/app/close")
+        expect(page.get_by_text("Delete your face first")).to_be_visible()
+        ada.delete_face()
+        page.reload()
+        expect(page.get_by_text("10.00\u00a0€")).to_be_visible()
+        page.get_by_role("button", name="Close it").click()
+        expect(page.get_by_role("link", name="Make a wallet")).to_be_visible()
 
 
 def test_without_a_network_the_installed_app_says_so(site: Any, visit: Any) -> None:

@@ -1,5 +1,6 @@
 """Merchants and the terminals that take payments for them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -76,6 +77,13 @@ def terminal(connection: Connection, terminal_id: str) -> Terminal:
     if row is None:
         raise UnknownTerminal("This terminal is not registered, or was revoked.")
     return Terminal(row.id, row.merchant_id, row.place, row.public_key, row.kind)
+
+
+def places(connection: Connection, terminal_ids: Collection[str]) -> dict[str, str]:
+    """Terminal -> its place, of those that were ever registered."""
+    columns = tables.terminal.c
+    rows = connection.execute(select(columns.id, columns.place).where(columns.id.in_(terminal_ids)))
+    return {row.id: row.place for row in rows}
 
 
 def key_statement(merchant_id: str, terminal_id: str, public_key: bytes) -> bytes:

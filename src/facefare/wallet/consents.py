@@ -124,14 +124,11 @@ def receipt_of(connection: Connection, payer_id: str, consent_id: str) -> str:
     return str(receipt)
 
 
-def withdraw(connection: Connection, payer_id: str) -> None:
-    """Withdraw all consents of the payer; their faces must be deleted by the caller."""
+def withdraw(connection: Connection, payer_id: str, profile: Profile | None = None) -> None:
+    """Withdraw the payer's consents, all or those for one profile; faces must be deleted by the caller."""
     columns = tables.consent.c
-    connection.execute(
-        update(tables.consent)
-        .where(columns.payer_id == payer_id, columns.withdrawn_at.is_(None))
-        .values(withdrawn_at=datetime.now(UTC))
-    )
+    ended = [one.id for one in of_payer(connection, payer_id) if profile in (None, one.profile)]
+    connection.execute(update(tables.consent).where(columns.id.in_(ended)).values(withdrawn_at=datetime.now(UTC)))
 
 
 def verified(receipt: str, key: Ed25519PublicKey) -> dict[str, object]:

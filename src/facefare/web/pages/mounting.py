@@ -16,7 +16,7 @@ from facefare.wallet.errors import WalletError
 from facefare.web.api.errors import RequestError
 from facefare.web.api.problems import PROBLEMS
 from facefare.web.api.services import Services
-from facefare.web.pages import console, payer, payer_money, payer_phone, rendering, sign_in, static_files
+from facefare.web.pages import console, payer, payer_data, payer_money, payer_phone, rendering, sign_in, static_files
 from facefare.web.pages.console import StaffOnly
 from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError, PasskeyRefused, TooManyTries
 from facefare.web.pages.guard import Guard
@@ -71,6 +71,7 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, st
         pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
+    pages.include_router(payer_data.router)
     pages.include_router(payer_money.router)
     pages.include_router(payer_phone.router)
     pages.include_router(console.router)

@@ -8,29 +8,28 @@ from typing import Annotated
 import segno
 from fastapi import APIRouter, Form, Query
 from sqlalchemy import Connection
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
-from facefare.fares.explain import ENGLISH, render
 from facefare.guardian.messages import Confirmation, Operation
 from facefare.ledger import balance_of
 from facefare.ledger.currency import MINOR_UNITS
-from facefare.payments import attempts, intents, receipts
+from facefare.payments import attempts, intents, receipts, travel
 from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.errors import UnknownIntent
-from facefare.wallet import access, consents, devices, faces, payers, pins
+from facefare.wallet import consents, devices, faces, payers, pins
 from facefare.wallet.consents import Consent, Profile
 from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled, UnknownConsent
 from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import TooYoung
 from facefare.web.api.services import Services, WithServices
+from facefare.web.pages.payer_phone import ENDED
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import Shown, SignedIn, Visitor
 
 router = APIRouter()
 
 _PAGE = 20
-_ENDED = (devices.State.LOST, devices.State.REVOKED)
 _StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
 
 
@@ -45,7 +44,7 @@ def home(payer: Visitor, services: WithServices, shown: Shown) -> Response:
             payer=payer,
             balance=balance_of(connection, payer.account_id),
             faces=faces.of_payer(connection, payer.id),
-            phones=[device for device in devices.of_payer(connection, payer.id) if device.state not in _ENDED],
+            phones=[device for device in devices.of_payer(connection, payer.id) if device.state not in ENDED],
             receipts=receipts.of_payer(connection, payer.id, limit=5),
             waiting=[
                 intent
@@ -53,6 +52,7 @@ def home(payer: Visitor, services: WithServices, shown: Shown) -> Response:
                 if intent.state == "requires_confirmation"
             ],
             operator=services.notice.operator,
+            owed=travel.owed_by(connection, payer),
         )
 
 
@@ -78,9 +78,7 @@ def receipt(receipt_id: str, payer: SignedIn, services: WithServices, shown: Sho
     """One receipt."""
     with services.engine.connect() as connection:
         found = receipts.read(connection, payer.id, receipt_id)
-    sentences = {code: shown.language(sentence) for code, sentence in ENGLISH.items()}
-    lines = [render(line, found.currency, sentences) for line in found.lines]
-    return shown.page("receipt.html", receipt=found, lines=lines, contact=services.notice.contact)
+    return shown.page("receipt.html", receipt=found, contact=services.notice.contact)
 
 
 @router.post("/receipts/{receipt_id}/dispute")
@@ -105,18 +103,21 @@ def confirm(intent_id: str, payer: SignedIn, services: WithServices) -> Response
     return RedirectResponse(f"{PREFIX}/", status_code=303)
 
 
-@router.get("/access")
-def access_log(
-    payer: SignedIn, services: WithServices, shown: Shown, starting_after: _StartingAfter = None
-) -> Response:
-    """Every use of the face, and the attempts that moved no money."""
+@router.get("/trips")
+def trips(payer: SignedIn, services: WithServices, shown: Shown, starting_after: _StartingAfter = None) -> Response:
+    """Taps at gates, newest first, and why each ride cost what it did."""
     with services.engine.connect() as connection:
-        found = access.of_payer(connection, payer.id, limit=_PAGE + 1, before=starting_after)
-        refused = [
-            intent for intent in intents.of_payer(connection, payer.id, limit=_PAGE) if intent.state != "succeeded"
-        ]
-    older = found[_PAGE - 1].id if len(found) > _PAGE else None
-    return shown.page("access.html", entries=found[:_PAGE], older=older, refused=refused)
+        found = travel.rides(connection, payer.id, limit=_PAGE + 1, before=starting_after)
+    older = found[_PAGE - 1].payment_intent if len(found) > _PAGE else None
+    return shown.page("trips.html", rides=found[:_PAGE], older=older, payer=payer)
+
+
+@router.post("/debt/pay")
+def pay_debt(payer: SignedIn, services: WithServices) -> Response:
+    """Pay what is owed from the balance; gates open again at once."""
+    with services.engine.begin() as connection:
+        travel.recover(connection, payers.locked(connection, payer.id))
+    return RedirectResponse(f"{PREFIX}/", status_code=303)
 
 
 # --- the face ---
@@ -237,42 +238,9 @@ def consent_code(payer: SignedIn, services: WithServices) -> Response:
 
 @router.post("/consent/withdraw")
 def withdraw(payer: SignedIn, services: WithServices) -> Response:
-    """Take consent back where no face is enrolled; deleting a face withdraws it as well. Phones pay no more."""
+    """Take consent back where no face is enrolled; deleting a face withdraws it as well."""
     _withdraw(services, payer)
     return RedirectResponse(f"{PREFIX}/", status_code=303)
-
-
-@router.get("/export")
-def export(payer: SignedIn, services: WithServices) -> Response:
-    """Everything that the wallet has about this payer, as JSON."""
-    with services.engine.connect() as connection:
-        balance = balance_of(connection, payer.account_id)
-        mine = faces.of_payer(connection, payer.id)
-        everything = {
-            "payer": payer.id,
-            "currency": payer.currency,
-            "balance": {"available": balance.available, "on_hold": balance.on_hold},
-            "consents": [given.receipt for given in consents.of_payer(connection, payer.id)],
-            "faces": [
-                {
-                    "id": face.id,
-                    "gallery": face.gallery_id,
-                    "state": face.state,
-                    "confirmations": [
-                        confirmation.to_bytes().hex() for confirmation in faces.confirmations_of(connection, face.id)
-                    ],
-                }
-                for face in mine
-            ],
-            "receipts": [_plain(item) for item in receipts.of_payer(connection, payer.id, limit=100_000)],
-            "payments": [_plain(item) for item in intents.of_payer(connection, payer.id, limit=100_000)],
-            "access_log": [_plain(item) for item in access.of_payer(connection, payer.id, limit=100_000)],
-        }
-    return JSONResponse(everything, headers={"Content-Disposition": 'attachment; filename="my-data.json"'})
-
-
-def _plain(item: object) -> dict[str, object]:
-    return {name: str(value) if name in ("at", "created_at") else value for name, value in vars(item).items()}
 
 
 def _dispute(services: Services, payer: Payer, receipt_id: str) -> Dispute:
@@ -315,5 +283,6 @@ def _given(connection: Connection, payer: Payer, profile: Profile) -> Consent | 
 
 
 def _withdraw(services: Services, payer: Payer) -> None:
+    """What was agreed to for hands-free; a phone's consent ends with the payer's last phone."""
     with services.engine.begin() as connection:
-        consents.withdraw(connection, payer.id)
+        consents.withdraw(connection, payer.id, Profile.HANDS_FREE)

@@ -24,6 +24,7 @@ from facefare.web.pages.visitor import Shown, SignedIn, WithSite
 
 router = APIRouter(prefix="/phone")
 
+ENDED = (State.LOST, State.REVOKED)
 _Change = Annotated[str, Path(pattern="^(pause|resume|lost|end)$")]
 
 
@@ -34,8 +35,8 @@ def phones(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
         mine = [(device, held.owed(connection, device.id)) for device in devices.of_payer(connection, payer.id)]
     return shown.page(
         "phone.html",
-        phones=[(device, owed) for device, owed in mine if device.state not in (State.LOST, State.REVOKED)],
-        ended=[device for device, _ in mine if device.state in (State.LOST, State.REVOKED)],
+        phones=[(device, owed) for device, owed in mine if device.state not in ENDED],
+        ended=[device for device, _ in mine if device.state in ENDED],
         limit=services.held.self_made_limit,
         payer=payer,
     )
@@ -129,6 +130,9 @@ def _alter(services: Services, payer: Payer, device_id: str, change: str) -> Non
             devices.resume(connection, payer.id, device_id)
         else:
             devices.end(connection, payer.id, device_id, State.LOST if change == "lost" else State.REVOKED)
+            left = [one for one in devices.of_payer(connection, payer.id) if one.state not in ENDED]
+            if not left:  # the consent is for phones: it ends with the last one
+                consents.withdraw(connection, payer.id, Profile.HELD)
 
 
 def _back() -> Response:

@@ -4,7 +4,9 @@ Money is written with the currency's code and the digits of ISO 4217; times in U
 JavaScript, and the browser rewrites them in its own zone.
 """
 
+from facefare.fares.explain import ENGLISH, Line
 from facefare.ledger.currency import MINOR_UNITS
+from facefare.web.pages.languages import Language
 
 REASONS = {
     "not_recognised": "We did not recognise you",
@@ -93,6 +95,7 @@ OUTCOMES = {
     "confirmation_required": "Asked for your PIN or your app",
     "use_card": "Asked for a card",
     "refused": "Refused",
+    "details_read": "Somebody of the operator read the details of your dispute",
 }
 
 KINDS = {
@@ -105,6 +108,14 @@ KINDS = {
     "debt": "Something that was owed",
     "pay_out": "Paid out to you",
 }
+
+OPERATIONS = {
+    "enrol": "Took its piece of your face",
+    "pause": "Paused your face",
+    "resume": "Switched your face on again",
+    "delete": "Erased its piece of your face",
+}
+"""What guardians sign that they did."""
 
 FACE_STATES = {
     "pending": "Waiting for the guardians",
@@ -138,6 +149,16 @@ DECLINES = {
     "payment_intent_authentication_failure": "Your bank's question was not answered.",
 }
 """Why a card was not charged, by the processor's codes; the first for any other."""
+
+
+FARES = ENGLISH
+"""Why a fare is what it is, by the codes of its lines."""
+
+
+def explained(line: Line, currency: str, say: Language) -> str:
+    """A line of a receipt in the payer's language; whole numbers in it are money."""
+    said = {name: money(value, currency) if isinstance(value, int) else value for name, value in line.params.items()}
+    return say(FARES[line.code], **said)
 
 
 def signed(kind: str, amount: int) -> int:
