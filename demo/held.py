@@ -22,6 +22,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import MetaData, select
 
+from demo.cards import fund
 from demo.faces import Frame, Person, Sitter
 from demo.machine import CURRENCY, FARE, GALLERY, STATION, Machine, Process
 from demo.phone import Phone, held_up
@@ -105,7 +106,7 @@ class _HeldScenario:
             now=datetime.now(UTC),
         )
         device = self._phone.take(sealed, consent_sha256)
-        self._payer.top_up(_TOP_UP, idempotency_key=f"held-{device.id}")
+        fund(self._machine, self._payer, _TOP_UP, key=f"held-{device.id}")
         after = self._payer.account()
         nowhere = not self._anywhere(self._phone.holding.reference)
         self._note(

@@ -27,6 +27,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
+from demo import localstripe
 from facefare.fares.tariff import Band, Cap, LegRule, Period, Product, Tariff, TariffVersion
 from facefare.guardian.ceremony import Folder, perform_on_one_machine, write_key
 from facefare.guardian.links import client_context
@@ -92,6 +93,7 @@ class Machine:
     calibration: Calibration
     engine: Engine
     wallet_url: str
+    processor_url: str | None
     screen_url: str
     staff_token: str
     station_key: Ed25519PrivateKey
@@ -165,6 +167,8 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             faces.open_gallery(connection, GALLERY, kind="demo")
             tariffs.import_tariff(connection, _tariff())
             tariffs.assign(connection, TERMINAL, FarePoint("metro", "Central Station", "flat"))
+        say("A card processor (localstripe)")
+        processor_url = _processor(stack, say)
         wallet_url = f"http://localhost:{ports[6]}"
         staff_token = secrets.token_urlsafe(24)
         wallet = start(
@@ -182,6 +186,15 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
                 "FACEFARE_FUNDING_SOURCE": "test",
                 "FACEFARE_PASSBACK_SECONDS": str(PASSBACK_SECONDS),
                 "FACEFARE_STAFF_TOKEN": staff_token,
+                **(
+                    {
+                        "FACEFARE_STRIPE_API": processor_url,
+                        "FACEFARE_STRIPE_SECRET_KEY": "sk_test_demo",
+                        "FACEFARE_STRIPE_WEBHOOK_SECRET": "whsec_demo",
+                    }
+                    if processor_url
+                    else {}
+                ),
             },
         )
         _wait_until_ready(f"{wallet_url}/readyz", wallet)
@@ -203,6 +216,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             calibration,
             engine,
             wallet_url,
+            processor_url,
             f"http://localhost:{ports[7]}",
             staff_token,
             station_key,
@@ -211,6 +225,15 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             gate,
             start,
         )
+
+
+def _processor(stack: ExitStack, say: Callable[[str], None]) -> str | None:
+    """Where cards are charged; None where localstripe is not here and can't be had, then there is test money."""
+    try:
+        return stack.enter_context(localstripe.running())
+    except localstripe.Offline as error:
+        say(f"No cards: {error}")
+        return None
 
 
 def _tariff() -> Tariff:

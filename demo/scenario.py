@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import MetaData, func, select
 
+from demo.cards import fund, put_on_file
 from demo.faces import Person, Sitter
+from demo.localstripe import DECLINED
 from demo.machine import CURRENCY, DAY_CAP, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
 from facefare.biometrics import FacePipeline, Template, fuse
 from facefare.client import PayerClient, StationClient
@@ -80,6 +82,7 @@ class Scenario:
         self.enrol("B", top_up=_TOP_UP)
         self._charged_once()
         self._too_littlemoney()
+        self._card_is_charged_once()
         self._guardian_stops_and_comes_back()
         self._fare_is_capped()
         self._dump_is_noise()
@@ -117,7 +120,7 @@ class Scenario:
             for frame in self._sitters[who].obey(capture.asked) if capture.asked else []:
                 capture.offer(frame)
         face = self._bring(capture.reference(), consent_sha256) if capture.complete else None
-        payer.top_up(top_up, idempotency_key=f"demo-{who}")
+        fund(self._machine, payer, top_up, key=f"demo-{who}")
         self.payers[who], self.tokens[who] = payer, token
         account = payer.account()
         self._note(
@@ -130,7 +133,7 @@ class Scenario:
 
     def _payment_by_face(self) -> None:
         attempt = self.walk("A")
-        receipt = self.payers["A"].receipt(attempt["receipt"]) if attempt["receipt"] else {}
+        receipt = self.payers["A"].receipt(attempt["receipt"]) if attempt["receipt"] else None
         balance = self.payers["A"].account().available
         self._note(
             "Payer A walks up",
@@ -180,8 +183,25 @@ class Scenario:
             attempt,
         )
 
+    def _card_is_charged_once(self) -> None:
+        payer = self.payers["A"]
+        before, declined, states = payer.account().available, "no cards here", []
+        if self._machine.processor_url is not None:
+            put_on_file(self._machine, payer, DECLINED)
+            declined = str(payer.top_up_from_card(_TOP_UP, "demo-A-declined").reason)
+            put_on_file(self._machine, payer)
+            states = [payer.top_up_from_card(_TOP_UP, "demo-A-again").state for _ in range(2)]
+        else:
+            payer.top_up(_TOP_UP, "demo-A-again")
+        brought = payer.account().available - before
+        self._note(
+            "Payer A tops up with a card that the bank refuses, then with another one, asked twice",
+            f"nothing; then {money(_TOP_UP)}, once",
+            f"{declined}; then {', '.join(states) or 'test money'}: {money(brought)}",
+            brought == _TOP_UP and declined in ("card_declined", "no cards here"),
+        )
+
     def _guardian_stops_and_comes_back(self) -> None:
-        self.payers["A"].top_up(_TOP_UP, idempotency_key="demo-A-again")
         before = self.payers["A"].account().available
         self._machine.guardians[2].stop()
         attempt = self.walk("A", after_passback=True)

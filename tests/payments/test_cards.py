@@ -2,20 +2,20 @@
 
 import hashlib
 import hmac
-import importlib.util
 import json
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine, text
 
+from demo import localstripe
+from demo.localstripe import ASKED, DECLINED, GOOD
 from facefare.ledger import Transfer, balance_of, post, verify
 from facefare.ledger.errors import InsufficientFunds, InvalidAmount, TransferConflict
 from facefare.payments import card_top_ups, cards, merchants, processor_events, receipts, top_ups
@@ -35,14 +35,7 @@ from facefare.payments.verify import INVARIANTS
 from facefare.wallet import payers
 from facefare.wallet.payers import Payer
 
-_spec = importlib.util.spec_from_file_location("localstripe_process", Path(__file__).parent / "localstripe.py")
-assert _spec
-assert _spec.loader
-localstripe = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(localstripe)
-
 SECRET = "whsec_test"
-GOOD, DECLINED, ASKED = "4242424242424242", "4000000000000341", "4000002500003155"
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +59,7 @@ class Bank:
     def card(self, number: str = GOOD) -> None:
         """The payer fills in the processor's form with this card."""
         setup = cards.begin(self.engine, self.processor, self.payer)
-        data = {
-            "client_secret": setup.client_secret,
-            "payment_method_data[type]": "card",
-            "payment_method_data[card][number]": number,
-            "payment_method_data[card][exp_month]": "12",
-            "payment_method_data[card][exp_year]": "2040",
-            "payment_method_data[card][cvc]": "123",
-        }
-        self.http.post(f"/v1/setup_intents/{setup.id}/confirm", data=data).raise_for_status()
-        if number == ASKED:  # the bank's question is answered
-            self.http.post(f"/v1/setup_intents/{setup.id}/confirm").raise_for_status()
+        localstripe.fill_in(self.http, setup.id, setup.client_secret, number)
         cards.keep(self.engine, self.processor, self.payer, setup.id)
 
     def top_up(self, amount: int = 2000, key: str = "key") -> TopUp:

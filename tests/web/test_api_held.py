@@ -641,6 +641,22 @@ def test_a_ride_made_without_a_network_and_without_money_is_owed_and_cleared_by_
     assert verify(world.engine, INVARIANTS) == []
 
 
+def test_an_account_is_closed_only_when_what_was_taken_offline_is_paid_and_the_rest_is_paid_out(
+    world: Any, gate: Till, phone_of: Any
+) -> None:
+    ada = world.payer(funds=100)
+    phone = phone_of(ada)
+    gate.pay(phone.code(gate.announced), offline=True)
+    assert refused(ada.close) == "wrong-state"
+    assert ada.account().available == 100
+    ada.top_up(500, "second")
+    ada.settle(phone.device.id)
+    assert ada.close().amount == 320
+    assert [(one.amount, one.paid_at) for one in ada.pay_outs()] == [(320, None)]
+    assert [device.state for device in ada.devices()] == ["revoked"]
+    assert verify(world.engine, INVARIANTS) == []
+
+
 def test_settling_does_not_revive_a_lost_phone(world: Any, gate: Till, phone_of: Any) -> None:
     ada = world.payer(funds=100)
     phone = phone_of(ada)

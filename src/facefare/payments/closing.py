@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from facefare.ledger import Account, Kind, Transfer, balance_of, open_account, post
 from facefare.ledger.ids import new_id
-from facefare.payments import receipts, travel, travel_tables
+from facefare.payments import held, receipts, travel, travel_tables
 from facefare.payments.card_tables import card
 from facefare.payments.errors import UnknownPayOut, WrongState
 from facefare.wallet import consents, devices, faces, payers
@@ -34,14 +34,16 @@ class PayOut:
 def close(connection: Connection, payer: Payer) -> PayOut | None:
     """Close the account and set aside what is left in it; None where nothing was.
 
-    Raises WrongState while a face is enrolled, a payment is on hold or something is owed.
+    Raises WrongState while a face is enrolled, a payment is on hold or something is owed, for travel or for what a
+    device paid without a network.
     """
     payer = payers.locked(connection, payer.id)
     if faces.of_payer(connection, payer.id):
         raise WrongState("Delete your face first; then the account can be closed.")
     owed = travel.recover(connection, payer)
     balance = balance_of(connection, payer.account_id)
-    if balance.on_hold or owed:
+    offline = sum(held.owed(connection, device.id) for device in devices.of_payer(connection, payer.id))
+    if balance.on_hold or owed or offline:
         raise WrongState("A payment has not ended yet, or something is owed; the account can be closed after that.")
     consents.withdraw(connection, payer.id)
     for device in devices.of_payer(connection, payer.id):

@@ -217,16 +217,16 @@ def receipt_key(settings: Settings) -> Ed25519PrivateKey:
 
 
 def _processor(settings: Settings, origin: str) -> Processor | None:
-    """The card processor, where cards are the source of money; raises PaymentsError without its secrets."""
-    if settings.funding_source != "stripe":
-        return None
+    """The card processor, where its secrets are set; raises PaymentsError if cards can't do without."""
     if settings.stripe_secret_key is None or settings.stripe_webhook_secret is None:
+        if settings.funding_source != "stripe":
+            return None
         raise PaymentsError("Set FACEFARE_STRIPE_SECRET_KEY and FACEFARE_STRIPE_WEBHOOK_SECRET to take cards.")
     return Processor(
         settings.stripe_secret_key.get_secret_value(),
         settings.stripe_webhook_secret.get_secret_value(),
         api_base=settings.stripe_api,
-        return_to=f"{origin}{PREFIX}/card/",
+        return_to=None if settings.stripe_api else f"{origin}{PREFIX}/card/",  # a stand-in has no pages to return from
     )
 
 

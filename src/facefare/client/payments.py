@@ -1,98 +1,13 @@
-"""A typed client of the wallet's HTTP API, for terminals, enrolment stations and payers.
-
-Terminals sign every request: HTTP Message Signatures (RFC 9421) with Ed25519 over method, path, query and
-Content-Digest (RFC 9530), with a time and a nonce, so a request can be neither altered nor replayed.
-"""
+"""What terminals, enrolment stations and payers ask of the wallet."""
 
 import base64
-import hashlib
-import secrets
-import time
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-SIGNATURE_LABEL = "facefare"
-SIGNED_COMPONENTS = '("@method" "@path" "@query" "content-digest")'
-
-
-class ApiError(Exception):
-    """The wallet answered with a problem (RFC 9457); `code` is the last part of its `type`."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
-
-    @property
-    def is_answer(self) -> bool:
-        """Whether the wallet decided something: not where it was out of reach or broke down on the way."""
-        return 400 <= self.status < 500
-
-
-class Unreachable(ApiError):
-    """The wallet did not answer."""
-
-    def __init__(self, error: httpx.TransportError) -> None:
-        super().__init__(0, "unreachable", f"The wallet did not answer: {type(error).__name__}.")
-
-
-def content_digest(body: bytes) -> str:
-    """The Content-Digest header of `body` (RFC 9530)."""
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
-
-
-def signature_base(method: str, path: str, query: str, digest: str, parameters: str) -> bytes:
-    """The bytes that are signed (RFC 9421, section 2.5); `query` without its question mark."""
-    return (
-        f'"@method": {method}\n"@path": {path}\n"@query": ?{query}\n"content-digest": {digest}\n'
-        f'"@signature-params": {parameters}'
-    ).encode()
-
-
-class TerminalAuth(httpx.Auth):
-    """Signs each request with the terminal's registered key."""
-
-    requires_request_body = True
-
-    def __init__(self, terminal_id: str, key: Ed25519PrivateKey) -> None:
-        self._terminal_id = terminal_id
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add Content-Digest, Signature-Input and Signature."""
-        digest = content_digest(request.content)
-        parameters = (
-            f'{SIGNED_COMPONENTS};created={int(time.time())};nonce="{secrets.token_urlsafe(16)}"'
-            f';keyid="{self._terminal_id}";alg="ed25519"'
-        )
-        base = signature_base(
-            request.method,
-            request.url.raw_path.partition(b"?")[0].decode("ascii"),
-            request.url.query.decode("ascii"),
-            digest,
-            parameters,
-        )
-        request.headers["Content-Digest"] = digest
-        request.headers["Signature-Input"] = f"{SIGNATURE_LABEL}={parameters}"
-        request.headers["Signature"] = f"{SIGNATURE_LABEL}=:{base64.b64encode(self._key.sign(base)).decode()}:"
-        yield request
-
-
-class PayerAuth(httpx.Auth):
-    """Sends a payer's bearer token."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the Authorization header."""
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        yield request
+from facefare.client.transport import ApiError, BearerAuth, Client, TerminalAuth, proof_of
 
 
 @dataclass(frozen=True)
@@ -189,31 +104,122 @@ class Account:
     faces: tuple[Face, ...]
 
 
-class _Client:
-    def __init__(self, http: httpx.Client, auth: httpx.Auth | None = None) -> None:
-        self._http = http
-        self._auth = auth
+class Receipt(TypedDict):
+    """What moved, where and when; amounts in minor units. `explained`: why a fare is what it is."""
 
-    def _call(self, method: str, path: str, json: object = None, headers: dict[str, str] | None = None) -> Any:
-        try:
-            response = self._http.request(method, path, json=json, headers=headers, auth=self._auth)
-        except httpx.TransportError as error:
-            raise Unreachable(error) from error
-        if response.is_success:
-            return response.json() if response.content else None
-        try:
-            problem = response.json()
-            code, detail = problem["type"].rpartition(":")[2], problem["detail"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            code, detail = "no-problem-details", f"The wallet answered {response.status_code}."
-        raise ApiError(response.status_code, code, detail)
+    id: str
+    kind: str
+    amount: int
+    currency: str
+    place: str | None
+    payment_intent: str | None
+    balance_after: int
+    at: str
+    explained: list[str]
 
 
-class TerminalClient(_Client):
+class PayerPayment(TypedDict):
+    """A payment as its payer sees it; amounts in minor units."""
+
+    id: str
+    state: str
+    amount: int
+    captured: int
+    tip: int
+    refunded: int
+    currency: str
+    place: str
+    reason: str | None
+    created_at: str
+
+
+class Access(TypedDict):
+    """One use of the payer's face, or one look at the payer's data; `tag`: 16 hex digits, for the own check."""
+
+    id: str
+    at: str
+    by: str
+    purpose: str
+    outcome: str
+    tag: str | None
+
+
+class Ride(TypedDict):
+    """One tap, and why the ride cost what it did; minor units."""
+
+    payment_intent: str
+    at: str
+    stop: str | None
+    kind: str | None
+    cost: int
+    under_way: bool
+    explained: list[str]
+
+
+@dataclass(frozen=True)
+class Travel:
+    """Whether gates open (`good`, `denied`), what is owed, what is travelled and not paid yet; minor units."""
+
+    standing: str
+    owed: int
+    at_risk: int
+    currency: str
+    charged_by: str | None
+
+
+@dataclass(frozen=True, repr=False)
+class CardSetup:
+    """A card form to be opened with the processor's script; then `setup` goes back to the wallet."""
+
+    setup: str
+    client_secret: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card on file. Below `auto_below` minor units, `auto_amount` is charged, unless `auto_paused` says why not."""
+
+    brand: str
+    last4: str
+    auto_below: int | None
+    auto_amount: int | None
+    auto_paused: str | None
+
+
+@dataclass(frozen=True, repr=False)
+class CardTopUp:
+    """A top-up from a card; minor units. On `requires_action` the bank asks: by `client_secret`, or at `confirm_url`."""
+
+    id: str
+    amount: int
+    currency: str
+    state: str
+    automatic: bool
+    refunded: int
+    reason: str | None
+    receipt: str | None
+    created_at: str
+    client_secret: str | None
+    confirm_url: str | None
+
+
+@dataclass(frozen=True)
+class PayOut:
+    """Money of a closed account, in minor units; `paid_at` once it is with the payer."""
+
+    id: str
+    amount: int
+    currency: str
+    created_at: str
+    paid_at: str | None
+
+
+class TerminalClient(Client):
     """What a gate or till does; `http` has the wallet's base URL. Methods raise ApiError, Unreachable."""
 
     def __init__(self, http: httpx.Client, terminal_id: str, key: Ed25519PrivateKey) -> None:
         super().__init__(http, TerminalAuth(terminal_id, key))
+        self._id = terminal_id
 
     def attempt(self, *, amount: int | None, currency: str, search: bytes, capture_later: bool = False) -> AttemptReply:
         """Ask for `amount` minor units (None: the fare here) from whoever the sealed search (bytes) finds.
@@ -277,6 +283,11 @@ class TerminalClient(_Client):
         body = {"public_key": base64.b64encode(public_key).decode(), "valid_for": valid_for}
         return base64.b64decode(self._call("POST", "/v1/terminal_keys", body)["announcement"])
 
+    def rotate_key(self, key: Ed25519PrivateKey, merchant: str) -> None:
+        """Go on with a new key from now on; the guardians have to know it too. `merchant`: whose terminal this is."""
+        self._call("PUT", "/v1/terminal_key", proof_of(key, merchant, self._id))
+        self._auth = TerminalAuth(self._id, key)
+
     def deny_list(self) -> bytes:
         """The devices not to be accepted offline, signed by the operator."""
         return base64.b64decode(self._call("GET", "/v1/deny_list")["deny_list"])
@@ -286,7 +297,7 @@ class TerminalClient(_Client):
         return AttemptReply(**self._call("POST", "/v1/held_payments", {"record": base64.b64encode(record).decode()}))
 
 
-class StationClient(_Client):
+class StationClient(Client):
     """What an enrolment station does; its request is signed in itself. Raises ApiError, Unreachable."""
 
     def enrol(self, request: bytes) -> Face | None:
@@ -295,16 +306,16 @@ class StationClient(_Client):
         return None if reply["face"] is None else _face(reply["face"])
 
 
-class PayerClient(_Client):
+class PayerClient(Client):
     """What a payer does with the own account. Methods raise ApiError, Unreachable."""
 
     def __init__(self, http: httpx.Client, token: str) -> None:
-        super().__init__(http, PayerAuth(token))
+        super().__init__(http, BearerAuth(token))
 
     @classmethod
     def register(cls, http: httpx.Client, currency: str) -> tuple["PayerClient", str]:
         """A new payer, and the token that is shown this once."""
-        token: str = _Client(http)._call("POST", "/v1/payers", {"currency": currency})["token"]
+        token: str = Client(http)._call("POST", "/v1/payers", {"currency": currency})["token"]
         return cls(http, token), token
 
     def account(self) -> Account:
@@ -323,16 +334,16 @@ class PayerClient(_Client):
         reply = self._call("POST", "/v1/payers/me/consents", body)
         return reply["receipt"], bytes.fromhex(reply["receipt_sha256"])
 
-    def top_up(self, amount: int, idempotency_key: str) -> dict[str, Any]:
+    def top_up(self, amount: int, idempotency_key: str) -> Receipt:
         """Credit `amount` minor units of test money once for the key; the receipt."""
-        reply: dict[str, Any] = self._call(
+        reply: Receipt = self._call(
             "POST", "/v1/payers/me/top_ups", {"amount": amount}, {"Idempotency-Key": idempotency_key}
         )
         return reply
 
-    def receipt(self, receipt_id: str) -> dict[str, Any]:
+    def receipt(self, receipt_id: str) -> Receipt:
         """One receipt."""
-        reply: dict[str, Any] = self._call("GET", f"/v1/payers/me/receipts/{receipt_id}")
+        reply: Receipt = self._call("GET", f"/v1/payers/me/receipts/{receipt_id}")
         return reply
 
     def confirm(self, payment_intent: str) -> AttemptReply:
@@ -344,6 +355,75 @@ class PayerClient(_Client):
         state: str = self._call("POST", f"/v1/payers/me/payments/{payment_intent}/dispute")["state"]
         return state
 
+    def begin_card(self) -> CardSetup:
+        """Begin to put a card on file."""
+        return CardSetup(**self._call("POST", "/v1/payers/me/card/setup"))
+
+    def keep_card(self, setup: str) -> Card:
+        """Keep the card whose form was finished, in place of the one before."""
+        return Card(**self._call("PUT", "/v1/payers/me/card", {"setup": setup}))
+
+    def card(self) -> Card:
+        """The card on file."""
+        return Card(**self._call("GET", "/v1/payers/me/card"))
+
+    def forget_card(self) -> None:
+        """Remove the card, here and at the processor."""
+        self._call("DELETE", "/v1/payers/me/card")
+
+    def set_auto_top_up(self, *, below: int | None, amount: int | None) -> Card:
+        """Have `amount` charged whenever less than `below` minor units is available; None for both: never."""
+        return Card(**self._call("PUT", "/v1/payers/me/card/auto_top_up", {"below": below, "amount": amount}))
+
+    def top_up_from_card(self, amount: int, idempotency_key: str) -> CardTopUp:
+        """Charge the card on file once for the key; a refusal by the bank is a top-up in state `failed`."""
+        return CardTopUp(**self._keyed("/v1/payers/me/card/top_ups", {"amount": amount}, idempotency_key))
+
+    def card_top_ups(self) -> tuple[CardTopUp, ...]:
+        """The newest top-ups from cards."""
+        return tuple(CardTopUp(**one) for one in self._call("GET", "/v1/payers/me/card/top_ups"))
+
+    def card_top_up(self, top_up_id: str) -> CardTopUp:
+        """One top-up from a card."""
+        return CardTopUp(**self._call("GET", f"/v1/payers/me/card/top_ups/{top_up_id}"))
+
+    def refund_to_card(self, top_up_id: str, idempotency_key: str, amount: int | None = None) -> CardTopUp:
+        """Give unspent money back to its card, once for the key; None: as much as is there."""
+        path = f"/v1/payers/me/card/top_ups/{top_up_id}/refunds"
+        return CardTopUp(**self._keyed(path, {"amount": amount}, idempotency_key))
+
+    def rides(self) -> list[Ride]:
+        """The newest taps."""
+        reply: list[Ride] = self._call("GET", "/v1/payers/me/rides")["data"]
+        return reply
+
+    def travel(self) -> Travel:
+        """Whether gates open, and what is owed."""
+        return Travel(**self._call("GET", "/v1/payers/me/travel"))
+
+    def pay_debt(self) -> int:
+        """Pay what is owed from the balance; gates open again at once. Minor units that are owed still."""
+        owed: int = self._call("POST", "/v1/payers/me/debt/pay")["owed"]
+        return owed
+
+    def withdraw_consents(self) -> tuple[Face, ...]:
+        """Take all consents back; the faces that were, erased at all three guardians."""
+        return tuple(_face(face) for face in self._call("DELETE", "/v1/payers/me/consents"))
+
+    def close(self) -> PayOut | None:
+        """Close the account; what money was left is on its way to the payer."""
+        reply = self._call("DELETE", "/v1/payers/me")["pay_out"]
+        return None if reply is None else PayOut(**reply)
+
+    def pay_outs(self) -> tuple[PayOut, ...]:
+        """What was paid out, oldest first."""
+        return tuple(PayOut(**one) for one in self._call("GET", "/v1/payers/me/pay_outs"))
+
+    def export(self) -> dict[str, Any]:
+        """Everything that is kept about the payer: table -> rows, under `tables`."""
+        reply: dict[str, Any] = self._call("GET", "/v1/payers/me/export")
+        return reply
+
     def set_pin(self, pin: str) -> None:
         """Set or replace the PIN."""
         self._call("PUT", "/v1/payers/me/pin", {"pin": pin})
@@ -352,14 +432,19 @@ class PayerClient(_Client):
         """Be charged no more than `limit` minor units a day; None: no limit."""
         self._call("PUT", "/v1/payers/me/limits", {"daily_limit": limit})
 
-    def payments(self) -> list[dict[str, Any]]:
-        """The newest payments."""
-        reply: list[dict[str, Any]] = self._call("GET", "/v1/payers/me/payments")["data"]
+    def receipts(self) -> list[Receipt]:
+        """The newest receipts."""
+        reply: list[Receipt] = self._call("GET", "/v1/payers/me/receipts")["data"]
         return reply
 
-    def access_log(self) -> list[dict[str, Any]]:
+    def payments(self) -> list[PayerPayment]:
+        """The newest payments."""
+        reply: list[PayerPayment] = self._call("GET", "/v1/payers/me/payments")["data"]
+        return reply
+
+    def access_log(self) -> list[Access]:
         """The newest uses of the payer's face."""
-        reply: list[dict[str, Any]] = self._call("GET", "/v1/payers/me/access_log")["data"]
+        reply: list[Access] = self._call("GET", "/v1/payers/me/access_log")["data"]
         return reply
 
     def identifications(self, face_id: str) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 
 VERSION = "1.15.10"
-_HOME = Path(__file__).resolve().parents[2] / ".cache" / f"localstripe-{VERSION}"
+GOOD, DECLINED, ASKED = "4242424242424242", "4000000000000341", "4000002500003155"
+"""Test cards: one that pays, one that is kept but refused when it is charged, one whose bank asks (3-D Secure)."""
+_HOME = Path(__file__).resolve().parents[1] / ".cache" / f"localstripe-{VERSION}"
 
 
 class Offline(Exception):
@@ -30,7 +32,7 @@ def running() -> Iterator[str]:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - of its own virtual environment
             [python, "-m", "localstripe", "--port", str(port), "--from-scratch"],
             cwd=folder,
             env={**os.environ, "TMPDIR": folder},  # where it keeps its state
@@ -50,6 +52,21 @@ def running() -> Iterator[str]:
                 process.wait()
 
 
+def fill_in(browser: httpx.Client, setup: str, client_secret: str, number: str) -> None:
+    """What the processor's form in a payer's browser does with a card; `browser` has localstripe's base URL."""
+    data = {
+        "client_secret": client_secret,
+        "payment_method_data[type]": "card",
+        "payment_method_data[card][number]": number,
+        "payment_method_data[card][exp_month]": "12",
+        "payment_method_data[card][exp_year]": "2040",
+        "payment_method_data[card][cvc]": "123",
+    }
+    browser.post(f"/v1/setup_intents/{setup}/confirm", data=data).raise_for_status()
+    if number == ASKED:  # the bank's question is answered
+        browser.post(f"/v1/setup_intents/{setup}/confirm").raise_for_status()
+
+
 def _installed() -> Path:
     python = _HOME / "bin" / "python"
     done = _HOME / "installed"
@@ -57,8 +74,8 @@ def _installed() -> Path:
         return python
     _HOME.parent.mkdir(parents=True, exist_ok=True)
     try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", _HOME], check=True, capture_output=True)
-        subprocess.run(
+        subprocess.run([sys.executable, "-m", "venv", "--clear", _HOME], check=True, capture_output=True)  # noqa: S603
+        subprocess.run(  # noqa: S603 - a pinned version
             [python, "-m", "pip", "install", "--quiet", f"localstripe=={VERSION}"],
             check=True,
             capture_output=True,
