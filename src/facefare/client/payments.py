@@ -188,7 +188,7 @@ class Card:
 
 @dataclass(frozen=True, repr=False)
 class CardTopUp:
-    """A top-up from a card; minor units. On `requires_action` the bank asks: by `client_secret`, or at `confirm_url`."""
+    """A top-up from a card; minor units. On `requires_action` the bank asks, by `client_secret` or at `confirm_url`."""
 
     id: str
     amount: int
