@@ -89,6 +89,24 @@ def test_thresholds_get_stricter_with_payers_and_say_where_they_are_extrapolated
     assert not rows[0]["extrapolated"]
 
 
+def test_a_recommended_threshold_says_within_which_rates_it_may_lie(report):
+    for row in report["recommended"]:
+        stated = row["payers"] * min(row["fpir"] / row["payers"], 1e-3)
+        assert row["fpir_low"] < stated < row["fpir_high"]
+    near, far = (
+        next(row for row in report["recommended"] if (row["payers"], row["fpir"]) == (payers, 0.001))
+        for payers in (10, 100_000)
+    )
+    assert far["fpir_high"] / far["fpir_low"] > near["fpir_high"] / near["fpir_low"]  # farther beyond the data
+
+
+def test_the_rate_that_a_threshold_states_is_searched_for_by_strangers(report):
+    assert {row["payers"] for row in report["stated_fpir"]} == {10, 30}
+    for row in report["stated_fpir"]:
+        assert row["fpir"]["trials"] > 1000
+        assert row["fpir"]["low"] <= 3 * row["stated"]
+
+
 def test_the_report_is_plain_numbers_and_one_page_without_anything_from_elsewhere(report):
     page = render({**json.loads(json.dumps(report)), "attacks": []})
     assert "<svg" in page

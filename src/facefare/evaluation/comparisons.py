@@ -108,6 +108,11 @@ class Draw:
         """The person of each probe (Q,)."""
         return np.where(self.by < 0, -1 - self.by, self.by)
 
+    def only(self, people: NDArray[np.bool_]) -> "Draw":
+        """Return what is of some people, (P,)."""
+        own, probes = people[self.of], people[self.whose]
+        return Draw(self.references[own], self.of[own], self.views[own], self.probes[probes], self.by[probes])
+
 
 def draw(subjects: Subjects, enrol: int, probe: int, seed: int, whole: bool) -> Draw:
     """Fuse up to `enrol` views of each person into a reference and `probe` other ones into a probe.

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from facefare.evaluation.comparisons import Draw, squared_distances
 from facefare.evaluation.metrics import Rate, Report
+from facefare.evaluation.thresholds import LOOSEST, ImpostorCurve
 
 FPIRS: Final = (1e-2, 3e-3, 1e-3)
 MIN_PEOPLE: Final = 10
+_SUBSETS = 5
 _PAYERS = (100, 300, 1000, 3000)
 
 
@@ -89,6 +91,30 @@ def identification(sets: Sequence[OpenSet], enrolled: int, probe: int) -> list[R
         fnir = [float(found.missed(found.threshold_at(float(share))).mean()) for share in shares]
         row["curve"] = {"fpir": shares.tolist(), "fnir": fnir}
         rows.append(row)
+    return rows
+
+
+def stated_fpir(draws: Sequence[Draw], curve: ImpostorCurve) -> list[Report]:
+    """Is the FPIR that a threshold states what strangers see? Searched, at the thresholds of `curve`.
+
+    Every draw's references in random galleries of each size, probed by everybody who is in none of them.
+    """
+    rows = []
+    most = min(len(one.of) for one in draws)
+    for payers in [size for size in (10, 30, 100, 300, 1000, 3000) if size <= most * 0.8]:
+        nearest, strangers = [], []
+        for seed, one in enumerate(draws):
+            rng, distances = np.random.default_rng(seed), squared_distances(one.references, one.probes)
+            for _ in range(_SUBSETS):
+                gallery = rng.permutation(len(one.of))[:payers]
+                outside = ~np.isin(one.whose, one.of[gallery])
+                nearest.append(distances[np.ix_(gallery, np.flatnonzero(outside))].min(axis=0))
+                strangers.append(one.whose[outside])
+        found, people = np.concatenate(nearest), np.concatenate(strangers)
+        for fpir in FPIRS:
+            below = found < curve.distance(min(fpir / payers, LOOSEST))
+            stated = payers * min(fpir / payers, LOOSEST)
+            rows.append({"payers": payers, "stated": stated, "fpir": Rate.of_trials(people, below).describe()})
     return rows
 
 

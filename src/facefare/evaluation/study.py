@@ -19,7 +19,7 @@ from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.extraction import FAILURES, MEASURES, STAGES, Extracted
 from facefare.evaluation.integers import FMRS, pooled, private_identification, private_verification
 from facefare.evaluation.metrics import Rate, Report
-from facefare.evaluation.open_set import MIN_PEOPLE, identification, open_sets
+from facefare.evaluation.open_set import MIN_PEOPLE, identification, open_sets, stated_fpir
 from facefare.evaluation.thresholds import ImpostorCurve
 from facefare.identification.calibration import Calibration
 
@@ -30,6 +30,8 @@ SYSTEM: Final = (5, 3)
 _MOST_A_PERSON = 10
 """Photos a person that single comparisons use: without a limit one statesman's photos would be the figure."""
 _DRAWS = 20
+_GROUPS = 20  # of people, each left out once
+_ENOUGH_PAIRS = 10_000  # for a curve
 _CURVE = np.geomspace(1e-6, 1, 121)
 
 
@@ -74,8 +76,11 @@ class Study:
         }
         if SYSTEM in fused:
             curve = ImpostorCurve.of(fused[SYSTEM].impostor)
-            report["recommended"] = curve.table(self.calibration, _refused(fused[SYSTEM].genuine))
+            on_step("thresholds")
+            without = _leaving_out(draws[SYSTEM])
+            report["recommended"] = curve.table(self.calibration, _refused(fused[SYSTEM].genuine), without)
             report["impostor_curve"] = curve.describe()
+            report["stated_fpir"] = stated_fpir(draws[SYSTEM], curve)
             report["transfer"] = self._transfer(subjects)
         return report
 
@@ -165,7 +170,7 @@ class Study:
         half = np.random.default_rng(0).permutation(int(subjects.people.max()) + 1) % 2
         halves = [subjects.only(np.flatnonzero(half[subjects.people] == side)) for side in (0, 1)]
         compared = [fused_pairs(self._draws(one, *SYSTEM, whole=True)) for one in halves]
-        if any(one.impostor.total < 10_000 for one in compared):
+        if any(one.impostor.total < _ENOUGH_PAIRS for one in compared):
             return []
         rows = []
         for made, tried in ((0, 1), (1, 0)):
@@ -174,6 +179,18 @@ class Study:
                 share = float(compared[tried].impostor.share_below(curve.distance(fmr)))
                 rows.append({"asked_fmr": fmr, "measured_fmr": share, "pairs": compared[tried].impostor.total})
         return rows
+
+
+def _leaving_out(draws: Sequence[Draw]) -> list[ImpostorCurve]:
+    """The curve without each group of people, in turn; none where there are too few comparisons."""
+    group = np.random.default_rng(0).permutation(1 + max(int(one.whose.max()) for one in draws)) % _GROUPS
+    curves = []
+    for left_out in range(_GROUPS):
+        impostor = fused_pairs([one.only(group != left_out) for one in draws]).impostor
+        if impostor.total < _ENOUGH_PAIRS:
+            return []
+        curves.append(ImpostorCurve.of(impostor))
+    return curves
 
 
 def _at_most(people: NDArray[np.int64], most: int) -> NDArray[np.int64]:

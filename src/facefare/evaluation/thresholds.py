@@ -1,12 +1,15 @@
 """Thresholds for a number of payers and a risk, from measured impostor distances.
 
 FPIR of N payers is N times the FMR of one comparison (an upper bound: ISO/IEC 19795-1 gives
-1 - (1 - FMR)^N for independent comparisons). Rates smaller than the data can show are extrapolated: the logarithm
-of the squared distance is close to linear in the logarithm of FMR in the tail, and is carried on as that line.
+1 - (1 - FMR)^N for independent comparisons). Rates smaller than the data can show are extrapolated. The smallest of
+many distances that cannot fall below zero follow a Weibull law (Fisher and Tippett 1928; Coles, An Introduction to
+Statistical Modeling of Extreme Values, 2001, theorem 3.1): FMR is a power of the squared distance in the tail, a line
+between their logarithms, which is fitted and carried on. How far off it may be is told by leaving out groups of people
+(delete-a-group jackknife; a comparison is left out with either of its people).
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
@@ -58,6 +61,19 @@ class ImpostorCurve:
         """Return the squared distance of unit vectors below which a share `fmr` of impostors lies."""
         return float(np.exp(self.level + self.slope * np.log10(fmr)))
 
+    def fmr(self, distance: float) -> float:
+        """Undo `distance`."""
+        return float(10 ** ((np.log(distance) - self.level) / self.slope))
+
+    def interval(self, fmr: float, without: Sequence[Self]) -> tuple[float, float]:
+        """Return a 95 % interval of the FMR at the distance that the curve gives for `fmr`.
+
+        without: the curve fitted without each group of people, at least two of them.
+        """
+        logs = np.log10([one.fmr(self.distance(fmr)) for one in without])
+        error = float(np.sqrt((len(logs) - 1) * np.var(logs)))
+        return fmr * 10 ** (-1.96 * error), fmr * 10 ** (1.96 * error)
+
     def threshold(self, fmr: float, calibration: Calibration) -> int:
         """Return the threshold for quantised templates: minus a squared distance of integers."""
         return -max(1, int(calibration.scale**2 * self.distance(fmr) + rounding(calibration)))
@@ -67,11 +83,13 @@ class ImpostorCurve:
         bulk = tuple((rate, distance * factor) for rate, distance in self.bulk)
         return replace(self, level=self.level + float(np.log(factor)), bulk=bulk)
 
-    def table(self, calibration: Calibration, refused: Callable[[float], float]) -> list[dict[str, Any]]:
+    def table(
+        self, calibration: Calibration, refused: Callable[[float], float], without: Sequence[Self] = ()
+    ) -> list[dict[str, Any]]:
         """Return a row for each number of payers and FPIR: integer threshold, and how many payers it refuses.
 
         `calibration` says how templates are quantised. `refused`: share of genuine comparisons at or above a squared
-        distance.
+        distance. `without`: see `interval`; the rows then say within which the true FPIR lies.
         """
         rows = []
         for payers in PAYERS:
@@ -88,6 +106,9 @@ class ImpostorCurve:
                         "extrapolated": bool(fmr < self.measured_fmr),
                     }
                 )
+                if without:
+                    low, high = self.interval(fmr, without)
+                    rows[-1] |= {"fpir_low": payers * low, "fpir_high": min(1.0, payers * high)}
         return rows
 
     def describe(self) -> dict[str, Any]:
