@@ -1,7 +1,12 @@
 """The way from a frame to a template on one core, stage by stage, beside open-source peers in the same run.
 
-The peer needs a Python of its own, with `pip install face-recognition dlib-bin` (or dlib) in it: name it with
-`--peers-python`. Peers whose weights have to be downloaded at run time (deepface, insightface) are left out.
+The peers need a Python of their own: name it with `--peers-python`. In it, all or some of
+`pip install face-recognition dlib-bin deepface tf-keras insightface`. Each finds, aligns and embeds the faces of the
+same frames:
+  face_recognition  HOG detector, five points, dlib's ResNet
+  deepface          the same three networks in its own pipeline (detector and model "dlib"), the only ones of its models
+                    whose weights can be had without a download at run time
+  insightface       buffalo_l, where its weights (not free for business) already lie in ~/.insightface; else left out
 """
 
 import json
@@ -24,19 +29,49 @@ from facefare.biometrics import FacePipeline
 from facefare.settings import Settings
 from facefare.terminal.approach import Approach, Lane
 
-_PEER = """
-import json, statistics, sys, time
+_TIMED = """
+import os, statistics, sys, time
+os.environ.update(OMP_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
 from pathlib import Path
-import face_recognition
-frames = [face_recognition.load_image_file(file) for file in sorted(Path(sys.argv[1]).iterdir())]
-times, found = [], 0
-for number in range(int(sys.argv[2]) + 1):
-    frame = frames[number % len(frames)]
-    started = time.perf_counter()
-    found += len(face_recognition.face_encodings(frame, model="small"))
-    times.append(time.perf_counter() - started)
-print(json.dumps({"face_recognition": 1000 * statistics.median(times[1:])}))
+import numpy as np
+from PIL import Image
+frames = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(Path(sys.argv[1]).iterdir())]
+def timed(embed):
+    times = []
+    for number in range(int(sys.argv[2]) + 1):
+        frame = frames[number % len(frames)]
+        started = time.perf_counter()
+        embed(frame)
+        times.append(time.perf_counter() - started)
+    print(1000 * statistics.median(times[1:]))
 """
+_PEERS = {
+    "face_recognition": """
+import face_recognition
+timed(lambda frame: face_recognition.face_encodings(frame, model="small"))
+""",
+    "deepface": """
+import tempfile
+import face_recognition_models as models
+home = tempfile.TemporaryDirectory()
+os.environ["DEEPFACE_HOME"] = home.name
+weights = Path(home.name) / ".deepface" / "weights"
+weights.mkdir(parents=True)
+for file in (models.face_recognition_model_location(), models.pose_predictor_five_point_model_location()):
+    (weights / Path(file).name).symlink_to(file)
+from deepface import DeepFace
+timed(lambda frame: DeepFace.represent(frame[:, :, ::-1], model_name="Dlib", detector_backend="dlib"))
+""",
+    "insightface": """
+if not (Path.home() / ".insightface" / "models" / "buffalo_l").is_dir():
+    sys.exit("its weights are not on this machine")
+from insightface.app import FaceAnalysis
+app = FaceAnalysis("buffalo_l", allowed_modules=["detection", "recognition"], providers=["CPUExecutionProvider"])
+app.prepare(ctx_id=-1)
+timed(lambda frame: app.get(frame[:, :, ::-1]))
+""",
+}
+_PEER_ROUNDS = 20
 
 
 class Stopwatch:
@@ -93,14 +128,21 @@ def growth_mb(pipeline: FacePipeline, frames: list[Frame], count: int) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def peers(python: Path, frames: list[Frame], rounds: int) -> dict[str, float]:
-    """Time `face_recognition` (dlib): detect (HOG), five points, embed; in its own Python, on the same frames."""
+def peers(python: Path, frames: list[Frame], rounds: int) -> tuple[dict[str, float], dict[str, str]]:
+    """Median milliseconds of each peer, in its own Python on the same frames, and why others are left out."""
+    times, left_out = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         save(frames, Path(folder))
-        command = [str(python), "-c", _PEER, folder, str(rounds)]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"})
-    times: dict[str, float] = json.loads(answer.stdout)
-    return times
+        for name, script in _PEERS.items():
+            command = [str(python), "-c", _TIMED + script, folder, str(min(rounds, _PEER_ROUNDS))]
+            try:
+                done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+                times[name] = float(done.stdout.split()[-1])
+            except subprocess.CalledProcessError as error:
+                left_out[name] = (error.stderr.strip().splitlines() or ["it failed"])[-1]
+            except subprocess.TimeoutExpired:
+                left_out[name] = "it took more than ten minutes"
+    return times, left_out
 
 
 def face(
@@ -115,7 +157,7 @@ def face(
     frames = Sitter(Person.GRACE_HOPPER, pipeline).walk_up(seed=1)
     whole = median_ms(lambda frame: pipeline.embed(frame, pipeline.observe(frame)), frames, rounds)
     observe = median_ms(pipeline.observe, frames, rounds)
-    beside = peers(peers_python, frames, rounds) if peers_python else {}
+    beside, left_out = peers(peers_python, frames, rounds) if peers_python else ({}, {})
     grown = growth_mb(pipeline, frames, endurance) if endurance else None
     inside, outside = networks(pipeline, frames, rounds)
     result = {
@@ -126,6 +168,7 @@ def face(
         "memory_growth_mb": grown,
         "endurance_frames": endurance,
         "peers": beside,
+        "peers_left_out": left_out,
     }
     table = Table(title="640x480, one core, milliseconds")
     table.add_column("what")
@@ -140,7 +183,9 @@ def face(
     console.print(table)
     if grown is not None:
         console.print(f"memory over {endurance:,} frames: grew by {grown:.1f} MB")
-    if not beside:
+    for name, why in left_out.items():
+        console.print(f"peer left out: {name}: {why}", highlight=False)
+    if not peers_python:
         console.print("peers: not timed (see --peers-python)")
     if json_file:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
