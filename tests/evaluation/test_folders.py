@@ -1,4 +1,6 @@
 import json
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -7,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from demo.faces import Person, Sitter, View
+from facefare.biometrics.errors import SourceError
+from facefare.biometrics.frames import open_source
 from facefare.cli import main
 from facefare.evaluation import calibrating
 from facefare.evaluation.attacks import Species, present
@@ -177,6 +181,33 @@ def test_a_sites_recordings_are_measured_without_writing_anything(recordings, pi
     assert site.distances.shape == (4, 4, 1)
     assert site.genuine().max() < 0.05 < 0.12 < np.delete(site.distances[0, 1::2], []).min()
     assert sorted(recordings.rglob("*")) == before
+
+
+def test_volunteers_before_a_camera_are_measured_without_writing_anything(sitters, pipeline, monkeypatch, tmp_path):
+    monkeypatch.setattr(calibrating, "MIN_VOLUNTEERS", 2)
+    monkeypatch.chdir(tmp_path)
+    log, passing = [], []
+
+    def ready(volunteer, number):
+        passing[:] = [(volunteer, number)]
+        log.append((volunteer, number))
+        return volunteer < 2
+
+    @contextmanager
+    def camera():
+        (volunteer, number), *_ = passing or [(0, 0)]
+        yield iter(sitters[volunteer].walk_up(7 + number))
+
+    site = calibrating.measure_live(camera, pipeline, ready)
+    assert log == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+    assert site.distances.shape == (2, 2, 2)
+    assert site.genuine().max() < 0.05 < 0.12 < site.distances[0, 1].min()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_camera_that_cannot_be_opened_is_an_error_before_anybody_is_asked(pipeline):
+    with pytest.raises(SourceError):
+        calibrating.measure_live(partial(open_source, 99), pipeline, lambda *_: pytest.fail("asked"))
 
 
 def test_too_few_volunteers_are_an_error(folder, pipeline):

@@ -1,4 +1,4 @@
-"""Thresholds for one site's cameras, from recordings of volunteers.
+"""Thresholds for one site's cameras, from volunteers: their recordings, or themselves in front of the camera.
 
 Some dozens of volunteers cannot show a false-match rate of one in a million. So the shape of the tail is taken from
 the public set behind the calibration file that is built upon, and only its level from the site: how near strangers
@@ -7,24 +7,31 @@ come on these cameras, at rates that the recordings do show. The cautious end of
 Everything stays in memory: no frame, template or score is written anywhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facefare.biometrics import GATE, FacePipeline, fuse
 from facefare.biometrics.errors import BiometricsError
-from facefare.biometrics.frames import open_source
+from facefare.biometrics.frames import Frames, open_source
 from facefare.biometrics.views import View, most_different
 from facefare.evaluation.comparisons import squared_distances
 from facefare.evaluation.errors import DatasetError, TooFewPeopleError
 from facefare.evaluation.study import SYSTEM
 from facefare.evaluation.thresholds import ImpostorCurve
 
+Opening = Callable[[], AbstractContextManager[Frames]]
+"""Begins one pass: a recording from its start, or the camera."""
 MIN_VOLUNTEERS: Final = 20
+PASSES: Final = 3
+"""Of each volunteer in front of a camera: one for the reference, the others for probes."""
 _MOST_FRAMES = 300
 _HELD = 8
 _ENOUGH = 30  # impostor comparisons below a rate's distance
@@ -78,34 +85,65 @@ def measure_site(folder: Path, pipeline: FacePipeline, on_progress: Callable[[in
     if not folder.is_dir():
         raise DatasetError(f"{folder} is no folder. It has to hold one folder a volunteer.")
     people = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    references, probes = [], []
+    volunteers = []
     for number, person in enumerate(people):
         recordings = sorted(entry for entry in person.iterdir() if not entry.name.startswith("."))
-        reference = _fused(pipeline, recordings[0], SYSTEM[0]) if len(recordings) > 1 else None
-        walks = (
-            [_fused(pipeline, recording, SYSTEM[1]) for recording in recordings[1:]] if reference is not None else []
-        )
-        usable = [probe for probe in walks if probe is not None]
-        if reference is not None and usable:
-            references.append(reference)
-            probes.append(usable)
+        volunteers.append(_Volunteer.of(pipeline, [partial(open_source, recording) for recording in recordings]))
         on_progress(number + 1, len(people))
-    if len(references) < MIN_VOLUNTEERS:
+    return _compared(volunteers)
+
+
+def measure_live(open_camera: Opening, pipeline: FacePipeline, ready: Callable[[int, int], bool]) -> Site:
+    """Measure volunteers who walk up to a camera, `PASSES` times each; nothing is recorded.
+
+    `ready` is told the number of the volunteer and of the pass, from 0, waits for the person, and answers whether to go
+    on; no ends it after the last volunteer. Raises TooFewPeopleError; SourceError where the camera cannot be opened.
+    """
+    with open_camera():
+        pass
+    volunteers: list[_Volunteer] = []
+    while ready(number := len(volunteers), 0):
+        others = (open_camera for later in range(1, PASSES) if ready(number, later))
+        volunteers.append(_Volunteer.of(pipeline, chain([open_camera], others)))
+    return _compared(volunteers)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class _Volunteer:
+    """A reference and probes, (D,) each; no probes where there is no reference."""
+
+    reference: NDArray[np.float32] | None
+    probes: list[NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, pipeline: FacePipeline, passes: Iterable[Opening]) -> Self:
+        """The reference from the first pass, a probe from each of the others."""
+        one_by_one = iter(passes)
+        reference = next((_fused(pipeline, first, SYSTEM[0]) for first in one_by_one), None)
+        if reference is None:
+            return cls(None, [])
+        probes = [_fused(pipeline, later, SYSTEM[1]) for later in one_by_one]
+        return cls(reference, [probe for probe in probes if probe is not None])
+
+
+def _compared(volunteers: Sequence[_Volunteer]) -> Site:
+    usable = [one for one in volunteers if one.reference is not None and one.probes]
+    if len(usable) < MIN_VOLUNTEERS:
         raise TooFewPeopleError(
-            f"{len(references)} volunteers have two usable recordings; at least {MIN_VOLUNTEERS} are needed."
+            f"{len(usable)} volunteers gave a reference and a probe; at least {MIN_VOLUNTEERS} are needed."
         )
-    most = max(len(own) for own in probes)
-    distances = np.full((len(references), len(references), most), np.nan)
-    for column, own in enumerate(probes):
-        distances[:, column, : len(own)] = squared_distances(np.stack(references), np.stack(own))
+    references = np.stack([one.reference for one in usable if one.reference is not None])
+    distances = np.full((len(usable), len(usable), max(len(one.probes) for one in usable)), np.nan)
+    for column, one in enumerate(usable):
+        distances[:, column, : len(one.probes)] = squared_distances(references, np.stack(one.probes))
     return Site(distances)
 
 
-def _fused(pipeline: FacePipeline, recording: Path, count: int) -> NDArray[np.float32] | None:
-    """The most different good views of a recording, as one template; None if there are too few."""
+def _fused(pipeline: FacePipeline, opening: Opening, count: int) -> NDArray[np.float32] | None:
+    """The most different good views of one pass, as one template; None if there are too few."""
     views: list[View] = []
     try:
-        with open_source(recording) as frames:
+        with opening() as frames:
             for _, frame in zip(range(_MOST_FRAMES), frames, strict=False):
                 faces = pipeline.observe_all(frame)
                 if len(faces) == 1 and GATE.hint(faces[0].pose, faces[0].quality) is None:

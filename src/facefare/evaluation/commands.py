@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from facefare.biometrics import FacePipeline
 from facefare.biometrics.errors import BiometricsError
-from facefare.evaluation.calibrating import measure_site
+from facefare.biometrics.frames import open_source
+from facefare.evaluation.calibrating import PASSES, measure_live, measure_site
 from facefare.evaluation.dataset import read_dataset
 from facefare.evaluation.errors import EvaluationError
 from facefare.evaluation.extraction import extract
@@ -97,20 +99,29 @@ def evaluate(
 
 
 def calibrate(
-    recordings: Annotated[Path, typer.Argument(help="One folder a volunteer, two or more recordings in each.")],
+    recordings: Annotated[
+        Path | None, typer.Argument(help="One folder a volunteer, two or more recordings in each.")
+    ] = None,
+    *,
+    camera: Annotated[int | None, typer.Option(help="Volunteers walk up to this camera instead.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The calibration file to write.")],
     embedder: EmbedderFile = None,
     base: Base = None,
     cache_dir: CacheDir = _DEFAULT_CACHE,
 ) -> None:
-    """Write the thresholds for a site's cameras, from recordings of consenting volunteers."""
+    """Write the thresholds for a site's cameras, from consenting volunteers; nothing else of them is written."""
+    if (recordings is None) == (camera is None):
+        raise typer.BadParameter("Name a folder of recordings or a camera.")
     with _reporting() as progress:
         text = base.read_text("utf-8") if base else Calibration.default_text()
         calibration = Calibration.from_json(text)
         curve = ImpostorCurve.read(text)
         pipeline = FacePipeline.load(cache_dir / "models", embedder)
         calibration.require_model(pipeline.model_id)
-        site = measure_site(recordings, pipeline, _advancing(progress, "Volunteers"))
+        if recordings is not None:
+            site = measure_site(recordings, pipeline, _advancing(progress, "Volunteers"))
+        else:
+            site = measure_live(partial(open_source, camera or 0), pipeline, _ready)
         rate, factor, cautious = site.factor(curve)
         genuine = site.genuine()
         rows = curve.moved(cautious).table(calibration, lambda distance: float((genuine >= distance).mean()))
@@ -129,6 +140,12 @@ def calibrate(
                 f" {100 * row['genuine_refused']:.1f} % of walks refused"
             )
     typer.echo(f"Written: {out}")
+
+
+def _ready(volunteer: int, number: int) -> bool:
+    """Wait for a volunteer in front of the camera; no to end, or to leave a pass out."""
+    what = "stand before the camera and turn the head about" if number == 0 else "walk up to the camera"
+    return typer.confirm(f"Volunteer {volunteer + 1}, pass {number + 1} of {PASSES}: {what}. Go on?", default=True)
 
 
 def _summary(report: dict[str, object]) -> None:
