@@ -6,6 +6,7 @@ Keys come from SHA-256 of names, so all but the HPKE ciphertexts is the same eac
 """
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from facefare.guardian.messages import (
     seal,
 )
 from facefare.mpc.answers import AnswerShare
+from facefare.mpc.streams import Stream, session_key
 
 FILE = Path(__file__).with_name("wire_vectors.json")
 NOW = 1_770_000_000_000
@@ -182,12 +184,29 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
             name: [SearchAnswer(share.to_bytes()).to_bytes().hex() for share in parts]
             for name, parts in (("row 7", answers[0]), ("none", answers[1]), ("several", several))
         },
+        "session": {
+            "nonce of 1": named("nonce of 1").hex(),
+            "nonce of 0": named("nonce of 0").hex(),
+            "key 1": session_key(named("nonce of 1"), named("nonce of 0")).hex(),
+            "operation 3, part 1": Stream(session_key(named("nonce of 1"), named("nonce of 0")), 3, 1)
+            .take((40,), np.uint16)
+            .tobytes()
+            .hex(),
+        },
+        "succession": list_of_succession(),
         "log entry": {
             "bytes": entry.to_bytes().hex(),
             "salt": salt_of(query_id).hex(),
             "opening of query": opening_of("query", query_id, salt_of(query_id)).salt.hex(),
         },
     }
+
+
+def list_of_succession() -> list[str]:
+    """The next identity of guardian 0 and the signature over it."""
+    successor = replace(identity(0), signing_key=signing("next").public_key().public_bytes_raw())
+    document, signature = identity(0).announce(successor, signing("guardian 0")).succession or ("", b"")
+    return [document, signature.hex()]
 
 
 def opened_components() -> list[Components]:
