@@ -184,6 +184,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
                 "FACEFARE_GUARDIANS": json.dumps([str(folder / f"identity-{i}.json") for i in range(3)]),
                 "FACEFARE_OPERATOR": "Demo Metro",
                 "FACEFARE_FUNDING_SOURCE": "test",
+                "FACEFARE_HANDS_FREE": "true",
                 "FACEFARE_PASSBACK_SECONDS": str(PASSBACK_SECONDS),
                 "FACEFARE_STAFF_TOKEN": staff_token,
                 **(

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     travel_on_account: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default={}, description="JSON, by currency: minor units up to which rides are gathered for one card charge."
     )
+    hands_free: bool = Field(
+        default=False,
+        description="Offer payers to be found by three guardians as well; else a code on their own phone is the way.",
+    )
     self_made_limit: int = Field(
         default=10_00, ge=0, description="Minor units a reference pays that no station attested; 0: none is taken."
     )

@@ -63,6 +63,7 @@ OPEN = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/v1/consent_keys"),
+    ("GET", "/v1/payers/notice"),  # what there is to agree to
     ("GET", "/v1/retention_runs"),  # counts of what was forgotten, signed
     ("GET", "/v1/terminal_keys"),  # public keys, for anyone who wants to pay
     ("POST", "/v1/payers"),  # anyone may open an account

@@ -39,6 +39,8 @@ from facefare.payments import held, merchants, tariffs
 from facefare.payments.held import HeldRules
 from facefare.payments.tariffs import FarePoint
 from facefare.payments.verify import INVARIANTS
+from facefare.settings import Settings
+from facefare.wallet.consents import Profile
 from facefare.wallet.device_tables import device as device_table
 
 CALIBRATION = Calibration(
@@ -471,8 +473,9 @@ def test_the_deny_list_holds_who_must_not_pay_offline_and_only_grows_newer(
 def test_withdrawn_consent_stops_every_device_of_the_payer(world: Any, gate: Till, phone_of: Any) -> None:
     ada = world.payer("ada")
     phone = phone_of(ada)
-    ada.delete_face()
+    ada.withdraw()
     assert refused(lambda: gate.pay(phone.code(gate.announced))) == "device-denied"
+    assert world.look("ada").outcome == "use_card"
     listed = decoded(Signed, gate.client.deny_list())
     assert documents.device_tag(phone.key) in decoded(DenyList, listed.payload).devices
 
@@ -667,6 +670,35 @@ def test_settling_does_not_revive_a_lost_phone(world: Any, gate: Till, phone_of:
 
 
 # --- the profiles ---
+
+
+def test_each_profile_has_a_consent_of_its_own_and_ending_one_leaves_the_other(
+    world: Any, till_of: Any, phone_of: Any
+) -> None:
+    ada, till = world.payer("ada", funds=2000), till_of("trm_till")
+    phone, second = phone_of(ada), phone_of(ada, seed=2)
+    assert world.look("ada").outcome == "accepted"
+    ada.delete_face()
+    assert world.look("ada").outcome == "use_card"
+    assert till.pay(phone.code(till.announced)).outcome == "accepted"
+    world.enrol(ada, "ada anew")
+    assert [device.state for device in ada.revoke_devices()] == ["revoked", "revoked"]
+    for one in (phone, second):
+        assert refused(lambda one=one: till.pay(one.code(till.announced))) == "device-denied"
+    look = world.requests.search("ada anew", terminal="trm_till").to_bytes()
+    assert world.till.attempt(amount=290, currency="EUR", search=look).outcome == "accepted"
+    assert ada.account().available == 2000 - 280 - 280 - 290
+
+
+def test_an_operator_offers_the_payers_own_phone_and_hands_free_only_if_set_so(world: Any, phone_of: Any) -> None:
+    both = world.http.get("/v1/payers/notice").json()
+    assert (both["profiles"], both["version"]) == (["held", "hands_free"], "2026-11")
+    world.app.state.services = replace(world.app.state.services, profiles=frozenset({Profile.HELD}))
+    assert world.http.get("/v1/payers/notice").json()["profiles"] == ["held"]
+    ada = world.payer()
+    assert refused(lambda: ada.consent("2026-11")) == "profile-not-offered"
+    assert phone_of(ada).device.state == "active"
+    assert Settings(_env_file=None).hands_free is False, "the default of a new installation"
 
 
 def test_moving_from_the_guardians_to_an_own_key_and_back_keeps_the_account(

@@ -501,6 +501,14 @@ class PayerClient(Client):
         """Stop using a device, for ever."""
         return Device(**self._call("DELETE", f"/v1/payers/me/devices/{device_id}"))
 
+    def revoke_devices(self) -> tuple[Device, ...]:
+        """Take back the consent to pay by own devices, and stop using all of them, for ever."""
+        return _devices(self._call("DELETE", "/v1/payers/me/devices"))
+
+    def withdraw(self) -> None:
+        """Take all consents back: the face is erased, and devices pay nothing."""
+        self._call("DELETE", "/v1/payers/me/consents")
+
     def settle(self, device_id: str) -> tuple[Device, ...]:
         """Pay what a device owes for what was accepted offline."""
         return _devices(self._call("POST", f"/v1/payers/me/devices/{device_id}/settle"))
@@ -519,7 +527,7 @@ class PayerClient(Client):
         return _faces(self._call("POST", "/v1/payers/me/face/resume"))
 
     def delete_face(self) -> tuple[Face, ...]:
-        """Withdraw consent and erase the face; confirmed by all three guardians on return."""
+        """Withdraw that consent and erase the face; confirmed by all three guardians on return. Devices stay."""
         return _faces(self._call("DELETE", "/v1/payers/me/face"))
 
 

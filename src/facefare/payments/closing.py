@@ -16,7 +16,6 @@ from facefare.payments.card_tables import card
 from facefare.payments.errors import UnknownPayOut, WrongState
 from facefare.wallet import consents, devices, faces, payers
 from facefare.wallet import tables as wallet
-from facefare.wallet.devices import State
 from facefare.wallet.payers import Payer
 
 
@@ -46,8 +45,7 @@ def close(connection: Connection, payer: Payer) -> PayOut | None:
     if balance.on_hold or owed or offline:
         raise WrongState("A payment has not ended yet, or something is owed; the account can be closed after that.")
     consents.withdraw(connection, payer.id)
-    for device in devices.of_payer(connection, payer.id):
-        devices.end(connection, payer.id, device.id, State.REVOKED)
+    devices.end_all(connection, payer.id)
     for table in (wallet.pin, travel_tables.concession, card):
         connection.execute(delete(table).where(table.c.payer_id == payer.id))
     connection.execute(

@@ -36,7 +36,7 @@ class Notice:
 
 
 class Profile(StrEnum):
-    """Where the reference is kept: a consent is for one of these."""
+    """Where the reference is kept: a consent is for one of these. What an operator offers by itself is `HELD`."""
 
     HANDS_FREE = "hands_free"
     HELD = "held"
@@ -194,7 +194,7 @@ _PROCESSING: dict[Profile, dict[str, object]] = {
         "pii_type": "face template, kept on your own device; a salted hash of it at the operator",
         "collection_method": "camera of your own device, or of an enrolment station that keeps nothing",
         "processing_method": "one-to-one comparison in the terminal's memory, which forgets both at once",
-        "withdrawal_method": "DELETE /v1/payers/me/consents, or the button in the app",
+        "withdrawal_method": "DELETE /v1/payers/me/devices, or the button in the app",
         "recipient_third_parties": [],
     },
 }

@@ -158,6 +158,13 @@ def end(connection: Connection, payer_id: str, device_id: str, state: State) -> 
     return _changed(connection, device_id, state)
 
 
+def end_all(connection: Connection, payer_id: str) -> list[Device]:
+    """Revoke all of the payer's devices; all of them, oldest first."""
+    for known in of_payer(connection, payer_id):
+        end(connection, payer_id, known.id, State.REVOKED)
+    return of_payer(connection, payer_id)
+
+
 def pause(connection: Connection, payer_id: str, device_id: str) -> Device:
     """Let the device pay nothing until it is resumed; one that may not pay anyway stays as it is.
 

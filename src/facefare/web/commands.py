@@ -34,7 +34,7 @@ from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS as PAYMENT_INVARIANTS
 from facefare.settings import Settings
 from facefare.wallet import faces, stations
-from facefare.wallet.consents import Notice
+from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.errors import WalletError
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
@@ -84,6 +84,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
             processor=_processor(settings, origin),
             pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
             held_rules=HeldRules(self_made_limit=settings.self_made_limit),
+            profiles=[Profile.HELD, *([Profile.HANDS_FREE] if settings.hands_free else [])],
         )
         mount_pages(
             app,

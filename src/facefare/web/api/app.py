@@ -1,7 +1,7 @@
 """The app factory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.wallet import consents
-from facefare.wallet.consents import Notice
+from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.faces import Changes
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import attempts, cards, enrolments, held, operators, payers, problems, rights
@@ -46,6 +46,7 @@ def create_app(
     pending_keys: PendingKeys | None = None,
     funding: Funding = Funding.NONE,
     processor: Processor | None = None,
+    profiles: Collection[Profile] = tuple(Profile),
 ) -> FastAPI:
     """The wallet's API on a migrated database.
 
@@ -53,7 +54,8 @@ def create_app(
     at `fpir` for the gallery's current size; where there is none, a card is asked for.
     `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
     who hold their own reference. `funding` says where payers' money comes from (by default from nowhere);
-    `processor` charges cards. `pending_keys`: so that nothing of an enrolment stays in the database's files.
+    `processor` charges cards. `profiles`: which ways of paying by face can be agreed to. `pending_keys`: so that
+    nothing of an enrolment stays in the database's files.
     """
     services = Services(
         engine=engine,
@@ -67,6 +69,7 @@ def create_app(
         held=held_rules or HeldRules(),
         funding=funding,
         processor=processor,
+        profiles=frozenset(profiles),
     )
 
     @asynccontextmanager

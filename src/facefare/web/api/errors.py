@@ -8,6 +8,7 @@ RequestError
 ├── InvalidSearch       the sealed search is not well formed, or another terminal's
 ├── SearchRefused       the guardians found the search itself at fault
 ├── NoticeUnknown       consent to a notice that is not the current one
+├── ProfileNotOffered   consent to a way of paying by face that this operator does not offer
 ├── TooYoung            consent by somebody who does not state to be old enough
 ├── OpeningRefused      a payer's request to have the own row opened is not well formed, or the guardians refused it
 └── GuardiansAway       not all three guardians answered, so nothing was opened
@@ -44,6 +45,10 @@ class SearchRefused(RequestError):
 
 class NoticeUnknown(RequestError):
     """Consent can be given to the current notice only."""
+
+
+class ProfileNotOffered(RequestError):
+    """This operator does not offer that way of paying by face."""
 
 
 class TooYoung(RequestError):

@@ -14,7 +14,8 @@ from facefare.identification.held.code import Pass
 from facefare.identification.held.documents import Signed, decoded
 from facefare.identification.held.errors import MalformedCode
 from facefare.payments import held, travel_periods
-from facefare.wallet import devices
+from facefare.wallet import consents, devices
+from facefare.wallet.consents import Profile
 from facefare.wallet.devices import Device, Registration, State
 from facefare.web.api.attempts import AttemptOut
 from facefare.web.api.problems import DOCUMENTED
@@ -171,6 +172,13 @@ def revoke(device_id: DeviceId, payer: SignedIn, connection: Transaction) -> Dev
     """Stop using a device, for ever."""
     device = devices.end(connection, payer.id, device_id, State.REVOKED)
     return _shown(connection, device)
+
+
+@router.delete("/payers/me/devices", tags=["payer"])
+def revoke_all(payer: SignedIn, connection: Transaction) -> Devices:
+    """Take back the consent to be compared with what your devices hold, and stop using all of them; others stay."""
+    consents.withdraw(connection, payer.id, Profile.HELD)
+    return Devices(data=[_shown(connection, device) for device in devices.end_all(connection, payer.id)])
 
 
 @router.post("/payers/me/devices/{device_id}/settle", tags=["payer"])

@@ -78,7 +78,18 @@ class ConsentIn(BaseModel):
 
     notice_version: Annotated[str, Field(max_length=64)]
     of_age: Annotated[bool, Field(strict=True, description="The payer states to be of the notice's minimum age.")]
-    profile: Annotated[Profile, Field(description="Three guardians, or the payer's own phone.")] = Profile.HANDS_FREE
+    profile: Annotated[Profile, Field(description="The payer's own phone, or three guardians.")] = Profile.HELD
+
+
+class NoticeOut(BaseModel):
+    """The privacy notice in force; `profiles`: what this operator offers, the one to be proposed first."""
+
+    version: str
+    url: str
+    operator: str
+    contact: str
+    minimum_age: int
+    profiles: list[Profile]
 
 
 class ConsentOut(BaseModel):
@@ -269,11 +280,26 @@ def me(payer: SignedIn, services: WithServices, connection: Transaction) -> Paye
     )
 
 
+@router.get("/notice")
+def notice(services: WithServices) -> NoticeOut:
+    """What there is to agree to: the notice in force, and the ways of paying by face that are offered here."""
+    said = services.notice
+    return NoticeOut(
+        version=said.version,
+        url=said.url,
+        operator=said.operator,
+        contact=said.contact,
+        minimum_age=said.minimum_age,
+        profiles=[profile for profile in (Profile.HELD, Profile.HANDS_FREE) if profile in services.profiles],
+    )
+
+
 @router.post("/me/consents", status_code=201)
 def consent(body: ConsentIn, payer: SignedIn, services: WithServices, connection: Transaction) -> ConsentOut:
     """Agree to pay by face."""
     if body.notice_version != services.notice.version:
         raise NoticeUnknown(f"The current notice is {services.notice.version}; read it and agree to that one.")
+    services.check_offered(body.profile)
     if not body.of_age:
         raise TooYoung(f"Who pays by face here is {services.notice.minimum_age} years old or more.")
     given = consents.give(
@@ -415,7 +441,7 @@ async def resume(payer: SignedIn, services: WithServices) -> FacesOut:
 
 @router.delete("/me/face")
 async def delete(payer: SignedIn, services: WithServices) -> FacesOut:
-    """Withdraw consent and erase the face at all three guardians."""
+    """Withdraw the consent to be searched hands-free, and erase the face at all three guardians; devices stay."""
     await asyncio.to_thread(_withdraw, services, payer)
     return await _altered(services, payer, Operation.DELETE)
 
@@ -448,4 +474,4 @@ def _dispute(services: Services, payer: Payer, intent_id: str) -> Dispute:
 
 def _withdraw(services: Services, payer: Payer) -> None:
     with services.engine.begin() as connection:
-        consents.withdraw(connection, payer.id)
+        consents.withdraw(connection, payer.id, Profile.HANDS_FREE)

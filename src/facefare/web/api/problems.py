@@ -76,6 +76,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     web.InvalidSearch: (422, "invalid-search"),
     web.SearchRefused: (422, "search-refused"),
     web.NoticeUnknown: (409, "notice-unknown"),
+    web.ProfileNotOffered: (409, "profile-not-offered"),
     web.TooYoung: (422, "too-young"),
     web.OpeningRefused: (422, "opening-refused"),
     web.GuardiansAway: (503, "guardians-away"),

@@ -18,10 +18,11 @@ from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.wallet import payers
-from facefare.wallet.consents import Notice
+from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.errors import NotAuthenticated
 from facefare.wallet.faces import Changes, GalleryKeepers
 from facefare.wallet.payers import Payer
+from facefare.web.api.errors import ProfileNotOffered
 
 
 class Guardians(GalleryKeepers, Protocol):
@@ -49,8 +50,14 @@ class Services:
     held: HeldRules
     funding: Funding
     processor: Processor | None
+    profiles: frozenset[Profile]
     late: set[asyncio.Task[None]] = field(default_factory=set)
     """Answers that came too late to decide by, on their way into access logs."""
+
+    def check_offered(self, profile: Profile) -> None:
+        """Raise ProfileNotOffered for a way of paying by face that this operator does not offer."""
+        if profile not in self.profiles:
+            raise ProfileNotOffered("This operator does not offer that way of paying by face.")
 
 
 def _services(request: Request) -> Services:

@@ -151,7 +151,7 @@ def delete_page(payer: SignedIn, shown: Shown) -> Response:  # noqa: ARG001 - on
 
 @router.post("/face/delete")
 async def delete(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
-    """Withdraw consent, erase the face at all three guardians, and show their confirmations."""
+    """Withdraw that consent, erase the face at all three guardians, and show their confirmations; phones stay."""
     await asyncio.to_thread(_withdraw, services, payer)
     deleted = await services.changes.alter(payer.id, Operation.DELETE)
     return await asyncio.to_thread(_deleted, services, shown, deleted)
@@ -193,10 +193,11 @@ def set_limit(
 
 @router.get("/consent")
 def consent_page(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
-    """The two ways to pay by face, side by side, and 'no'."""
+    """The ways to pay by face that are offered, side by side, and 'no'."""
     with services.engine.connect() as connection:
         given = consents.of_payer(connection, payer.id)
-    return shown.page("consent.html", notice=services.notice, given=given)
+    hands_free = Profile.HANDS_FREE in services.profiles
+    return shown.page("consent.html", notice=services.notice, given=given, hands_free=hands_free)
 
 
 @router.post("/consent")
@@ -214,6 +215,7 @@ def consent(
         return RedirectResponse(f"{PREFIX}/consent", status_code=303)
     if not of_age:
         raise TooYoung(f"Who pays by face here is {notice.minimum_age} years old or more.")
+    services.check_offered(profile)
     with services.engine.begin() as connection:
         given = _given(connection, payer, profile) or consents.give(
             connection, payer.id, notice, services.receipt_key, of_age=True, profile=profile
