@@ -80,7 +80,7 @@ class LinkChannel:
         with self._change:
             if self._closed:
                 raise self._broken()
-            if not self._backlog and len(rest) <= _AT_ONCE:
+            if not self._backlog and len(rest) <= 1 << 18:
                 rest = self._write(rest)
             if rest:
                 self._backlog.append(rest)

@@ -212,6 +212,15 @@ def accumulate(bits: NDArray[np.uint64], tag: np.uint64, sums: NDArray[np.uint64
 
 
 @compiled
+def masked_xor(bits: NDArray[np.uint64], words: NDArray[np.uint64]) -> np.uint64:
+    """The xor of words[n] over the set bits n, for bits (W,) in row order and words (N,), N <= 64 W."""
+    out = U64(0)
+    for n in range(words.shape[0]):
+        out ^= words[n] & (U64(0) - ((bits[n >> 6] >> U64(n & 63)) & U64(1)))
+    return out
+
+
+@compiled
 def fold(
     bits: NDArray[np.uint64],
     row_weights: NDArray[np.uint64],

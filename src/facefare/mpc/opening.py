@@ -77,10 +77,9 @@ class MatchSums:
         whole._sums = np.bitwise_xor.reduce([part._sums for part in parts])
         return whole
 
-    def open(self, context: Context) -> Rounds[list[AnswerShare]]:
-        """Test each probe's sums and give this guardian's parts of the answers, in two rounds."""
+    def several(self, context: Context) -> Rounds[NDArray[np.bool_]]:
+        """(B,) bool, the same at all three guardians: whether more than one row matched; two rounds."""
         batch = self._sums.shape[1]
-        parity_and_row = self._sums[:, :, :2]
         s1, s3 = self._sums[:, :, 2], self._sums[:, :, 3]
         squares = np.stack([gf_products(component, component) for component in s1])  # linear, so each by itself
         own = _product(s1, squares) ^ context.zero_bits((batch,))
@@ -90,16 +89,22 @@ class MatchSums:
         part = _product(d, blind) ^ context.zero_bits((batch,))
         expected = ((batch,), np.uint64)
         others = yield Round(part, part, from_previous=expected, from_following=expected)
-        opened = part ^ others[0] ^ others[1]
+        several: NDArray[np.bool_] = part ^ others[0] ^ others[1] != 0
+        return several
+
+    def open(self, context: Context) -> Rounds[list[AnswerShare]]:
+        """Test each probe's sums and give this guardian's parts of the answers."""
+        several = yield from self.several(context)
+        own, following = self._sums[:, :, :2]
         return [
             AnswerShare(
                 context.index,
-                several=bool(opened[b]),
-                own=(0, 0) if opened[b] else _pair(parity_and_row[0, b]),
-                following=(0, 0) if opened[b] else _pair(parity_and_row[1, b]),
+                several=bool(several[b]),
+                own=(0, 0) if several[b] else _pair(own[b]),
+                following=(0, 0) if several[b] else _pair(following[b]),
                 tag=int(self.tags[b]),
             )
-            for b in range(batch)
+            for b in range(len(several))
         ]
 
 

@@ -20,9 +20,10 @@ from facefare.mpc.admission import InputRule, Inputs
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.channels import Channel
 from facefare.mpc.context import Agreement, Context, as_bytes
-from facefare.mpc.errors import SessionEnded
+from facefare.mpc.errors import SessionEnded, ShareMismatch
 from facefare.mpc.opening import BLOCK, MatchSums
-from facefare.mpc.rounds import reshare, run
+from facefare.mpc.recheck import RecheckShare, SecretOrder
+from facefare.mpc.rounds import Round, Rounds, reshare, run
 from facefare.mpc.scan import Gathered, check_sizes, gather
 from facefare.mpc.sharing import U16, missing_share_part, shamir_from_replicated
 from facefare.mpc.streams import NONCE_BYTES, Stream, session_key
@@ -118,6 +119,50 @@ class Party:
             for b, answer in zip(allowed, _opened(context, gathered.of(allowed), accumulators), strict=True):
                 answers[b] = answer
             return answers
+
+    # A second search in an order that nobody knows, for some of the searches: see `recheck`.
+
+    def reorder(self, order: SecretOrder) -> None:
+        """Bring some more rows into a secret order; it is `ready` after some calls, the same number at all three."""
+        with self._operation("reorder", order.place) as context:
+            run(context, order.advance(context))
+
+    def draw(self) -> int:
+        """Draw 64 bits that no guardian can foresee or bias: a lie about a component is noticed by its other holder.
+
+        Raises:
+            ShareMismatch: the two others do not agree on the component that this guardian lacks.
+        """
+        with self._operation("draw", ()) as context:
+            own, following = context.own.take((1,), np.uint64), context.next.take((1,), np.uint64)
+            return int((own ^ following ^ run(context, _missing(own, following))[0])[0])
+
+    def recheck(
+        self,
+        components: NDArray[np.uint32],
+        rule: InputRule,
+        order: SecretOrder,
+        thresholds: NDArray[np.int32],
+    ) -> list[RecheckShare]:
+        """Search once more for probes that `identify` has answered, among rows in a secret order that is `ready`.
+
+        Args:
+            components, rule, thresholds: as for `identify`, of allowed probes.
+            order: of the gallery's live rows.
+        """
+        B = _check_inputs(components, rule)
+        live = np.full(-(-len(order.rows) // 64), ~np.uint64(0))
+        if len(order.rows) % 64:
+            live[-1] = (1 << len(order.rows) % 64) - 1
+        check_sizes(order.rows, live, (B, rule.dimensions + 2), thresholds)
+        if not order.ready:
+            raise ValueError("The rows are not in a secret order yet.")
+        facts = (components.shape, rule, order.place, _digest(thresholds))
+        with self._operation("recheck", facts) as context:
+            probes = Inputs(context.beside(), components, rule).as_probes()
+            gathered: Gathered = run(context, gather(context, order.rows, live, probes, thresholds))[0]
+            shares: list[RecheckShare] = run(context, order.answer(context, gathered))[0]
+            return shares
 
     # A gallery in shards: the parties of the first shard check the probes and draw a seed, the parties of each shard
     # gather in a session of their own, and a guardian's machines bring their sums to its first shard's to open.
@@ -232,6 +277,16 @@ class Party:
             yield context
             context.seed()
             self._operations = number + 1
+
+
+def _missing(own: NDArray[np.uint64], following: NDArray[np.uint64]) -> Rounds[NDArray[np.uint64]]:
+    """The component that this guardian lacks, from both of its holders."""
+    expected = (own.shape, np.uint64)
+    first, second = yield Round(following, own, from_previous=expected, from_following=expected)
+    if (first != second).any():
+        raise ShareMismatch("The two other guardians sent different values of one component.")
+    missing: NDArray[np.uint64] = first
+    return missing
 
 
 def _digest(public: NDArray[np.generic]) -> bytes:
