@@ -69,7 +69,7 @@ class Trio:
                 self.previous[i].close()
                 self.following[i].close()
 
-        threads = [threading.Thread(target=call, args=(i,)) for i in range(3)]
+        threads = [threading.Thread(target=call, args=(i,), name=f"guardian {i}") for i in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:

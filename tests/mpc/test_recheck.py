@@ -1,12 +1,15 @@
 """A second search in a secret order agrees with an honest answer, and with no lie."""
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facefare.mpc import InputRule, Match, NoMatch, Several, ShareMismatch, held_by, split
-from facefare.mpc.recheck import RecheckShare, SecretOrder, confirm
+from facefare.mpc import InputRule, Match, NoMatch, Several, ShareMismatch, combine, held_by, scan, split
+from facefare.mpc.recheck import SENTINELS, RecheckShare, SecretOrder, confirm
 from facefare.mpc.sharing import THIRD, times_w
 
 RULE = InputRule(4, 1, 8191)
@@ -19,7 +22,7 @@ def vectors(rng, count):
 def ordered(trio, rows, numbers=None):
     count = len(rows[0])
     numbers = np.arange(count, dtype=np.uint64) if numbers is None else numbers
-    orders = [SecretOrder(share.copy(), numbers) for share in rows]
+    orders = [SecretOrder(share, numbers, 10 * count + 10) for share in rows]
     while not orders[0].ready:
         trio.run(lambda i: trio.parties[i].reorder(orders[i]))
     return orders
@@ -68,10 +71,13 @@ def test_the_order_is_a_permutation_that_differs_each_time_and_no_pair_s_own_one
         orders = ordered(trio, rows)
         moved = opened(orders, 0)
         np.testing.assert_array_equal(moved, opened(orders, 1))
-        assert sorted(map(tuple, moved)) == sorted(map(tuple, gallery))
-        assert (moved == gallery).all(axis=1).mean() < 0.05
+        sentinels = [(0, 0, 0, 0)] * SENTINELS
+        assert sorted(map(tuple, moved)) == sorted([*map(tuple, gallery), *sentinels])
+        assert (moved[:500] == gallery).all(axis=1).mean() < 0.05
+        assert 150 < (moved[:500] == 0).all(axis=1).sum() < 350, "sentinels lie among the rows"
         found.append(moved)
-    assert (found[0] == found[1]).all(axis=1).mean() < 0.05
+    people = (found[0] != 0).any(axis=1)
+    assert (found[0] == found[1]).all(axis=1)[people].mean() < 0.05
 
 
 @pytest.mark.parametrize("holder", range(3))
@@ -105,17 +111,23 @@ def test_a_liar_that_flips_a_chosen_row_is_caught_by_the_recheck(trio, liar):
         confirm(Match(7), parts)
     for forged in rng.integers(0, 2**64, 50, np.uint64):
         lied = [
-            RecheckShare(p.guardian, p.several, p.label ^ int(forged) * (p.guardian == liar), p.own, p.following)
+            RecheckShare(
+                p.guardian, p.several, p.upto, p.label ^ int(forged) * (p.guardian == liar), p.own, p.following
+            )
             for p in parts
         ]
         with pytest.raises(ShareMismatch):
             confirm(Match(7), lied)
     said = parts[liar]
     for own, following in (((said.own[0] ^ 1, said.own[1]), said.following), (said.own, (0, said.following[1]))):
-        lied = [*parts[:liar], RecheckShare(liar, said.several, said.label, own, following), *parts[liar + 1 :]]
+        lied = [
+            *parts[:liar],
+            replace(said, own=own, following=following),
+            *parts[liar + 1 :],
+        ]
         with pytest.raises(ShareMismatch):
             confirm(NoMatch(), lied)
-    hidden = [*parts[:liar], RecheckShare(liar, True, 0, said.own, said.following), *parts[liar + 1 :]]
+    hidden = [*parts[:liar], replace(said, several=True, label=0), *parts[liar + 1 :]]
     with pytest.raises(ShareMismatch):
         confirm(NoMatch(), hidden)
 
@@ -127,15 +139,15 @@ def test_a_flip_at_any_one_place_of_the_order_confirms_the_chosen_row_one_time_i
     _, rows = trio.admit(gallery, RULE)
     orders = ordered(trio, rows)
     confirmed = 0
-    for place in range(64):
-        flip = np.uint64(1) << np.uint64(place)
+    for place in range(64 + SENTINELS):
+        word, flip = place // 64, np.uint64(1) << np.uint64(place % 64)
 
-        def flipped(self, context, gathered, flip=flip, honest=SecretOrder.answer):
+        def flipped(self, context, gathered, word=word, flip=flip, honest=SecretOrder.answer):
             tile = gathered.tiles[0]  # a lie about a bit is a lie about one component, which two guardians then hold
             if context.index == liar:
-                tile.own[0, 0] ^= flip
+                tile.own[0, word] ^= flip
             if context.index == (liar - 1) % 3:
-                tile.following[0, 0] ^= flip
+                tile.following[0, word] ^= flip
             return honest(self, context, gathered)
 
         with monkeypatch.context() as patch:
@@ -149,6 +161,56 @@ def test_a_flip_at_any_one_place_of_the_order_confirms_the_chosen_row_one_time_i
     assert confirmed == 1
 
 
+@pytest.mark.parametrize("liar", range(3))
+def test_a_liar_that_loosens_the_threshold_for_all_rows_is_caught_by_the_sentinels(trio, liar, monkeypatch):
+    """Row 7 is just too far; with 4 more on every score it alone would match, in whatever order."""
+    gallery = vectors(np.random.default_rng(6), 300)
+    gallery[:, 0], gallery[7] = 40, [-40, 40, 40, 42]
+    _, rows = trio.admit(gallery, RULE)
+    orders = ordered(trio, rows)
+    (parts,) = recheck(trio, orders, [[-40, 40, 40, 40]], [-4])
+    confirm(Match(7), parts)
+    (parts,) = recheck(trio, orders, [[-40, 40, 40, 40]], [-3])
+    confirm(NoMatch(), parts)
+    honest = scan.dots
+
+    def dots(rows, probes, plus, minus, out):
+        honest(rows, probes, plus, minus, out)
+        if threading.current_thread().name == f"guardian {liar}":
+            out += np.uint16(1)
+
+    monkeypatch.setattr(scan, "dots", dots)
+    loosened = trio.identify(
+        rows, np.full(5, ~np.uint64(0)) >> np.array([0] * 4 + [20], np.uint64), [[-40, 40, 40, 40]], [-3], RULE
+    )[0]
+    assert combine(loosened) == Match(7), "the search itself does not notice"
+    (parts,) = recheck(trio, orders, [[-40, 40, 40, 40]], [-3])
+    assert {part.several for part in parts} == {True}
+    with pytest.raises(ShareMismatch):
+        confirm(Match(7), parts)
+
+
+@pytest.mark.parametrize("changed", ["a stored share", "a row on its way", "a row's tag"])
+@pytest.mark.parametrize("liar", range(3))
+def test_a_liar_that_changes_a_row_for_the_recheck_is_caught_while_the_order_is_made(trio, liar, changed, monkeypatch):
+    """Else it could turn the victim's row into one that matches an accomplice, in the order too."""
+    _, rows = trio.admit(vectors(np.random.default_rng(5), 300), RULE)
+    if changed == "a stored share":
+        rows[liar][7, 0] += np.uint16(9)
+    else:
+        honest = SecretOrder._permute
+
+        def permute(self, context, part):
+            if context.index == liar and self._phase == 1 + liar:  # its first permutation as the first of a pair
+                self._held.rows[11, 2] += np.uint16(30 * (changed == "a row on its way"))
+                self._held.tags[0, 11] += np.uint16(changed == "a row's tag")
+            yield from honest(self, context, part)
+
+        monkeypatch.setattr(SecretOrder, "_permute", permute)
+    with pytest.raises(ShareMismatch, match="changed"):
+        ordered(trio, rows)
+
+
 def test_the_coin_is_the_same_at_all_three_new_each_time_and_a_liar_can_t_bend_it(trio):
     drawn = [trio.run(lambda i: trio.parties[i].draw()) for _ in range(20)]
     assert all(len(set(three)) == 1 for three in drawn)
@@ -160,9 +222,24 @@ def test_the_coin_is_the_same_at_all_three_new_each_time_and_a_liar_can_t_bend_i
         trio.run(lambda i: trio.parties[i].draw())
 
 
+def test_a_row_that_was_enrolled_later_is_let_pass_but_no_older_one_beside_it(trio):
+    gallery = vectors(np.random.default_rng(7), 20)
+    _, rows = trio.admit(gallery, RULE)
+    orders = ordered(trio, rows)  # says nothing of rows from 210 on
+    stranger, payer = recheck(trio, orders, [[-40, 40, 40, 40], gallery[3]], [-1, -1])
+    confirm(Match(210), stranger)
+    with pytest.raises(ShareMismatch):
+        confirm(Match(209), stranger)
+    with pytest.raises(ShareMismatch):
+        confirm(Match(210), payer)
+    later = replace(stranger[0], upto=211)
+    with pytest.raises(ShareMismatch, match="order"):
+        confirm(Match(210), [later, *stranger[1:]])
+
+
 def test_an_order_that_is_not_ready_searches_nothing(trio):
     _, rows = trio.admit(vectors(np.random.default_rng(4), 10), RULE)
-    order = SecretOrder(rows[0].copy(), np.arange(10, dtype=np.uint64))
+    order = SecretOrder(rows[0], np.arange(10, dtype=np.uint64), 10)
     with pytest.raises(ValueError, match="order"):
         trio.parties[0].recheck(np.zeros((2, 1, 4), np.uint32), RULE, order, np.array([-1], np.int32))
 
@@ -174,6 +251,6 @@ def test_bytes_that_are_no_share_of_a_recheck_are_refused(data):
 
 
 def test_a_share_of_a_recheck_survives_the_wire_and_shows_nothing():
-    share = RecheckShare(2, False, 2**64 - 1, (5, 6), (7, 2**63))
+    share = RecheckShare(2, False, 2**32 - 1, 2**64 - 1, (5, 6), (7, 2**63))
     assert RecheckShare.from_bytes(share.to_bytes()) == share
     assert str(2**64 - 1) not in repr(share)

@@ -5,6 +5,8 @@ Invariants:
 - guardian 0 announces; each guardian runs an operation only on a request that the relay handed to it too and
   that its own policy accepted, and only from the same gallery history (`head`) as the other two. If one
   refuses, all three skip that request, with the reason;
+- a search may be made again in an order of the rows that no guardian knows (`mpc.recheck`); which ones is drawn once
+  their answers are fixed, as often as the strictest of the three wants;
 - a search and an enrolment are in the transparency log, durably and at all three in the same place, before they are
   answered;
 - shares are refreshed chunk by chunk between requests, prepared and committed like a change; so arrives, step by step,
@@ -63,8 +65,10 @@ from facefare.guardian.messages import (
     OpenAnswer,
     OpenRequest,
     Operation,
+    SearchAnswer,
     verify,
 )
+from facefare.guardian.rechecks import Rechecks
 from facefare.guardian.registry import Registry
 from facefare.guardian.settlement import settle, settle_sums
 from facefare.guardian.store import ShareStore
@@ -73,6 +77,7 @@ from facefare.guardian.transparency import Transparency
 from facefare.mpc.admission import InputRule
 from facefare.mpc.errors import MpcError
 from facefare.mpc.party import Party
+from facefare.mpc.recheck import SecretOrder
 from facefare.mpc.sharing import held_by
 
 _HEARTBEAT = 1.0  # seconds between the leader's announcements when there is nothing to do
@@ -80,6 +85,7 @@ _PATIENCE = 10.0  # seconds one read may take
 _WARM_UP_PATIENCE = 180.0  # the first run compiles the kernels
 _PAIRING_WAIT = 1.0  # seconds a follower waits for the relay to hand it an announced request
 _RETRY_PAUSE = 0.2
+_SETTLED = 2.0  # seconds without a change before a gallery's rows are brought into a secret order
 _PAUSE_IN_TASKS = 0.01  # between two chunks, for a request to come first
 _TRANSFER_PAUSE = 30.0  # seconds before a step is tried again that the receiver could not keep
 
@@ -149,6 +155,7 @@ class Engine:
         signing_key: Ed25519PrivateKey,
         transparency: Transparency,
         sums: Path,
+        rechecks: Rechecks,
     ) -> None:
         """Prepare the thread; what it is given is from now on that thread's alone. `sums`: accumulators' folder."""
         self.index = index
@@ -159,6 +166,7 @@ class Engine:
         self._transparency = transparency
         self._sums_folder = sums
         self._sums: dict[str, Accumulators] = {}
+        self._rechecks = rechecks
         self._wants_refresh = False
         self._checkpoint_wanted = False
         self._to_refresh: deque[tuple[str, Task]] = deque()  # at the leader, by gallery
@@ -172,6 +180,7 @@ class Engine:
         self._missing: int | None = (index + 1) % GUARDIANS
         self._stopping = False
         self.galleries: tuple[GalleryStatus, ...] = ()
+        self.rechecked: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     # --- from other threads ---
@@ -257,6 +266,7 @@ class Engine:
     def _begin(self, session: Session) -> Party:
         """Keys, settling of half-done changes, and one empty run that compiles and tries everything."""
         session.set_patience(_WARM_UP_PATIENCE)
+        self._rechecks.forget()
         party = Party(self.index, session.previous, session.following)
         galleries = [self._store.load(definition) for definition in self._registry.galleries()]
         self._transfers = settle(session, party, self.index, self._store, galleries)
@@ -272,7 +282,13 @@ class Engine:
         self._refresh_status()
         probe = held_by(self.index, (np.ones((1, 2), np.uint32), *np.zeros((2, 1, 2), np.uint32)))
         rows, none_live = np.zeros((64, 4), np.uint16), np.zeros(1, np.uint64)
-        party.identify(probe, InputRule(2, 1, 2), rows, none_live, np.array([-1], np.int32))
+        rule, threshold = InputRule(2, 1, 2), np.array([-1], np.int32)
+        party.identify(probe, rule, rows, none_live, threshold)
+        order = SecretOrder(rows, np.arange(len(rows), dtype=np.uint64), len(rows))
+        while not order.ready:
+            party.reorder(order)
+        party.draw()
+        party.recheck(probe, rule, order, threshold)
         session.set_patience(_PATIENCE)
         return party
 
@@ -285,6 +301,8 @@ class Engine:
                 self._serve(session, party, gallery, announcement)
             case Task(TaskKind.TRANSFER, step):
                 self._transfer(session, party, announcement.gallery, step)
+            case Task(TaskKind.REORDER):
+                self._reorder(session, party, gallery, announcement)
             case Task(kind, part):
                 self._refresh(session, party, gallery, announcement, part if kind == TaskKind.REFRESH else None)
         if announcement.checkpoint:
@@ -297,6 +315,8 @@ class Engine:
         if not works:  # all three have ended the step before
             for sums in self._sums.values():
                 sums.prepare()
+            galleries = (self._store.load(definition) for definition in self._registry.galleries())
+            self.rechecked = frozenset(one.definition.id for one in galleries if self._rechecks.in_use(one))
         chosen: list[Work] = []
         for work, refusal in zip(works, refusals, strict=True):
             if refusal is not None and work is not None:
@@ -316,14 +336,16 @@ class Engine:
         with self._change:
             may_transfer = self._to_transfer and time.monotonic() > self._transfer_from
             tasks = self._to_transfer if may_transfer else self._to_refresh
-            self._change.wait_for(lambda: self._waiting or self._stopping, _PAUSE_IN_TASKS if tasks else _HEARTBEAT)
+            reorder = None if tasks else self._to_reorder()
+            pause = _PAUSE_IN_TASKS if tasks or reorder else _HEARTBEAT
+            self._change.wait_for(lambda: self._waiting or self._stopping, pause)
             batch: list[Work] = []
             for work in self._waiting.values():
                 if not batch or (work.is_search and batch[0].is_search and work.gallery == batch[0].gallery):
                     batch.append(work)
                 if len(batch) == MAX_BATCH or not batch[0].is_search:
                     break
-        name, task = (batch[0].gallery, None) if batch else tasks.popleft() if tasks else ("", None)
+        name, task = (batch[0].gallery, None) if batch else tasks.popleft() if tasks else reorder or ("", None)
         if not name and self._store.erasure_pending:
             self._store.truncate_log()
         gallery = self._gallery(name)
@@ -379,6 +401,8 @@ class Engine:
             return self._galleries_differ(gallery, announcement)
         if work.opening is not None:
             return self._judge_opening(gallery, work.opening)
+        if work.is_search and (overdue := self._rechecks.judge(gallery)) is not None:
+            return overdue
         if work.operation is not None and self._made_before(gallery, work) is not None:
             return None
         if work.version != gallery.version:
@@ -417,9 +441,11 @@ class Engine:
             tuple(None if refused is None else Refusal(refused.code.value, refused.detail) for refused in own),
             self._wants_refresh,
             self._transparency.due(busy=bool(own)),
+            self._rechecks.wanted,
         )
         verdicts = {self.index: verdict, **exchange(session, verdict)}
         self._checkpoint_wanted = any(said.wants_checkpoint for said in verdicts.values())
+        self._rechecks.agree(said.recheck_permille for said in verdicts.values())
         if verdict.wants_refresh:
             self._wants_refresh = False
         if any(said.wants_refresh for said in verdicts.values()) and not self._to_refresh:
@@ -445,13 +471,34 @@ class Engine:
         state = sums.begin(gallery.rows)
         rule = gallery.definition.rule
         answers = party.identify(probes, rule, gallery.shares, gallery.live, thresholds, state)
+        allowed = [b for b, answer in enumerate(answers) if answer is not None]
+        rechecked = iter(self._rechecks.search(party, gallery, probes[:, allowed], thresholds[allowed]))
         logged.result()
         sums.keep()
         for work, answer in zip(works, answers, strict=True):
             if answer is None:
                 work.fail(_not_well_formed())
             else:
-                work.finish(answer.to_bytes())
+                work.finish(SearchAnswer(answer.to_bytes(), next(rechecked)).to_bytes())
+
+    def _to_reorder(self) -> tuple[str, Task] | None:
+        """At the leader: a gallery whose next order is to be worked on."""
+        name = self._rechecks.due(self._store.load(definition) for definition in self._registry.galleries())
+        return None if name is None else (name, Task(TaskKind.REORDER, 0))
+
+    def _reorder(self, session: Session, party: Party, gallery: Gallery | None, announcement: Announcement) -> None:
+        """Work on a gallery's next secret order."""
+        refusal = None
+        if gallery is None:
+            refusal = Refused(RefusalCode.UNKNOWN_GALLERY, f"Guardian {self.index} does not know that gallery.")
+        elif gallery.standing != announcement.standing:
+            refusal = self._galleries_differ(gallery, announcement)
+        (agreed,) = self._agree(session, [refusal])
+        if agreed is not None or gallery is None:
+            _log.error("reorder_refused", guardian=self.index)
+            self._rechecks.wait()
+        elif self._rechecks.advance(party, gallery):
+            _log.info("secret_order_ready", guardian=self.index, gallery=gallery.definition.id)
 
     def _open(self, gallery: Gallery, work: Work) -> None:
         """Seal this guardian's components of one row to its payer."""
@@ -505,6 +552,7 @@ class Engine:
             sums.keep()
             return
         shares = gallery.shares[gallery.rows_of(number)].copy()
+        self._rechecks.forget(gallery.definition.id)
         party.refresh(shares)
         try:
             mark: bytes | None = self._store.prepare_refresh(gallery, number, announcement.attempt, shares).mark
@@ -601,6 +649,7 @@ class Engine:
             if frame.head != head:
                 raise LinkError(peer, f"Guardian {peer} is out of step.")
         committed = self._store.commit(gallery)
+        self._rechecks.wait()
         if change.operation is Operation.DELETE:
             self._sums_of(gallery).clear(np.arange(change.row, change.row + change.count))
         self._refresh_status()

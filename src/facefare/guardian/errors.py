@@ -38,6 +38,7 @@ class RefusalCode(StrEnum):
     ROW_TAKEN = "row-taken"
     ROW_NOT_ENROLLED = "row-not-enrolled"
     REQUEST_NOT_SEEN = "request-not-seen"
+    RECHECK_OVERDUE = "recheck-overdue"
     STORAGE_FULL = "storage-full"
 
 

@@ -34,11 +34,15 @@ class TaskKind(StrEnum):
     REFRESH = "refresh"
     REFRESH_SUMS = "refresh-sums"
     TRANSFER = "transfer"
+    REORDER = "reorder"
 
 
 @dataclass(frozen=True)
 class Task(Message):
-    """Work on a gallery between requests: the chunk whose shares are refreshed, or the step of a transfer."""
+    """Work on a gallery between requests: the chunk whose shares are refreshed, or the step of a transfer.
+
+    "reorder" brings some more rows into a secret order; its part is 0.
+    """
 
     kind: str
     part: int
@@ -87,16 +91,21 @@ class Refusal(Message):
 
 @dataclass(frozen=True)
 class Verdict(Message):
-    """Each guardian: None or why not, for each announced request; and what it wants the leader to do next."""
+    """Each guardian: None or why not, for each announced request; and what it wants the leader to do next.
+
+    `recheck_permille`: how many of a thousand searches it wants to be made again in a secret order; the most counts.
+    """
 
     refusals: tuple[Refusal | None, ...]
     wants_refresh: bool
     wants_checkpoint: bool
+    recheck_permille: int
 
     _FIELDS: ClassVar[dict[str, Check]] = {
         "refusals": list_of(maybe(nested(Refusal)), 0, MAX_BATCH),
         "wants_refresh": flag,
         "wants_checkpoint": flag,
+        "recheck_permille": integer(0, 1000),
     }
     _LIMIT = 16384
 

@@ -319,11 +319,13 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, repr=False)
 class SearchAnswer(Message):
-    """This guardian's part of one answer; three are combined by the relay."""
+    """This guardian's part of one answer, and of its recheck if there was one; three are combined by the relay."""
 
     share: bytes
+    recheck: bytes | None = None
 
-    _FIELDS = {"share": octets(1, 4096)}  # noqa: RUF012
+    _FIELDS = {"share": octets(1, 4096), "recheck": octets(48)}  # noqa: RUF012
+    _OPTIONAL = frozenset({"recheck"})
     _LIMIT = MAX_SMALL_BODY
 
 

@@ -42,7 +42,9 @@ class Limits:
     """What a guardian allows. Rates are requests a second and the burst that a rested bucket holds.
 
     A station's are templates a second. `unfinished_checks`: comparisons of one station within `enrolment_window_ms`
-    that were answered and not followed by the enrolment.
+    that were answered and not followed by the enrolment. `recheck_permille`: how many of a thousand searches are made
+    again in a secret order (`mpc.recheck`), so that another guardian's lie is caught; what the strictest wants counts.
+    `recheck_patience_s`: a guardian that wants rechecks and gets none for so long answers no search.
     """
 
     search_window_ms: int = 30_000
@@ -52,6 +54,8 @@ class Limits:
     terminal_burst: float = 10.0
     overall_rate: float = 50.0
     overall_burst: float = 100.0
+    recheck_permille: int = 1000
+    recheck_patience_s: float = 600.0
     station_rate: float = 0.05
     station_burst: float = 20.0
     unfinished_checks: int = 10

@@ -59,7 +59,6 @@ from facefare.guardian.messages import (
     Problem,
     RowCall,
     SealedFor,
-    SearchAnswer,
     SearchCall,
     SearchPayload,
     Share,
@@ -68,6 +67,7 @@ from facefare.guardian.messages import (
     sha256,
 )
 from facefare.guardian.policy import ENROLMENT, RATES_REMEMBER_MS, Policy
+from facefare.guardian.rechecks import Rechecks
 from facefare.guardian.request_log import Entry, RequestLog
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transparency import Transparency
@@ -88,6 +88,7 @@ _HTTP_STATUS = {
     RefusalCode.ROW_TAKEN: 409,
     RefusalCode.ROW_NOT_ENROLLED: 404,
     RefusalCode.STORAGE_FULL: 507,
+    RefusalCode.RECHECK_OVERDUE: 503,
     RefusalCode.NOT_WELL_FORMED: 422,
     RefusalCode.NOT_OPENABLE: 422,
     RefusalCode.SEALED_MISMATCH: 422,
@@ -120,7 +121,14 @@ class Guardian:
         )
         links = Links(folder.identity, folder.peers(), folder.certificate, folder.tls_key)
         self.engine = Engine(
-            self.index, links, self._store, folder.registry(), folder.signing_key(), self._transparency, folder.sums
+            self.index,
+            links,
+            self._store,
+            folder.registry(),
+            folder.signing_key(),
+            self._transparency,
+            folder.sums,
+            Rechecks(self._policy.limits.recheck_permille, self._policy.limits.recheck_patience_s),
         )
 
     def close(self) -> None:
@@ -176,7 +184,7 @@ class Guardian:
             )
         except Refused as refused:
             work.refusal = refused
-        return SearchAnswer(await self._run(work, _SEARCH_TIMEOUT)).to_bytes()
+        return await self._run(work, _SEARCH_TIMEOUT)
 
     async def check(self, body: bytes) -> bytes:
         """POST /v1/checks: a `SearchCall` about an enrolment in, a `SearchAnswer` out; once for each enrolment."""
@@ -226,7 +234,7 @@ class Guardian:
         except Refused as refused:
             work.refusal = refused
         try:
-            return SearchAnswer(await self._run(work, _SEARCH_TIMEOUT)).to_bytes()
+            return await self._run(work, _SEARCH_TIMEOUT)
         except (Refused, GuardianUnreachable):
             if accepted:  # no answer leaves this guardian, so nothing was found out
                 await self._end_check(fields.enrolment_id)
@@ -403,6 +411,12 @@ class _Metrics:
             "facefare_guardian_gallery_version", "Gallery version.", ["gallery"], registry=self.registry
         )
         self.live = Gauge("facefare_guardian_gallery_live", "Live rows.", ["gallery"], registry=self.registry)
+        self.rechecked = Gauge(
+            "facefare_guardian_rechecked",
+            "1 while searches can be made again in a secret order.",
+            ["gallery"],
+            registry=self.registry,
+        )
 
 
 _Call = Callable[[bytes], Awaitable[bytes]]
@@ -449,6 +463,7 @@ def application(guardian: Guardian) -> Starlette:
         for gallery in guardian.engine.galleries:
             metrics.version.labels(gallery.gallery).set(gallery.version)
             metrics.live.labels(gallery.gallery).set(gallery.live)
+            metrics.rechecked.labels(gallery.gallery).set(gallery.gallery in guardian.engine.rechecked)
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
     return Starlette(

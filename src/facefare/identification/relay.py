@@ -43,6 +43,7 @@ from facefare.identification.errors import (
 )
 from facefare.mpc.answers import Answer, AnswerShare, combine
 from facefare.mpc.errors import ShareMismatch
+from facefare.mpc.recheck import RecheckShare, confirm
 
 Confirmations = tuple[Confirmation, Confirmation, Confirmation]
 _SEARCH_TIMEOUT = 10.0
@@ -108,10 +109,14 @@ class Guardians:
         outcomes = await self._outcomes(path, bodies, _SEARCH_TIMEOUT)
         shares: list[AnswerShare] = []
         try:
-            answered = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
-            shares += (AnswerShare.from_bytes(SearchAnswer.from_bytes(body).share) for body in answered)
+            answered = [SearchAnswer.from_bytes(outcome) for outcome in outcomes if isinstance(outcome, bytes)]
+            shares += (AnswerShare.from_bytes(part.share) for part in answered)
             _all(outcomes)
-            return combine(shares)
+            answer = combine(shares)
+            rechecked = [RecheckShare.from_bytes(part.recheck) for part in answered if part.recheck is not None]
+            if rechecked:
+                confirm(answer, rechecked)
+            return answer
         except (MessageError, ValueError, ShareMismatch) as error:
             disagreement = AnswersDisagree(str(error))
             disagreement.lost_tag = _tag(shares)

@@ -77,11 +77,20 @@ class Inputs:
 
     def as_probes(self) -> Probes:
         """What this guardian searches with: 2 x and, against a reference's minus norm, 1; of use only if allowed."""
+        return self._probes((np.zeros_like(self._norms), np.zeros_like(self._norms)))
+
+    def as_bounded_probes(self, thresholds: NDArray[np.int32]) -> Rounds[Probes]:
+        """The same with norm + threshold in the idle column: a row (0, -1, 1) then scores threshold - 1."""
+        norms = yield from self._replicated_norms()
+        bounds = (n + one * thresholds.view(U32) for n, one in zip(norms, self._ones(), strict=True))
+        return self._probes((next(bounds), next(bounds)))
+
+    def _probes(self, idle: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> Probes:
         columns = []
-        for x, constant in zip(self._x, self._ones(), strict=True):
-            column = np.zeros((len(x), self._rule.dimensions + 2), U16)
+        for x, constant, last in zip(self._x, self._ones(), idle, strict=True):
+            column = np.empty((len(x), self._rule.dimensions + 2), U16)
             column[:, :-2] = (x * U32(2)).astype(U16)
-            column[:, -2] = constant
+            column[:, -2], column[:, -1] = constant, last.astype(U16)
             columns.append(as_probe(column))
         return Probes(weighted_probe_share(shamir_from_replicated(*columns)), self._norms.astype(U16))
 

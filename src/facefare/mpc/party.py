@@ -159,7 +159,7 @@ class Party:
             raise ValueError("The rows are not in a secret order yet.")
         facts = (components.shape, rule, order.place, _digest(thresholds))
         with self._operation("recheck", facts) as context:
-            probes = Inputs(context.beside(), components, rule).as_probes()
+            probes = run(context, Inputs(context.beside(), components, rule).as_bounded_probes(thresholds))[0]
             gathered: Gathered = run(context, gather(context, order.rows, live, probes, thresholds))[0]
             shares: list[RecheckShare] = run(context, order.answer(context, gathered))[0]
             return shares

@@ -7,6 +7,14 @@ alpha (n + 1) + beta in GF(2^64), with alpha and beta secret; the wallet is told
 labels. To make this agree with a lie about row n, a liar would have to flip one bit at n's place, which it does not
 know (a chance of 1 in the number of rows), or guess n's label (1 in 2^64).
 
+Nor can it let many rows pass by a looser threshold: among the rows are SENTINELS that score one less than the
+threshold, whatever the probe. One that loosens it for a part of all places only, to hit a victim who is just outside
+and no sentinel, succeeds with a chance of at most 1 / (e SENTINELS).
+
+Nor can it change a row on the way, to make it match somebody else: each row x carries the tag k . x modulo 2^16, with
+k secret, and all are compared with the rows again at the end. A change that the tag does not show is a guess of
+16 bits, once for each order; a wrong guess ends the session.
+
 Invariants:
   - which searches are made twice is drawn after their answers are fixed, by a coin that no guardian can bias;
   - guardians see what they see in a search: uniform words, and "several or not"; the wallet sees a label only where
@@ -14,103 +22,182 @@ Invariants:
   - the order is made anew in each session and after each change of the gallery, and is never stored.
 """
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facefare.mpc.answers import Answer, Match, NoMatch
+from facefare.mpc.answers import Answer, Match, Several
 from facefare.mpc.context import Context
 from facefare.mpc.errors import ShareMismatch
-from facefare.mpc.kernels import gf_products, masked_xor
-from facefare.mpc.rounds import Round, Rounds
+from facefare.mpc.kernels import dots, gf_products, masked_xor
+from facefare.mpc.rounds import Round, Rounds, reshare
 from facefare.mpc.scan import Gathered
-from facefare.mpc.sharing import THIRD, U16, shamir_from_replicated, times_w
+from facefare.mpc.sharing import THIRD, U16, as_probe, shamir_from_replicated, times_w, weighted_probe_share
+from facefare.mpc.streams import Stream
 
 TILE = 16_384
-"""Rows moved in one operation, so that searches come in between."""
-_PAIRS = 3
-_FORMAT = struct.Struct("<BB6x5Q")
+"""Rows worked on in one operation, so that searches come in between."""
+SENTINELS = 512
+_TAG, _COMPARE, _READY = 0, 4, 5
+"""Phases; 1, 2 and 3 are the permutations of pairs 0 and 1, 1 and 2, 2 and 0."""
+_SUMS = 4  # random sums of all differences
+_FORMAT = struct.Struct("<BB2xI5Q")
+
+
+_Part = tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint16]]
+
+
+class _Held(NamedTuple):
+    """Shares (N, C) of rows, and two components (2, N) each of their labels and tags."""
+
+    rows: NDArray[np.uint16]
+    labels: NDArray[np.uint64]
+    tags: NDArray[np.uint16]
+
+    def empty_like(self) -> "_Held":
+        return _Held(np.empty_like(self.rows), np.empty_like(self.labels), np.empty_like(self.tags))
 
 
 class SecretOrder:
     """The rows of a gallery on their way into a secret order, and then in it."""
 
-    def __init__(self, rows: NDArray[np.uint16], numbers: NDArray[np.uint64]) -> None:
+    def __init__(self, rows: NDArray[np.uint16], numbers: NDArray[np.uint64], upto: int) -> None:
         """Take in the rows that may match.
 
         Args:
-            rows: (N, C) uint16, this guardian's shares; a copy that is this object's own.
+            rows: (N, C) uint16, this guardian's shares.
             numbers: (N,) uint64, public: their numbers in the gallery.
+            upto: all of them are below; of a row from there on, a recheck says nothing.
         """
-        self._rows, self._numbers = rows, numbers
-        self._labels = np.empty((2, len(rows)), np.uint64)
+        sentinels = np.zeros((SENTINELS, rows.shape[1]), U16)  # a public row is its own share
+        sentinels[:, -2:] = -1 & 0xFFFF, 1
+        rows = np.concatenate([rows, sentinels])
+        numbers = np.concatenate([numbers, np.arange(SENTINELS, dtype=np.uint64) + np.uint64(1 << 63)])
+        self._held = _Held(rows, np.empty((2, len(rows)), np.uint64), np.empty((2, len(rows)), U16))
+        self._moved = self._held.empty_like()
+        self._numbers, self._upto = numbers, upto
         self._key = np.zeros((2, 2), np.uint64)  # components i and i + 1 of (alpha, beta)
+        self._tagging = np.zeros((1, rows.shape[1]), U16)  # share of k, as a probe's
         self._order = np.empty(0, np.intp)
-        self._moved = np.empty_like(rows), np.empty_like(self._labels)
-        self._pair, self._first = 0, 0
+        self._phase, self._first = _TAG, 0
 
     @property
     def ready(self) -> bool:
-        """Whether all three permutations are done."""
-        return self._pair == _PAIRS
+        """Whether all three permutations are done and nothing was changed on the way."""
+        return self._phase == _READY
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """How far it is, the same at all three: rows, pair, rows moved by it."""
-        return len(self._rows), self._pair, self._first
+        """How far it is, the same at all three: rows, phase, rows done in it."""
+        return len(self.rows), self._phase, self._first
 
     @property
     def rows(self) -> NDArray[np.uint16]:
-        """This guardian's shares (N, C) of the rows, in their order so far."""
-        return self._rows
+        """This guardian's shares (N + SENTINELS, C) of the rows, in their order so far."""
+        return self._held.rows
 
     def advance(self, context: Context) -> Rounds[None]:
-        """Move the next rows by the current pair's permutation.
+        """Do the next rows of the current phase.
 
-        The pair s, s + 1 turns its two Shamir shares into an additive sharing A + B = x, permutes, and gives the
-        third guardian A - M and B + M - R with M and R from the stream that it lacks; R is the pair's own component.
+        Raises:
+            ShareMismatch: a row was changed on its way.
         """
-        if self._pair == 0 and self._first == 0:
-            self._label(context)
-        s, N = self._pair, len(self._rows)
-        last = min(self._first + TILE, N)
-        shape, labels = (last - self._first, self._rows.shape[1]), (last - self._first,)
+        last = min(self._first + TILE, len(self.rows))
+        part = slice(self._first, last)
+        if self._phase == _TAG:
+            if self._first == 0:
+                self._begin(context)
+            tags = self._tags(context, part)
+            self._held.tags[:, part] = tags, (yield from reshare(tags))
+        elif self._phase == _COMPARE:
+            yield from self._compare(context, part)
+        else:
+            yield from self._permute(context, part)
+        self._first = last
+        if last == len(self.rows):
+            if self._phase not in (_TAG, _COMPARE):
+                self._held, self._moved = self._moved, self._held
+            self._phase, self._first = self._phase + 1, 0
+            if self.ready:
+                self._order, self._moved = np.empty(0, np.intp), self._held  # free the memory
+
+    def _begin(self, context: Context) -> None:
+        """Draw alpha, beta and k, and give each row its label: all of it without a message."""
+        components = []
+        for component, stream in enumerate((context.own, context.next)):
+            self._key[component] = stream.take((2,), np.uint64)
+            alpha, beta = self._key[component]
+            nonzero = self._numbers + np.uint64(1)
+            self._held.labels[component] = gf_products(np.full_like(nonzero, alpha), nonzero) ^ beta
+            components.append(as_probe(stream.take(self._tagging.shape, U16)))
+        self._tagging = weighted_probe_share(shamir_from_replicated(*components))
+
+    def _tags(self, context: Context, part: slice) -> NDArray[np.uint16]:
+        """This guardian's additive part of k . x for these rows, masked."""
+        rows = self.rows[part]
+        out = np.empty((1, len(rows)), U16)
+        dots(rows, self._tagging, context.own.take(out.shape, U16), context.next.take(out.shape, U16), out)
+        tags: NDArray[np.uint16] = out[0]
+        return tags
+
+    def _compare(self, context: Context, part: slice) -> Rounds[None]:
+        """Open random sums of the rows' tags less those they carry: zero, if no row was changed."""
+        differences = self._tags(context, part) - self._held.tags[0, part]
+        weights = Stream(hashlib.sha256(b"facefare/mpc/compare/1" + context.seed()).digest()[:16], 0)
+        odd = weights.take((_SUMS, len(differences)), U16) | U16(1)
+        own = (odd * differences).sum(axis=1, dtype=U16) + context.zero((_SUMS,), U16)
+        expected = ((_SUMS,), U16)
+        others = yield Round(own, own, from_previous=expected, from_following=expected)
+        if (own + others[0] + others[1]).any():
+            raise ShareMismatch("A row was changed on its way into a secret order: a guardian lied, or is broken.")
+
+    def _permute(self, context: Context, part: slice) -> Rounds[None]:
+        """Move rows by the current pair's permutation.
+
+        The pair s, s + 1 turns its two shares of x into an additive sharing A + B = x, permutes, and gives the third
+        guardian A - M and B + M - R with M and R from the stream that it lacks; R is the pair's own component.
+        Labels and tags, which are replicated, go the same way.
+        """
+        s = self._phase - 1
+        size = part.stop - part.start
+        shape = (size, self.rows.shape[1])
         if context.index == (s + 2) % 3:
-            (of_previous, of_following) = yield Round(
-                from_previous=((_words(shape),), U16), from_following=((_words(shape),), U16)
-            )
-            theirs = _unpacked(of_previous, shape), _unpacked(of_following, shape)
-            rows = shamir_from_replicated(theirs[0][0], theirs[1][0])
-            held = np.stack([theirs[0][1], theirs[1][1]])
+            words = ((size * (shape[1] + 5),), U16)
+            own, following = (_unpacked(got, shape) for got in (yield Round(from_previous=words, from_following=words)))
         else:
             first_of_pair = context.index == s
             stream = context.next if first_of_pair else context.own
-            if self._first == 0:  # sorting random keys gives a random order
-                self._order = np.argsort(stream.take((N,), np.uint64), kind="stable")
-            at = self._order[self._first : last]
-            m, r = stream.take(shape, U16), stream.take(shape, U16)
-            label_m, label_r = stream.take(labels, np.uint64), stream.take(labels, np.uint64)
-            share = self._rows[at]
+            if part.start == 0:  # sorting random keys gives a random order
+                self._order = np.argsort(stream.take((len(self.rows),), np.uint64), kind="stable")
+            at = self._order[part]
+            m, r = (
+                (stream.take(shape, U16), stream.take((size,), np.uint64), stream.take((size,), U16)) for _ in range(2)
+            )
+            x, labels, tags = self.rows[at], self._held.labels[:, at], self._held.tags[:, at]
             if first_of_pair:
-                part = (share - times_w(share, 1)) * THIRD - m
-                label = self._labels[0, at] ^ self._labels[1, at] ^ label_m
-                yield Round(to_previous=_packed(part, label))
-                rows, held = shamir_from_replicated(part, r), np.stack([label, label_r])
+                own = (
+                    (x - times_w(x, 1)) * THIRD - m[0],
+                    labels[0] ^ labels[1] ^ m[1],
+                    tags[0] + tags[1] - m[2],
+                )
+                following = r
+                yield Round(to_previous=_packed(*own))
             else:
-                part = (share - times_w(share, 2)) * THIRD + m - r
-                label = self._labels[1, at] ^ label_m ^ label_r
-                yield Round(to_following=_packed(part, label))
-                rows, held = shamir_from_replicated(r, part), np.stack([label_r, label])
-        self._moved[0][self._first : last], self._moved[1][:, self._first : last] = rows, held
-        self._first = last
-        if last == N:
-            (self._rows, self._labels), self._moved = self._moved, (self._rows, self._labels)
-            self._pair, self._first = self._pair + 1, 0
-            if self.ready:
-                self._order, self._moved = np.empty(0, np.intp), (self._rows[:0], self._labels[:, :0])
+                own = r
+                following = (
+                    (x - times_w(x, 2)) * THIRD + m[0] - r[0],
+                    labels[1] ^ m[1] ^ r[1],
+                    tags[1] + m[2] - r[2],
+                )
+                yield Round(to_following=_packed(*following))
+        self._moved.rows[part] = shamir_from_replicated(own[0], following[0])
+        self._moved.labels[:, part] = own[1], following[1]
+        self._moved.tags[:, part] = own[2], following[2]
 
     def answer(self, context: Context, gathered: Gathered) -> Rounds[list["RecheckShare"]]:
         """This guardian's part of each probe's label, after a search of `rows`."""
@@ -119,24 +206,16 @@ class SecretOrder:
         first = 0
         for tile in gathered.tiles:
             part = slice(first, first + tile.own.shape[1] * 64)
-            labels = np.ascontiguousarray(self._labels[:, part])
+            labels = np.ascontiguousarray(self._held.labels[:, part])
             for b in range(len(several)):
                 own[b] ^= masked_xor(tile.own[b], labels[0] ^ labels[1]) ^ masked_xor(tile.following[b], labels[0])
             first = part.stop
         own ^= context.zero_bits(own.shape)
         key = (int(self._key[0, 0]), int(self._key[0, 1])), (int(self._key[1, 0]), int(self._key[1, 1]))
         return [
-            RecheckShare(context.index, bool(s), 0 if s else int(label), *key)
+            RecheckShare(context.index, bool(s), self._upto, 0 if s else int(label), *key)
             for s, label in zip(several, own, strict=True)
         ]
-
-    def _label(self, context: Context) -> None:
-        """Draw alpha and beta, and give each row its label: all of it without a message."""
-        for component, stream in enumerate((context.own, context.next)):
-            self._key[component] = stream.take((2,), np.uint64)
-            alpha, beta = self._key[component]
-            nonzero = self._numbers + np.uint64(1)
-            self._labels[component] = gf_products(np.full_like(nonzero, alpha), nonzero) ^ beta
 
 
 @dataclass(frozen=True)
@@ -146,29 +225,31 @@ class RecheckShare:
     Attributes:
         guardian: 0, 1 or 2.
         several: whether more than one row matched; then the label's part is zero.
+        upto: rows from this one on are not in the order.
         label: this guardian's part of the xor of the matched rows' labels.
         own, following: components i and i + 1 of (alpha, beta).
     """
 
     guardian: int
     several: bool
+    upto: int
     label: int = field(repr=False)
     own: tuple[int, int] = field(repr=False)
     following: tuple[int, int] = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        """Encode as 48 bytes, little-endian: guardian, several, six zero bytes, five 64-bit words."""
-        return _FORMAT.pack(self.guardian, self.several, self.label, *self.own, *self.following)
+        """Encode as 48 bytes, little-endian: guardian, several, two zero bytes, 32 and five times 64 bits."""
+        return _FORMAT.pack(self.guardian, self.several, self.upto, self.label, *self.own, *self.following)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "RecheckShare":
         """Decode; raises ValueError for anything but 48 well-formed bytes."""
         if len(data) != _FORMAT.size:
             raise ValueError(f"A recheck's share has {_FORMAT.size} bytes, not {len(data)}.")
-        guardian, several, label, a0, b0, a1, b1 = _FORMAT.unpack(data)
+        guardian, several, upto, label, a0, b0, a1, b1 = _FORMAT.unpack(data)
         if guardian > 2 or several > 1:
             raise ValueError("A recheck's share names guardian 0, 1 or 2 and says several or not.")
-        return cls(guardian, bool(several), label, (a0, b0), (a1, b1))
+        return cls(guardian, bool(several), upto, label, (a0, b0), (a1, b1))
 
 
 def confirm(answer: Answer, shares: Sequence[RecheckShare]) -> None:
@@ -182,30 +263,29 @@ def confirm(answer: Answer, shares: Sequence[RecheckShare]) -> None:
         raise ShareMismatch("A recheck takes one share of each of the three guardians.")
     if any(part.following != parts[(i + 1) % 3].own for i, part in enumerate(parts)):
         raise ShareMismatch("Two guardians sent different values of one component of a recheck.")
-    several = {part.several for part in parts}
+    several, upto = {part.several for part in parts}, parts[0].upto
+    if any(part.upto != upto for part in parts):
+        raise ShareMismatch("The guardians disagree on which rows are in the secret order.")
     alpha, beta = (parts[0].own[k] ^ parts[1].own[k] ^ parts[2].own[k] for k in (0, 1))
     label = parts[0].label ^ parts[1].label ^ parts[2].label
     match answer:
-        case Match(row):
+        case Match(row) if row < upto:
             number = np.array([row + 1], np.uint64)
             expected = int(gf_products(np.array([alpha], np.uint64), number)[0]) ^ beta
-        case NoMatch():
-            expected = 0
+        case Several():
+            return  # nobody is charged
         case _:
-            return  # several: nobody is charged
+            expected = 0
     if several != {False} or label != expected:
         raise ShareMismatch("A second search of the same probe in a secret order came to another answer.")
 
 
-def _words(shape: tuple[int, int]) -> int:
-    return shape[0] * (shape[1] + 4)
+def _packed(x: NDArray[np.uint16], labels: NDArray[np.uint64], tags: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Shares, labels and tags as the 16-bit words of one message."""
+    return np.concatenate([x.reshape(-1), labels.view(U16), tags])
 
 
-def _packed(part: NDArray[np.uint16], label: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Shares and labels as the 16-bit words of one message."""
-    return np.concatenate([part.reshape(-1), label.view(U16)])
-
-
-def _unpacked(words: NDArray[np.uint16], shape: tuple[int, int]) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
-    size = shape[0] * shape[1]
-    return words[:size].reshape(shape), words[size:].copy().view(np.uint64)
+def _unpacked(words: NDArray[np.uint16], shape: tuple[int, int]) -> _Part:
+    rows, columns = shape
+    x, labels, tags = np.split(words, [rows * columns, rows * (columns + 4)])
+    return x.reshape(shape), labels.copy().view(np.uint64), tags

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import SearchPayload, SearchRequest
-from facefare.identification.errors import IdentificationError, RequestRefused
+from facefare.identification.errors import AnswersDisagree, IdentificationError, RequestRefused
 from facefare.mpc.answers import Answer
 from facefare.payments import attempts, intents, tariffs
 from facefare.payments.attempts import Asked, Reply
@@ -100,6 +100,8 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
     except Exception as error:  # fail closed: whatever went wrong, nobody is charged
         cause = error.reason if isinstance(error, RequestRefused) else type(error).__name__
         _log.warning("no_identification", payment_intent=intent_id, terminal=terminal.id, cause=cause)
+        if isinstance(error, AnswersDisagree):  # a lying or broken guardian: somebody has to look
+            _log.error("guardians_disagree", payment_intent=intent_id)
         if isinstance(error, RequestRefused) and error.reason in _AT_FAULT:
             refused = error
     reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
