@@ -19,6 +19,8 @@ from facefare.web.money_commands import export, keys, reconcile, settle
 from facefare.web.pages.commands import app as web
 from facefare.web.payer_commands import app as payer
 from facefare.web.rights_commands import consent, dispute_details, fares, pay_outs, retention_app
+from facefare.web.staff_commands import app as staff
+from facefare.web.staff_commands import key_proof
 from facefare.web.till_commands import app as till
 
 main = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -35,7 +37,9 @@ main.add_typer(wallet, name="wallet")
 main.add_typer(web, name="web")
 wallet.add_typer(retention_app, name="retention")
 wallet.add_typer(pay_outs, name="pay-outs")
+wallet.add_typer(staff, name="staff")
 wallet.command("dispute")(dispute_details)
+wallet.command("key-proof")(key_proof)
 wallet.command("searches")(searches)
 ledger.command("settle")(settle)
 ledger.command("export")(export)

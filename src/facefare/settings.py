@@ -54,5 +54,6 @@ class Settings(BaseSettings):
     )
     currency: str = Field(default="EUR", description="Of new payers who sign up on the pages.")
     staff_token: SecretStr | None = Field(
-        default=None, description="At least 32 characters; without one the operator's console is off."
+        default=None, description="At least 32 characters; lets a manager into the console before there is staff."
     )
+    accuracy_report: Path | None = Field(default=None, description="JSON of `facefare evaluate`, for the console.")

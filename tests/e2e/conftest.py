@@ -192,10 +192,14 @@ class Site:
         StationClient(self.http).enrol(self.requests.enrolment(label, sha256).to_bytes())
         return payer
 
+    @property
+    def gate(self) -> TerminalClient:
+        """The gate itself."""
+        return TerminalClient(self.http, "trm_gate", self.requests.terminal_key)
+
     def look(self, label: str) -> Any:
         """Someone looks at the gate's camera."""
-        gate = TerminalClient(self.http, "trm_gate", self.requests.terminal_key)
-        return gate.attempt(amount=280, currency="EUR", search=self.requests.search(label).to_bytes())
+        return self.gate.attempt(amount=280, currency="EUR", search=self.requests.search(label).to_bytes())
 
     def sign_in(self, page: Page, label: str) -> None:
         """Sign a payer in who came by the API."""

@@ -7,8 +7,11 @@ import pytest
 from facefare.settings import Settings
 from facefare.terminal.screen import Shown, State
 from facefare.terminal.till import TillTerms
+from facefare.web.pages import staff
+from facefare.web.pages.desk import SECTIONS
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import language
+from facefare.web.pages.staff import Role
 from facefare.web.pages.till_screen import TillScreen
 
 AXE = Settings().cache_dir / "web" / "axe.js"
@@ -43,13 +46,38 @@ def test_the_payers_pages_have_no_violation(site: Any, visit: Any, locale: str, 
         for path in [*SIGNED_IN, f"receipts/{receipt}"]:
             page.goto(f"/app/{path}")
             found[f"in {path}"] = violations(page)
+    assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+@pytest.mark.parametrize(
+    ("locale", "scheme", "size"),
+    [("en", "light", (1280, 900)), ("ar", "dark", (1280, 900)), ("de", "dark", (390, 844))],
+)
+def test_the_console_has_no_violation_and_fits(
+    site: Any, visit: Any, locale: str, scheme: str, size: tuple[int, int]
+) -> None:
+    ada = site.payer("ada", funds=100_00)
+    disputed = site.gate.attempt(amount=60_00, currency="EUR", search=site.requests.search("ada").to_bytes())
+    ada.dispute(disputed.payment_intent)
+    site.look("somebody else")
+    with site.engine.begin() as connection:
+        staff.add(connection, "Sam", Role.SUPPORT)
+    found, wide = {}, {}
+    width, height = size
+    with visit(site.url, locale=locale, color_scheme=scheme, viewport={"width": width, "height": height}) as page:
         page.goto("/app/console/sign-in")
-        found["console sign-in"] = violations(page)
+        found["sign-in"] = violations(page)
         page.locator("#token").fill(site.staff_token)
         page.locator("form.stack button").click()
         page.wait_for_url("**/console/")
-        found["console"] = violations(page)
-    assert {path: problems for path, problems in found.items() if problems} == {}
+        for part in [*SECTIONS, f"payments/{disputed.payment_intent}"]:
+            page.goto(f"/app/console/{part}")
+            for details in page.locator("details").all():
+                details.evaluate("one => one.open = true")
+            found[part] = violations(page)
+            wide[part] = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert {part: problems for part, problems in found.items() if problems} == {}
+    assert {part: more for part, more in wide.items() if more > 0} == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

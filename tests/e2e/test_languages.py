@@ -15,7 +15,7 @@ from facefare.biometrics.quality import Hint
 from facefare.payments.decision import Outcome, Reason
 from facefare.terminal.screen import State
 from facefare.wallet.devices import State as DeviceState
-from facefare.web.pages import errors, kiosk, till_screen, words
+from facefare.web.pages import console_words, errors, kiosk, till_screen, words
 from facefare.web.pages.languages import NAMES, language, preferred
 
 FOLDER = Path(pages.__file__).parent
@@ -25,7 +25,7 @@ SHOWN_BY_KEYWORD = {"done", "problem"}
 def sentences() -> set[str]:
     """Every sentence that the pages may show: in templates, in tables of words, in errors and messages of routes."""
     found = {*kiosk._TITLES.values(), *till_screen.TITLES.values(), "No tip", "{percent} tip: {tip}"}
-    for name, table in vars(words).items():
+    for name, table in [*vars(words).items(), *vars(console_words).items()]:
         if name.isupper() and not name.startswith("_") and name != "MINOR_UNITS":
             found |= set(table.values())
     for template in FOLDER.glob("templates/*.html"):
@@ -40,6 +40,7 @@ def sentences() -> set[str]:
             if not isinstance(node, ast.Call):
                 continue
             shown = [keyword.value for keyword in node.keywords if keyword.arg in SHOWN_BY_KEYWORD]
+            shown += [part for one in shown if isinstance(one, ast.IfExp) for part in (one.body, one.orelse)]
             if isinstance(node.func, ast.Name) and node.func.id in page_errors:
                 shown += node.args
             found |= {value.value for value in shown if isinstance(value, ast.Constant) and value.value}

@@ -8,6 +8,7 @@ import facefare.payments.card_tables
 import facefare.payments.operator_tables
 import facefare.payments.tables
 import facefare.wallet.tables
+import facefare.web.pages.tables
 from facefare.ledger.tables import metadata
 from facefare.web.migrations import upgrade
 

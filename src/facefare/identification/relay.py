@@ -68,6 +68,11 @@ class Guardians:
             for identity in identities
         )
 
+    @property
+    def identities(self) -> tuple[GuardianIdentity, ...]:
+        """What is public of guardians 0, 1 and 2."""
+        return self._identities
+
     async def __aenter__(self) -> Self:
         return self
 

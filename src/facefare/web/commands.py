@@ -40,6 +40,7 @@ from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
 from facefare.web.pages import mount_pages
+from facefare.web.pages.errors import PageError
 from facefare.web.pages.rendering import PREFIX
 
 app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)
@@ -92,6 +93,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
             currency=settings.currency,
             cache_dir=settings.cache_dir,
             staff_token=settings.staff_token.get_secret_value() if settings.staff_token else None,
+            accuracy=settings.accuracy_report,
         )
         uvicorn.run(
             app,
@@ -256,6 +258,15 @@ def plain_errors() -> Iterator[None]:
     """Our own errors end a command with one sentence instead of a traceback."""
     try:
         yield
-    except (FaresError, LedgerError, WalletError, PaymentsError, IdentificationError, MessageError, OSError) as error:
+    except (
+        FaresError,
+        LedgerError,
+        WalletError,
+        PaymentsError,
+        IdentificationError,
+        MessageError,
+        PageError,
+        OSError,
+    ) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

@@ -89,14 +89,16 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
         fields.gallery,
         fields.issued_at,
     )
-    begun = await asyncio.to_thread(_begin, services, terminal, asked, fields.gallery)
+    with services.stages.timed("begin"):
+        begun = await asyncio.to_thread(_begin, services, terminal, asked, fields.gallery)
     if isinstance(begun, Reply):
         return AttemptOut(**vars(begun))
     intent_id, gallery = begun
     answer: Answer | None = None
     refused: RequestRefused | None = None
     try:
-        answer = await _answer(services, search, gallery, intent_id)
+        with services.stages.timed("search"):
+            answer = await _answer(services, search, gallery, intent_id)
     except Exception as error:  # fail closed: whatever went wrong, nobody is charged
         cause = error.reason if isinstance(error, RequestRefused) else type(error).__name__
         _log.warning("no_identification", payment_intent=intent_id, terminal=terminal.id, cause=cause)
@@ -104,7 +106,8 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
             _log.error("guardians_disagree", payment_intent=intent_id)
         if isinstance(error, RequestRefused) and error.reason in _AT_FAULT:
             refused = error
-    reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
+    with services.stages.timed("conclude"):
+        reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
     if refused is not None:
         raise SearchRefused(f"The guardians refused the search: {refused}")
     _log.info("attempt", payment_intent=intent_id, terminal=terminal.id, outcome=reply.outcome.value)

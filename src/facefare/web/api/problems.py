@@ -68,6 +68,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     payments.UnknownEndpoint: (404, "unknown-endpoint"),
     payments.UnknownSettlement: (404, "unknown-settlement"),
     payments.ProofWrong: (422, "proof-wrong"),
+    payments.ReportUnreadable: (422, "report-unreadable"),
     **{kind: (422, kind.reason.replace("_", "-")) for kind in held.HeldError.__subclasses__()},
     web.SignatureMissing: (401, "signature-missing"),
     web.SignatureWrong: (401, "signature-wrong"),

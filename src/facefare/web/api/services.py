@@ -23,6 +23,7 @@ from facefare.wallet.errors import NotAuthenticated
 from facefare.wallet.faces import Changes, GalleryKeepers
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import ProfileNotOffered
+from facefare.web.stages import Stages
 
 
 class Guardians(GalleryKeepers, Protocol):
@@ -51,6 +52,7 @@ class Services:
     funding: Funding
     processor: Processor | None
     profiles: frozenset[Profile]
+    stages: Stages = field(default_factory=Stages)
     late: set[asyncio.Task[None]] = field(default_factory=set)
     """Answers that came too late to decide by, on their way into access logs."""
 

@@ -1,37 +1,56 @@
-"""The operator's console: how payments, terminals and guardians are doing, updated as it happens.
+"""The operator's console: signing in, and how payments, terminals and guardians are doing, updated as it happens.
 
-Invariants:
-  - no row that is read here names a payer: the queries do not select one, and there is no filter by person;
-  - it is off unless the operator set a token for it; the cookie ends after eight hours;
-  - it changes nothing.
+Invariants, also of its other modules (`console_payments`, `console_setup`, `console_books`, `console_evidence`):
+  - no query selects a payer, no page has a filter, a link or an export by person or face, and no pseudonym is shown;
+    one page shows a payer's id, for an open dispute, and the payer can read who looked;
+  - nobody gets in without a role, and every route names what it needs.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Annotated, Any, Protocol, runtime_checkable
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Cookie, Form, Request
 from sqlalchemy import Connection, Row, func, select
 from starlette.responses import RedirectResponse, Response
 
 from facefare.guardian.messages import Status
 from facefare.payments import tables
-from facefare.web.api.services import WithServices
-from facefare.web.pages import visitor
+from facefare.web.api.services import Services, WithServices
+from facefare.web.pages import staff, visitor
+from facefare.web.pages.desk import COOKIE, ForFigures
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.staff import LASTS
 from facefare.web.pages.visitor import Shown, WithSite
 
 router = APIRouter(prefix="/console")
 
-_COOKIE = "__Host-staff"
-_HOUR = timedelta(hours=1)
-_BARS = 12
 _PAID = ("succeeded", "requires_capture")
 
 
-class StaffOnly(Exception):
-    """The page is for the operator's staff."""
+class Span(Enum):
+    """How far back the figures go: its name, and the bars' width and number."""
+
+    HOUR = ("hour", timedelta(minutes=5), 12)
+    DAY = ("day", timedelta(hours=1), 24)
+    WEEK = ("week", timedelta(hours=12), 14)
+
+    def __init__(self, label: str, width: timedelta, bars: int) -> None:
+        self.label = label
+        self.width = width
+        self.bars = bars
+
+    @property
+    def length(self) -> timedelta:
+        """The whole of it."""
+        return self.width * self.bars
+
+    @classmethod
+    def named(cls, label: str) -> "Span":
+        """The one with this name, else the hour."""
+        return next((span for span in cls if span.label == label), cls.HOUR)
 
 
 @runtime_checkable
@@ -42,110 +61,138 @@ class Reporting(Protocol):
         """Each one's own word, None where it can't be reached."""
 
 
-def _staff(request: Request, site: WithSite) -> None:
-    cookie = request.cookies.get(_COOKIE, "")
-    if site.staff is None or not site.staff.accepts(cookie, datetime.now(UTC)):
-        raise StaffOnly
-
-
 @router.get("/sign-in")
-def sign_in_page(shown: Shown, site: WithSite) -> Response:
-    """Ask for the operator's token."""
-    return shown.page("console_sign_in.html", problem=None, available=site.staff is not None)
+def sign_in_page(shown: Shown) -> Response:
+    """Ask for the member's token."""
+    return shown.page("console_sign_in.html", problem=None)
 
 
 @router.post("/sign-in")
-def sign_in(request: Request, shown: Shown, site: WithSite, token: Annotated[str, Form(max_length=256)]) -> Response:
-    """Check the operator's token."""
+def sign_in(
+    request: Request,
+    services: WithServices,
+    shown: Shown,
+    site: WithSite,
+    token: Annotated[str, Form(max_length=256)],
+) -> Response:
+    """Check the token: a member's, or the operator's own."""
     site.tries.count("console", visitor.address(request), most=10, within=timedelta(minutes=10))
-    if site.staff is None or not site.staff.fits(token.strip()):
-        return shown.page(
-            "console_sign_in.html",
-            status=401,
-            problem="This token is not known. Please check it.",
-            available=site.staff is not None,
-        )
     response = RedirectResponse(f"{PREFIX}/console/", status_code=303)
-    visitor.keep(response, _COOKIE, site.staff.cookie(datetime.now(UTC)), int(LASTS.total_seconds()))
+    if site.staff is not None and site.staff.fits(token.strip()):
+        visitor.keep(response, COOKIE, site.staff.cookie(datetime.now(UTC)), int(LASTS.total_seconds()))
+        return response
+    with services.engine.begin() as connection:
+        begun = staff.begin_session(connection, token.strip())
+    if begun is None:
+        return shown.page("console_sign_in.html", status=401, problem="This token is not known. Please check it.")
+    visitor.keep(response, COOKIE, begun[1], int(LASTS.total_seconds()))
     return response
 
 
-@router.get("/", dependencies=[Depends(_staff)])
-async def console(services: WithServices, shown: Shown) -> Response:
+@router.post("/sign-out")
+def sign_out(services: WithServices, session: Annotated[str | None, Cookie(alias=COOKIE)] = None) -> Response:
+    """End the session here and in the database."""
+    if session:
+        with services.engine.begin() as connection:
+            staff.end_session(connection, session)
+    response = RedirectResponse(f"{PREFIX}/console/sign-in", status_code=303)
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    return response
+
+
+@router.get("/")
+async def console(desk: ForFigures, services: WithServices, span: str = "hour") -> Response:
     """The whole page; a module of ours asks for `live` again and again."""
-    return shown.page("console.html", **await _facts(services))
+    return desk.page("console.html", **await _facts(services, Span.named(span)))
 
 
-@router.get("/live", dependencies=[Depends(_staff)])
-async def live(services: WithServices, shown: Shown) -> Response:
+@router.get("/live")
+async def live(desk: ForFigures, services: WithServices, span: str = "hour") -> Response:
     """The part of the page that changes."""
-    return shown.page("console_live.html", **await _facts(services))
+    return desk.page("console_live.html", **await _facts(services, Span.named(span)))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Attempts within five minutes."""
+    """Attempts within one width of a span, and how long their decisions took (milliseconds; none: no attempts)."""
 
     start: datetime
     paid: int
     unpaid: int
+    median: float | None
+    slow: float | None
 
 
-async def _facts(services: WithServices) -> dict[str, Any]:
+async def _facts(services: WithServices, span: Span) -> dict[str, Any]:
     guardians: tuple[Status | None, ...] | None = None
     if isinstance(services.guardians, Reporting):
         guardians = await services.guardians.status()
+    return {"guardians": guardians, "span": span, "spans": Span, **await asyncio.to_thread(_figures, services, span)}
+
+
+def _figures(services: Services, span: Span) -> dict[str, Any]:
     now = datetime.now(UTC)
     with services.engine.connect() as connection:
-        bars = _bars(connection, now)
+        bars = _bars(connection, now, span)
         attempts = sum(bar.paid + bar.unpaid for bar in bars)
         return {
             "at": now,
-            "guardians": guardians,
             "bars": bars,
             "most": max(1, *(bar.paid + bar.unpaid for bar in bars)),
+            "slowest": max([bar.slow for bar in bars if bar.slow is not None], default=1.0),
             "attempts": attempts,
             "paid_share": sum(bar.paid for bar in bars) / attempts if attempts else None,
-            "times": _times(connection, now),
-            "refusals": _refusals(connection, now),
+            "times": _times(connection, now - span.length),
+            "stages": services.stages.figures(),
+            "refusals": _refusals(connection, now - span.length),
             "payments": _payments(connection),
-            "terminals": _terminals(connection),
+            "terminals": _terminals(connection, now - span.length),
             "disputes": _disputes(connection),
         }
 
 
-def _bars(connection: Connection, now: datetime) -> list[Bar]:
+def _bars(connection: Connection, now: datetime, span: Span) -> list[Bar]:
     columns = tables.intent.c
-    width = _HOUR / _BARS
-    first = now - _HOUR
-    number = func.floor(func.extract("epoch", columns.created_at - first) / width.total_seconds())
+    first = now - span.length
+    number = func.floor(func.extract("epoch", columns.created_at - first) / span.width.total_seconds())
     paid = func.count().filter(columns.state.in_(_PAID))
-    query = select(number, paid, func.count()).where(columns.created_at > first).group_by(number)
-    counted = {int(row[0]): (row[1], row[2]) for row in connection.execute(query)}
+    took = func.extract("epoch", columns.decided_at - columns.created_at) * 1000
+    query = (
+        select(
+            number,
+            paid,
+            func.count(),
+            func.percentile_cont(0.5).within_group(took),
+            func.percentile_cont(0.95).within_group(took),
+        )
+        .where(columns.created_at > first)
+        .group_by(number)
+    )
+    counted = {int(row[0]): row[1:] for row in connection.execute(query)}
     bars = []
-    for index in range(_BARS):
-        paid_then, all_then = counted.get(index, (0, 0))
-        bars.append(Bar(first + index * width, paid_then, all_then - paid_then))
+    for index in range(span.bars):
+        paid_then, all_then, median, slow = counted.get(index, (0, 0, None, None))
+        bars.append(Bar(first + index * span.width, paid_then, all_then - paid_then, median, slow))
     return bars
 
 
-def _times(connection: Connection, now: datetime) -> tuple[float | None, float | None]:
-    """Median and 95th percentile of milliseconds from a terminal's request to the decision, in the last hour."""
+def _times(connection: Connection, since: datetime) -> tuple[float | None, float | None]:
+    """Median and 95th percentile of milliseconds from a terminal's request to the decision."""
     columns = tables.intent.c
     took = func.extract("epoch", columns.decided_at - columns.created_at) * 1000
     median, slow = connection.execute(
         select(func.percentile_cont(0.5).within_group(took), func.percentile_cont(0.95).within_group(took)).where(
-            columns.created_at > now - _HOUR, columns.decided_at.is_not(None)
+            columns.created_at > since, columns.decided_at.is_not(None)
         )
     ).one()
     return median, slow
 
 
-def _refusals(connection: Connection, now: datetime) -> list[Row[tuple[str, int]]]:
+def _refusals(connection: Connection, since: datetime) -> list[Row[tuple[str, int]]]:
     columns = tables.intent.c
     query = (
         select(columns.reason, func.count())
-        .where(columns.created_at > now - _HOUR, columns.reason.is_not(None))
+        .where(columns.created_at > since, columns.reason.is_not(None))
         .group_by(columns.reason)
         .order_by(func.count().desc())
     )
@@ -162,12 +209,22 @@ def _payments(connection: Connection) -> list[Row[tuple[object, ...]]]:
     return list(connection.execute(query))
 
 
-def _terminals(connection: Connection) -> list[Row[tuple[object, ...]]]:
-    columns, nonce = tables.terminal.c, tables.terminal_nonce.c
+def _terminals(connection: Connection, since: datetime) -> list[Row[tuple[object, ...]]]:
+    columns, nonce, intent = tables.terminal.c, tables.terminal_nonce.c, tables.intent.c
     seen = select(func.max(nonce.seen_at)).where(nonce.terminal_id == columns.id).scalar_subquery()
+    lately = (intent.terminal_id == columns.id) & (intent.created_at > since)
+    tried = select(func.count()).where(lately).scalar_subquery()
+    paid = select(func.count()).where(lately, intent.state.in_(_PAID)).scalar_subquery()
     return list(
         connection.execute(
-            select(columns.id, columns.place, columns.revoked_at, seen.label("seen")).order_by(columns.id)
+            select(
+                columns.id,
+                columns.place,
+                columns.revoked_at,
+                seen.label("seen"),
+                tried.label("tried"),
+                paid.label("paid"),
+            ).order_by(columns.id)
         )
     )
 

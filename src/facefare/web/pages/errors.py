@@ -4,7 +4,10 @@ PageError
 ├── ForeignOrigin        the request was made by another site's page
 ├── BodyTooLarge
 ├── TooManyTries         wait before the next try
-└── PasskeyRefused       the authenticator's answer is not one that we asked for
+├── PasskeyRefused       the authenticator's answer is not one that we asked for
+├── NotYourJob           a member of the staff whose role does not allow it
+├── UnknownMember        of the staff
+└── NotAsExpected        what was typed is no amount, no key, no tariff
 AssetError               for the operator, from `facefare web assets`
 ├── AssetUnavailable     npm is missing, or could not get a package
 └── AssetChanged         the bytes are not the pinned ones
@@ -29,6 +32,18 @@ class TooManyTries(PageError):
 
 class PasskeyRefused(PageError):
     """The passkey's answer is not one that we asked for, or not by a key that we know."""
+
+
+class NotYourJob(PageError):
+    """The role of this member of the staff does not allow it."""
+
+
+class UnknownMember(PageError):
+    """No such member of the staff, or not any more."""
+
+
+class NotAsExpected(PageError):
+    """What was typed is not what the field is for."""
 
 
 class AssetError(Exception):

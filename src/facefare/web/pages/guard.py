@@ -4,7 +4,7 @@ Invariants:
   - no inline script or style, nothing from another host, no framing, no camera for anybody but ourselves;
   - a request that changes something comes from our own page: by Fetch Metadata where the browser sends it,
     else by the Origin header; without either it is refused (no token in forms is needed for that);
-  - a body is small: no picture fits into one.
+  - a body is small: no picture fits into one, but for the two forms that take an operator's file.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,6 +16,8 @@ from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError
 
 MAX_BODY = 16_384
 """Bytes; the largest is a passkey's answer, of about 2 KB."""
+FILES = {"/app/console/tariffs": 2_000_000, "/app/console/books/reconciliation": 8_000_000}
+"""Bytes of the forms in which staff bring a tariff, or a card processor's report."""
 
 POLICY = "; ".join(
     (
@@ -58,14 +60,15 @@ class Guard:
             return
         guarded_send = self._with_headers(send)
         try:
-            self._check(scope["method"], Headers(scope=scope))
-            await self._app(scope, _limited(receive), guarded_send)
+            most = FILES.get(scope["path"], MAX_BODY)
+            self._check(scope["method"], Headers(scope=scope), most)
+            await self._app(scope, _limited(receive, most), guarded_send)
         except PageError as error:
             await self._refuse(error)(scope, receive, guarded_send)
 
-    def _check(self, method: str, headers: Headers) -> None:
+    def _check(self, method: str, headers: Headers, most: int) -> None:
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY:
+        if not length.isdecimal() or int(length) > most:
             raise BodyTooLarge("This is more than a form of ours holds.")
         if method in _SAFE:
             return
@@ -87,14 +90,14 @@ class Guard:
         return sending
 
 
-def _limited(receive: Receive) -> Callable[[], Awaitable[Message]]:
+def _limited(receive: Receive, most: int) -> Callable[[], Awaitable[Message]]:
     seen = 0
 
     async def counted() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MAX_BODY:
+        if seen > most:
             raise BodyTooLarge("This is more than a form of ours holds.")
         return message
 

@@ -16,9 +16,31 @@ from facefare.wallet.errors import WalletError
 from facefare.web.api.errors import RequestError
 from facefare.web.api.problems import PROBLEMS
 from facefare.web.api.services import Services
-from facefare.web.pages import console, payer, payer_data, payer_money, payer_phone, rendering, sign_in, static_files
-from facefare.web.pages.console import StaffOnly
-from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError, PasskeyRefused, TooManyTries
+from facefare.web.pages import (
+    console,
+    console_books,
+    console_evidence,
+    console_payments,
+    console_setup,
+    payer,
+    payer_data,
+    payer_money,
+    payer_phone,
+    rendering,
+    sign_in,
+    static_files,
+)
+from facefare.web.pages.desk import StaffOnly
+from facefare.web.pages.errors import (
+    BodyTooLarge,
+    ForeignOrigin,
+    NotAsExpected,
+    NotYourJob,
+    PageError,
+    PasskeyRefused,
+    TooManyTries,
+    UnknownMember,
+)
 from facefare.web.pages.guard import Guard
 from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
@@ -32,6 +54,9 @@ _STATUS: dict[type[PageError], int] = {
     BodyTooLarge: 413,
     TooManyTries: 429,
     PasskeyRefused: 400,
+    NotYourJob: 403,
+    UnknownMember: 404,
+    NotAsExpected: 422,
 }
 
 _EXPLAINED = (
@@ -47,14 +72,23 @@ _EXPLAINED = (
 )
 
 
-def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, staff_token: str | None = None) -> None:
+def mount_pages(
+    app: FastAPI,
+    *,
+    origin: str,
+    currency: str,
+    cache_dir: Path,
+    staff_token: str | None = None,
+    accuracy: Path | None = None,
+) -> None:
     """Serve the pages beside the API of `create_app`, and lead `/` to them.
 
     Args:
         app: what `create_app` made.
         origin: as browsers see this site, such as "https://pay.example": passkeys are bound to its host.
         currency: ISO 4217, of the accounts that are opened here.
-        staff_token: opens the operator's console, at least 32 characters; no console without one.
+        staff_token: opens the operator's console to whoever has it, as a manager; at least 32 characters.
+        accuracy: JSON of `facefare evaluate`, for the console's reports.
         cache_dir: where `facefare models install` and `facefare web assets` put their files.
     """
     services: Services = app.state.services
@@ -66,15 +100,15 @@ def mount_pages(app: FastAPI, *, origin: str, currency: str, cache_dir: Path, st
         Tries(services.engine, services.receipt_key),
         Networks.find(cache_dir),
         StaffKey(staff_token) if staff_token else None,
+        accuracy,
     )
     if pages.state.site.networks is not None:
         pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
-    pages.include_router(payer_data.router)
-    pages.include_router(payer_money.router)
-    pages.include_router(payer_phone.router)
-    pages.include_router(console.router)
+    parts = (payer_data, payer_money, payer_phone, console, console_books, console_evidence, console_payments)
+    for part in (*parts, console_setup):
+        pages.include_router(part.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)
     for kind in _EXPLAINED:

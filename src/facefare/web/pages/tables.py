@@ -1,6 +1,17 @@
-"""What the pages keep for signing in; no name, no address, and no token that could be used if read."""
+"""What the pages keep for signing in; no payer's name or address, and no token that could be used if read."""
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Integer, LargeBinary, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+)
 
 from facefare.ledger.tables import metadata
 
@@ -45,4 +56,34 @@ tries = Table(
     Column("bucket", LargeBinary, primary_key=True),
     Column("window_start", DateTime(timezone=True), nullable=False),
     Column("count", Integer, nullable=False),
+)
+
+staff_member = Table(
+    "staff_member",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("token_sha256", LargeBinary, nullable=False, unique=True),
+    _created_at(),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("role IN ('viewer', 'support', 'manager', 'auditor')", name="staff_role_known"),
+)
+
+staff_session = Table(
+    "staff_session",
+    metadata,
+    Column("token_sha256", LargeBinary, primary_key=True),
+    Column("staff_id", Text, ForeignKey("staff_member.id"), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
+staff_action = Table(
+    "staff_action",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("staff", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("about", Text, nullable=False),
 )

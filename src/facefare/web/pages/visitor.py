@@ -1,6 +1,7 @@
 """Who asks for a page: the session's payer, and in which language."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -25,13 +26,14 @@ class SignInFirst(Exception):
 @dataclass(frozen=True)
 class Site:
     """What the pages know beside the API's services; no networks where they were not installed, no staff
-    key where there is no console."""
+    key where the operator set none, no accuracy where no report of `facefare evaluate` was named."""
 
     party: RelyingParty
     currency: str
     tries: Tries
     networks: Networks | None
     staff: StaffKey | None
+    accuracy: Path | None
 
 
 def _site(request: Request) -> Site:

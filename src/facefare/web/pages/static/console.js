@@ -5,7 +5,7 @@ const moment = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyl
 
 async function renew() {
   if (document.visibilityState !== "visible") return;
-  const response = await fetch("/app/console/live");
+  const response = await fetch(`/app/console/live?span=${live.dataset.span}`);
   if (response.redirected) return location.reload(); // the session has ended
   if (!response.ok) return;
   live.innerHTML = await response.text();

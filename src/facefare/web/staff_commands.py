@@ -1,0 +1,58 @@
+"""`facefare wallet staff …` and `… key-proof`: who may use the console, and a terminal's proof of its key."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from facefare.payments import merchants
+from facefare.settings import Settings
+from facefare.wallet.errors import WalletError
+from facefare.web.commands import database, plain_errors
+from facefare.web.pages import staff
+from facefare.web.pages.staff import Role
+
+app = typer.Typer(help="The operator's staff, in the console.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="As payers and auditors read it.")],
+    role: Annotated[Role, typer.Option(help="What the member may do.")],
+) -> None:
+    """Let somebody into the console; prints the token, this once."""
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+        member, token = staff.add(connection, name, role)
+    typer.echo(f"{member.id}\n{token}")
+
+
+@app.command("list")
+def list_members() -> None:
+    """Everybody, with their roles."""
+    with plain_errors(), database(Settings()) as engine, engine.connect() as connection:
+        for one in staff.everybody(connection):
+            state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "in force"
+            typer.echo(f"{one.id}  {one.role.value}  {one.name}  {state}")
+
+
+@app.command()
+def revoke(member: Annotated[str, typer.Argument(help="stf_…")]) -> None:
+    """Let a member do nothing from now on."""
+    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+        staff.revoke(connection, member)
+
+
+def key_proof(
+    key: Annotated[Path, typer.Argument(help="The terminal's private key (PEM).")],
+    merchant: Annotated[str, typer.Option(help="mer_…")],
+    terminal: Annotated[str, typer.Option(help="trm_…")],
+) -> None:
+    """Print a terminal's public key and the proof that it has it, both in hex; run it where the key is."""
+    with plain_errors():
+        private = load_pem_private_key(key.read_bytes(), None)
+        if not isinstance(private, Ed25519PrivateKey):
+            raise WalletError(f"{key} is not an Ed25519 private key.")
+    public = private.public_key().public_bytes_raw()
+    typer.echo(f"{public.hex()}\n{private.sign(merchants.key_statement(merchant, terminal, public)).hex()}")
