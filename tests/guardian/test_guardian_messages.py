@@ -42,6 +42,7 @@ EXAMPLES = [
     OpenPayload(1, "gal_a", 3, H, bytes(16), 5),
     OpenRequest(b"p", bytes(64)),
     OpenAnswer(bytes(80)),
+    SearchAnswer(b"share", bytes(48)),
 ]
 
 

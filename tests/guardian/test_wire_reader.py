@@ -84,6 +84,29 @@ def test_answers_say_what_they_are_named(name, meaning):
     assert meaning == (row if parity else None)
 
 
+def times(a, b):
+    """In GF(2^64), bit by bit."""
+    product = 0
+    for i in range(64):
+        product ^= (a << i) * (b >> i & 1)
+    for i in range(126, 63, -1):
+        product ^= (0x1000000000000001B << (i - 64)) * (product >> i & 1)
+    return product
+
+
+@pytest.mark.parametrize(("name", "row"), [("row 7", 7), ("none", None)])
+def test_rechecks_have_the_label_of_the_row_that_was_answered(name, row):
+    shares = [
+        struct.unpack("<BBxxIQQQQQ", cbor2.loads(bytes.fromhex(part))["recheck"])
+        for part in VECTORS["rechecked answers"][name]
+    ]
+    assert [share[:3] for share in shares] == [(i, 0, 100) for i in range(3)]
+    for i in range(3):
+        assert shares[i][4:6] == shares[i - 1][6:8]
+    label, alpha, beta = (shares[0][n] ^ shares[1][n] ^ shares[2][n] for n in (3, 4, 5))
+    assert label == (0 if row is None else times(alpha, row + 1) ^ beta)
+
+
 def test_an_opening_is_the_xor_of_three_components():
     opening = signed_by("payer", cbor2.loads(raw("open request")))
     total = 0

@@ -24,6 +24,8 @@ from facefare.guardian.messages import (
 )
 from facefare.mpc.answers import AnswerShare, Match, NoMatch, Several
 from facefare.mpc.answers import combine as combine_answers
+from facefare.mpc.errors import ShareMismatch
+from facefare.mpc.recheck import RecheckShare, confirm
 
 _spec = importlib.util.spec_from_file_location("wire_vectors", Path(__file__).with_name("wire_vectors.py"))
 assert _spec is not None
@@ -74,6 +76,18 @@ def test_answers_combine_to_what_they_are_named():
     for name, parts in VECTORS["answers"].items():
         shares = [AnswerShare.from_bytes(SearchAnswer.from_bytes(bytes.fromhex(part)).share) for part in parts]
         assert combine_answers(shares) == expected[name]
+
+
+def test_rechecked_answers_are_confirmed_and_not_each_by_the_other_s_recheck():
+    rechecks = {
+        name: [RecheckShare.from_bytes(SearchAnswer.from_bytes(bytes.fromhex(part)).recheck) for part in parts]
+        for name, parts in VECTORS["rechecked answers"].items()
+    }
+    confirm(Match(7), rechecks["row 7"])
+    confirm(NoMatch(), rechecks["none"])
+    for answer, name in ((NoMatch(), "row 7"), (Match(7), "none"), (Match(6), "row 7")):
+        with pytest.raises(ShareMismatch):
+            confirm(answer, rechecks[name])
 
 
 def test_an_opened_row_is_the_xor_of_three_components():

@@ -35,6 +35,7 @@ from facefare.guardian.messages import (
     seal,
 )
 from facefare.mpc.answers import AnswerShare
+from facefare.mpc.recheck import RecheckShare
 from facefare.mpc.streams import Stream, session_key
 
 FILE = Path(__file__).with_name("wire_vectors.json")
@@ -184,6 +185,13 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
             name: [SearchAnswer(share.to_bytes()).to_bytes().hex() for share in parts]
             for name, parts in (("row 7", answers[0]), ("none", answers[1]), ("several", several))
         },
+        "rechecked answers": {
+            name: [
+                SearchAnswer(share.to_bytes(), recheck.to_bytes()).to_bytes().hex()
+                for share, recheck in zip(parts, rechecks(label), strict=True)
+            ]
+            for name, parts, label in (("row 7", answers[0], LABEL_OF_ROW_7), ("none", answers[1], 0))
+        },
         "session": {
             "nonce of 1": named("nonce of 1").hex(),
             "nonce of 0": named("nonce of 0").hex(),
@@ -207,6 +215,19 @@ def list_of_succession() -> list[str]:
     successor = replace(identity(0), signing_key=signing("next").public_key().public_bytes_raw())
     document, signature = identity(0).announce(successor, signing("guardian 0")).succession or ("", b"")
     return [document, signature.hex()]
+
+
+ALPHA, BETA = 0x8000000000000001, 0x1122334455667788
+LABEL_OF_ROW_7 = BETA ^ 0b1101100 ^ 8
+"""alpha (7 + 1) + beta with alpha = x^63 + 1: x^63 x^3 = x^66 = x^2 (x^4 + x^3 + x + 1), and 1 x^3."""
+
+
+def rechecks(label: int) -> list[RecheckShare]:
+    """Shares of a recheck that found this label, all rows below 100."""
+    parts = [int.from_bytes(named(f"recheck {n}")[:8], "little") for n in range(6)]
+    labels = [parts[0], parts[1], label ^ parts[0] ^ parts[1]]
+    keys = [(parts[2], parts[3]), (parts[4], parts[5]), (ALPHA ^ parts[2] ^ parts[4], BETA ^ parts[3] ^ parts[5])]
+    return [RecheckShare(i, False, 100, labels[i], keys[i], keys[(i + 1) % 3]) for i in range(3)]
 
 
 def opened_components() -> list[Components]:
