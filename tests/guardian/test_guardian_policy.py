@@ -169,6 +169,23 @@ def test_what_was_asked_before_a_restart_still_counts() -> None:
     assert refusal(policy) == RefusalCode.RATE_LIMITED
 
 
+def test_a_terminals_own_rate_counts_where_it_is_the_lower_one_also_after_a_restart() -> None:
+    cafe = Terminal("trm_a", PUBLIC, ("gal_live",), rate=0.01)
+    policy = Policy(Limits(terminal_rate=2, terminal_burst=10))
+    for query in range(6):
+        ask(policy, query, around_terminal=cafe)
+    assert refusal(policy, query=7, around_terminal=cafe) == RefusalCode.RATE_LIMITED
+    ask(policy, 8, around_terminal=cafe, around_now=NOW + 100_000, issued_at=NOW + 100_000)
+    restarted = Policy(Limits(terminal_rate=2, terminal_burst=10))
+    for query in range(6):
+        restarted.replay("trm_a", "payment", 1, NOW - 5000 + query, 0.01)
+    assert refusal(restarted, query=9, around_terminal=cafe) == RefusalCode.RATE_LIMITED
+    policy = Policy(Limits(terminal_rate=0.02, terminal_burst=3))
+    for query in range(3):
+        ask(policy, query, around_terminal=Terminal("trm_a", PUBLIC, ("gal_live",), rate=5.0))
+    assert refusal(policy, query=4) == RefusalCode.RATE_LIMITED, "never more than the limits"
+
+
 def test_rates_that_a_restart_would_forget_are_no_limits() -> None:
     with pytest.raises(ValueError, match="ten minutes"):
         Limits(station_rate=0.01, station_burst=7)

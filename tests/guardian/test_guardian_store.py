@@ -294,7 +294,7 @@ def test_registrations_count_at_once_and_definitions_never_change(tmp_path: Path
     registry.add_gallery(DEFINITION)
     with pytest.raises(CeremonyError):
         registry.add_gallery(GalleryDefinition("gal_a", "demo", "m", 128, 200, 8191, -4000, -100))
-    terminal = Terminal("trm_a", bytes(32), ("gal_a",))
+    terminal = Terminal("trm_a", bytes(32), ("gal_a",), rate=0.1)
     registry.add_terminal(terminal)
     registry.add_station(Station("stn_a", bytes(32), ("gal_a",), demo_only=True))
     assert other.gallery("gal_a") == DEFINITION
@@ -306,6 +306,8 @@ def test_registrations_count_at_once_and_definitions_never_change(tmp_path: Path
         registry.add_terminal(Terminal("gate 1", bytes(32), ()))
     with pytest.raises(CeremonyError):
         registry.add_terminal(Terminal("trm_a", bytes(31), ()))
+    with pytest.raises(CeremonyError, match="ten minutes"):
+        registry.add_terminal(Terminal("trm_a", bytes(32), (), rate=0.001))
     registry.close()
     other.close()
 

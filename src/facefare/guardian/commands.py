@@ -111,10 +111,16 @@ def register_relay(folder: _Dir, name: str, certificate: Path) -> None:
 
 
 @app.command()
-def register_terminal(folder: _Dir, terminal: str, key: _Key, gallery: _Galleries) -> None:
+def register_terminal(
+    folder: _Dir,
+    terminal: str,
+    key: _Key,
+    gallery: _Galleries,
+    rate: Annotated[float | None, typer.Option(help="Searches a second, if fewer than the guardian's limits.")] = None,
+) -> None:
     """Let a gate or till search, at once."""
     with _plain_errors():
-        ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery)))
+        ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery), rate))
     typer.echo(f"{terminal} may search in {', '.join(gallery)}.")
 
 

@@ -126,7 +126,7 @@ class Policy:
             raise Refused(RefusalCode.WRONG_PURPOSE, "Searches are for payments only.")
         _check_threshold(threshold, gallery)
         self._check_fresh(fields.query_id, fields.issued_at, self.limits.search_window_ms, now)
-        _take((self._terminal(terminal.id, now), self._everyone(now)))
+        _take((self._terminal(terminal.id, terminal.rate, now), self._everyone(now)))
         _remember(self.seen, fields.query_id, self.search_seen_until(fields), now)
         return fields
 
@@ -226,13 +226,13 @@ class Policy:
         """When (ms) an enrolment is stale."""
         return fields.issued_at + self.limits.enrolment_window_ms + self.limits.clock_skew_ms
 
-    def replay(self, asker: str, purpose: str, templates: int, time: int) -> None:
-        """After a restart: count a request that was accepted at `time` (ms), oldest first.
+    def replay(self, asker: str, purpose: str, templates: int, time: int, rate: float | None = None) -> None:
+        """After a restart: count a request that was accepted at `time` (ms), oldest first; `rate`: its terminal's own.
 
         A comparison and its enrolment count as two here, and an enrolment sent again as another: for some minutes less
         is allowed, never more.
         """
-        buckets = [self._terminal(asker, time) if purpose == PAYMENT else self._station(asker, time)]
+        buckets = [self._terminal(asker, rate, time) if purpose == PAYMENT else self._station(asker, time)]
         if purpose != ENROLMENT:
             buckets.append(self._everyone(time))
         for bucket in buckets:
@@ -247,9 +247,10 @@ class Policy:
         if request_id in self.seen:
             raise Refused(RefusalCode.REPLAYED, "This request was seen before; make a new one.")
 
-    def _terminal(self, id: str, now: int) -> _Bucket:
+    def _terminal(self, id: str, own_rate: float | None, now: int) -> _Bucket:
         limits = self.limits
-        return _refilled(self._terminals, id, limits.terminal_rate, limits.terminal_burst, now)
+        rate = limits.terminal_rate if own_rate is None else min(own_rate, limits.terminal_rate)
+        return _refilled(self._terminals, id, rate, min(limits.terminal_burst, rate * RATES_REMEMBER_MS / 1000), now)
 
     def _station(self, id: str, now: int) -> _Bucket:
         limits = self.limits
@@ -265,6 +266,7 @@ class Policy:
 
 def _refilled(buckets: dict[str, _Bucket], id: str, rate: float, burst: float, now: int) -> _Bucket:
     bucket = buckets.setdefault(id, _Bucket(rate, burst, burst, now))
+    bucket.rate, bucket.burst = rate, burst  # a registration may have changed them
     bucket.refill(now)
     return bucket
 

@@ -19,6 +19,8 @@ from facefare.guardian.messages import MAX_DIMENSIONS, REGISTRY_IDS
 from facefare.mpc.admission import InputRule
 
 GalleryKind = Literal["live", "demo"]
+LEAST_RATE = 1 / 600
+"""Searches a second of a terminal: a rested one may make one after ten minutes, which is as long as requests count."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,12 @@ class GalleryDefinition:
 
 @dataclass(frozen=True)
 class Terminal:
-    """A gate or a till: it may search in these galleries."""
+    """A gate or a till: it may search in these galleries, `rate` times a second where the limits allow more."""
 
     id: str
     public_key: bytes
     galleries: tuple[str, ...]
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,10 @@ class Registry:
     def add_terminal(self, terminal: Terminal) -> None:
         """Register a terminal, or replace its registration (a new key, other galleries)."""
         _checked_id("terminal", terminal.id)
-        text = json.dumps({"key": _key_hex(terminal.public_key), "galleries": terminal.galleries})
+        if terminal.rate is not None and terminal.rate < LEAST_RATE:
+            raise CeremonyError("A terminal's rate is at least one search in ten minutes.")
+        rate = {} if terminal.rate is None else {"rate": terminal.rate}
+        text = json.dumps({"key": _key_hex(terminal.public_key), "galleries": terminal.galleries, **rate})
         self._add("terminals", "registration", terminal.id, text, may_replace=True)
 
     def add_station(self, station: Station) -> None:
@@ -143,7 +149,7 @@ class Registry:
         body = self._one("SELECT registration FROM terminals WHERE id = ?", name)
         if body is None:
             return None
-        return Terminal(name, bytes.fromhex(body["key"]), tuple(body["galleries"]))
+        return Terminal(name, bytes.fromhex(body["key"]), tuple(body["galleries"]), body.get("rate"))
 
     def station(self, name: str) -> Station | None:
         """The station of this id, if it is registered."""

@@ -110,7 +110,9 @@ class Guardian:
         self._request_log = RequestLog(folder.requests)
         self._policy = Policy(folder.limits(), self._request_log.seen(), self._request_log.unfinished())
         for entry in self._request_log.since(_now() - RATES_REMEMBER_MS):
-            self._policy.replay(entry.asker, entry.purpose, entry.templates, entry.time)
+            terminal = self._registry.terminal(entry.asker)
+            rate = None if terminal is None else terminal.rate
+            self._policy.replay(entry.asker, entry.purpose, entry.templates, entry.time, rate)
         self._writer = ThreadPoolExecutor(1, "request-log")
         self._store = ShareStore(folder.shares)
         self._transparency = Transparency(
