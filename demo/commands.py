@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo import held
+from demo import audit, held
 from demo.machine import MachineError, running
 from demo.scenario import Scenario, Step
 from facefare.biometrics import FacePipeline
@@ -63,8 +63,9 @@ def demo(
             ):
                 scenario = Scenario(machine, pipeline, http, on_step)
                 scenario.play(advance)
+                steps = scenario.steps + audit.play(machine, scenario.payers["B"], scenario.check_keys["B"], on_step)
                 # Payer A, whom no guardian knows any more, goes on with the reference on her own phone.
-                steps = scenario.steps + held.play(machine, pipeline, on_step, owner=scenario.payers["A"])
+                steps += held.play(machine, pipeline, on_step, owner=scenario.payers["A"])
                 progress.stop()
                 console.print(_table(steps))
                 if json_file:

@@ -132,11 +132,11 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facefare-demo-")))
         say("Key ceremony of three guardians, a gate and an enrolment station")
-        ports = free_ports(8)
+        ports = free_ports(11)
         gate_key, station_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         identities = perform_on_one_machine(
             folder,
-            ports=ports[:6],
+            ports=ports[:9],
             galleries=[_gallery(calibration)],
             terminals=[Terminal(TERMINAL, gate_key.public_key().public_bytes_raw(), (GALLERY,))],
             stations=[Station(STATION, station_key.public_key().public_bytes_raw(), (GALLERY,), demo_only=True)],
@@ -169,14 +169,14 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             tariffs.assign(connection, TERMINAL, FarePoint("metro", "Central Station", "flat"))
         say("A card processor (localstripe)")
         processor_url = _processor(stack, say)
-        wallet_url = f"http://localhost:{ports[6]}"
+        wallet_url = f"http://localhost:{ports[9]}"
         staff_token = secrets.token_urlsafe(24)
         wallet = start(
             "wallet",
             "wallet",
             "serve",
             "--port",
-            ports[6],
+            ports[9],
             environment={
                 "FACEFARE_DATABASE_URL": url,
                 "FACEFARE_DATA_DIR": str(folder),
@@ -209,7 +209,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             f'fare = {{ currency = "{CURRENCY}", stop = "Central Station", kind = "flat" }}\n'
         )
         gate = start("gate", "gate", "serve", folder / "gate.toml", "--source", camera, "--follow")
-        gate.reader = start("screen", "web", "screen", "--port", ports[7]).popen.stdin
+        gate.reader = start("screen", "web", "screen", "--port", ports[10]).popen.stdin
         gate.event("screen", _STARTED_WITHIN)
         yield Machine(
             folder,
@@ -218,7 +218,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             engine,
             wallet_url,
             processor_url,
-            f"http://localhost:{ports[7]}",
+            f"http://localhost:{ports[10]}",
             staff_token,
             station_key,
             guardians,

@@ -13,6 +13,7 @@ import cbor2
 import cv2
 import httpx
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from sqlalchemy import MetaData, func, select
 
@@ -52,7 +53,10 @@ class Step:
 
 
 class Scenario:
-    """Plays the scenario on a running machine; `steps` fills up as it goes, `payers` holds who enrolled."""
+    """Plays the scenario on a running machine; `steps` fills up as it goes, `payers` holds who enrolled.
+
+    `check_keys`: by which each payer may have the guardians open what they counted.
+    """
 
     def __init__(
         self, machine: Machine, pipeline: FacePipeline, http: httpx.Client, on_step: Callable[[Step], None]
@@ -67,6 +71,7 @@ class Scenario:
             "B": Sitter(Person.GRACE_HOPPER, pipeline),
         }
         self.payers: dict[str, PayerClient] = {}
+        self.check_keys: dict[str, Ed25519PrivateKey] = {}
         self.tokens: dict[str, str] = {}
         self._frame = 0
         self._walks = 0
@@ -119,7 +124,9 @@ class Scenario:
         for _ in range(_MOST_ASKED):
             for frame in self._sitters[who].obey(capture.asked) if capture.asked else []:
                 capture.offer(frame)
-        face = self._bring(capture.reference(), consent_sha256) if capture.complete else None
+        self.check_keys[who] = Ed25519PrivateKey.generate()
+        public = self.check_keys[who].public_key().public_bytes_raw()
+        face = self._bring(capture.reference(), consent_sha256, public) if capture.complete else None
         fund(self._machine, payer, top_up, key=f"demo-{who}")
         self.payers[who], self.tokens[who] = payer, token
         account = payer.account()
@@ -274,7 +281,7 @@ class Scenario:
 
     # --- how they are played ---
 
-    def _bring(self, templates: Template, consent_sha256: bytes) -> Any:
+    def _bring(self, templates: Template, consent_sha256: bytes, payer_key: bytes | None = None) -> Any:
         request = prepare_enrolment(
             templates,
             calibration=self._machine.calibration,
@@ -284,6 +291,7 @@ class Scenario:
             key=self._machine.station_key,
             consent_sha256=consent_sha256,
             now=datetime.now(UTC),
+            payer_key=payer_key,
         )
         return StationClient(self._http).enrol(request.to_bytes())
 
