@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +32,7 @@ from demo.machine import free_ports
 from facefare.guardian.ceremony import Folder, perform_on_one_machine
 from facefare.guardian.links import Links
 from facefare.mpc import Answer, InputRule, Match, NoMatch, Party, Several, combine, held_by, split
+from facefare.mpc.recheck import RecheckShare, SecretOrder, confirm
 from facefare.mpc.sharing import shamir_from_replicated
 from facefare.settings import Settings
 
@@ -43,7 +44,7 @@ _BUILT_AT_ONCE = 65_536
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table; milliseconds a probe, medians."""
+    """One line of the table; milliseconds a probe, medians. `rechecked_ms`: with a second search in a secret order."""
 
     rows: int
     dim: int
@@ -53,6 +54,7 @@ class Figure:
     ratio: float
     bytes_per_row: float
     rounds: int
+    rechecked_ms: float | None = None
 
 
 def identification(
@@ -63,6 +65,7 @@ def identification(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot (PNG).")] = None,
     delay_ms: Annotated[float, typer.Option(help="Add this to every message between guardians.")] = 0.0,
+    rechecks: Annotated[bool, typer.Option(help="Time the search with its recheck too.")] = False,
     spu: Annotated[bool, typer.Option(help="Time SecretFlow SPU too, at 100,000 rows (installs it apart).")] = False,
 ) -> None:
     """Time private identification beside FAISS."""
@@ -77,13 +80,19 @@ def identification(
                 for b in batch:
                     progress.update(task, description=f"{n:,} x {d}, {b} at a time")
                     figures.append(_measure(gallery, pipes, b, queries, lambda: progress.advance(task)))
+                if rechecks:
+                    progress.update(task, description=f"{n:,} x {d}, into a secret order")
+                    console.print(f"{n:,} x {d}: {_reorder(pipes):.2f} s to bring the rows into a secret order")
+                    for place, figure in enumerate(figures[-len(batch) :], len(figures) - len(batch)):
+                        again = _measure(gallery, pipes, figure.batch, queries, lambda: None)
+                        figures[place] = replace(figure, rechecked_ms=again.private_ms)
     table = Table(title="Private identification beside FAISS IndexFlatIP (ms a probe, medians)")
-    for title in ("rows", "dim", "batch", "private ms", "FAISS ms", "ratio", "bytes a row", "rounds"):
+    for title in ("rows", "dim", "batch", "private ms", "FAISS ms", "ratio", "bytes a row", "rounds", "rechecked ms"):
         table.add_column(title, justify="right")
     for f in figures:
         table.add_row(
             f"{f.rows:,}", str(f.dim), str(f.batch), f"{f.private_ms:.2f}", f"{f.faiss_ms:.2f}", f"{f.ratio:.2f}",
-            f"{f.bytes_per_row:.3f}", str(f.rounds),
+            f"{f.bytes_per_row:.3f}", str(f.rounds), f"{f.rechecked_ms:.2f}" if f.rechecked_ms else "",
         )  # fmt: skip
     console.print(table)
     if spu:
@@ -148,7 +157,7 @@ def _guardians(
 def _guardian(
     path: Path, shares: NDArray[np.uint16], dim: int, delay: float, pipe: multiprocessing.connection.Connection
 ) -> None:
-    """One guardian: for each batch of probe shares, check and search; give the answer, start, end, bytes."""
+    """One guardian: for each batch of probes, check and search; give start, end, bytes, answers, rechecks."""
     folder = Folder(path)
     links = Links(folder.identity, folder.peers(), folder.certificate, folder.tls_key)
     while True:
@@ -164,13 +173,34 @@ def _guardian(
     live = np.full(-(-len(shares) // 64), ~np.uint64(0))
     if len(shares) % 64:
         live[-1] = (1 << (len(shares) % 64)) - 1
+    order = None
     while (probes := pipe.recv()) is not None:
+        if isinstance(probes, str):
+            order = SecretOrder(shares, np.arange(len(shares), dtype=np.uint64), len(shares))
+            while not order.ready:
+                party.reorder(order)
+            pipe.send(None)
+            continue
+        thresholds = np.full(probes.shape[1], _THRESHOLD, np.int32)
         before = previous.bytes + following.bytes, max(previous.messages, following.messages)
         start = time.monotonic()
-        answers = party.identify(probes, rule, shares, live, np.full(probes.shape[1], _THRESHOLD, np.int32))
+        answers = party.identify(probes, rule, shares, live, thresholds)
+        again: list[RecheckShare | None] = [None] * len(answers)
+        if order is not None:
+            again = [*party.recheck(probes, rule, order, thresholds)]
         end = time.monotonic()
         sent = previous.bytes + following.bytes - before[0], max(previous.messages, following.messages) - before[1]
-        pipe.send((start, end, sent, answers))
+        pipe.send((start, end, sent, answers, again))
+
+
+def _reorder(pipes: list[multiprocessing.connection.Connection]) -> float:
+    """Have the rows brought into a secret order; from now on searches are made again. Seconds it took."""
+    start = time.monotonic()
+    for pipe in pipes:
+        pipe.send("reorder")
+    for pipe in pipes:
+        pipe.recv()
+    return time.monotonic() - start
 
 
 class _Counted:
@@ -223,6 +253,9 @@ def _measure(
             pipe.send(held_by(i, parts))
         replies = [pipe.recv() for pipe in pipes]
         answers = [combine([reply[3][b] for reply in replies]) for b in range(batch)]
+        for b, answer in enumerate(answers):
+            if replies[0][4][b] is not None:
+                confirm(answer, [reply[4][b] for reply in replies])
         vectors = probes.astype(np.float32)
         started = time.monotonic()
         index.search(vectors, 1)

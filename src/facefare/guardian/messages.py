@@ -600,7 +600,7 @@ class GuardianIdentity:
             _INDEX(identity.index)
             octets(32)(identity.signing_key)
             octets(32)(identity.sealing_key)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise MessageError("This is no guardian identity file.") from error
         identity._check_succession()
         return identity
