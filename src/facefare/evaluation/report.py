@@ -33,7 +33,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "interval": _interval, "number": "{:,}".format}
+    environment.filters |= {"percent": _percent, "interval": _interval, "loss": _loss, "number": "{:,}".format}
     with matplotlib.rc_context(_STYLE):
         plots = {
             "det": _det(report),
@@ -110,4 +110,11 @@ def _percent(value: float) -> str:
 
 def _interval(rate: dict[str, Any]) -> str:
     mark = " *" if rate["fewer_than_30_errors"] else ""
-    return f"{_percent(rate['value'])} ({_percent(rate['low'])} to {_percent(rate['high'])}){mark}"
+    return f"{_percent(rate['value'])} ({100 * rate['low']:.3g} to {100 * rate['high']:.3g}){mark}"
+
+
+def _loss(row: dict[str, Any]) -> str:
+    """A relative loss, where there are errors enough to tell one."""
+    if row["fewer_than_30_errors"]:
+        return "too few errors to tell"
+    return f"{_percent(row['relative_loss'])} ({100 * row['low']:.2g} to {100 * row['high']:.2g})"
