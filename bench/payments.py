@@ -137,6 +137,9 @@ class _Guardians:
     async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:  # noqa: ARG002
         return Match(int.from_bytes(request.sealed[0][:4], "big"))
 
+    async def check(self, request: EnrolRequest, version: int, threshold: int) -> Answer:
+        raise NotImplementedError
+
     async def enrol(self, request: EnrolRequest, row: int, version: int) -> Sequence[Confirmation]:
         raise NotImplementedError
 

@@ -86,6 +86,7 @@ class Scenario:
         self._stranger_leaves_nothing()
         self.enrol("B", top_up=_TOP_UP)
         self._charged_once()
+        self._same_face_again()
         self._too_littlemoney()
         self._card_is_charged_once()
         self._guardian_stops_and_comes_back()
@@ -119,23 +120,40 @@ class Scenario:
     def enrol(self, who: str, top_up: int) -> None:
         """Consent, guided capture at the station, sealed enrolment, top-up."""
         payer, token = PayerClient.register(self._http, CURRENCY)
-        _, consent_sha256 = payer.consent("1")
-        capture = Capture(self._pipeline)
-        for _ in range(_MOST_ASKED):
-            for frame in self._sitters[who].obey(capture.asked) if capture.asked else []:
-                capture.offer(frame)
         self.check_keys[who] = Ed25519PrivateKey.generate()
-        public = self.check_keys[who].public_key().public_bytes_raw()
-        face = self._bring(capture.reference(), consent_sha256, public) if capture.complete else None
+        done = self._capture(who, payer, self.check_keys[who].public_key().public_bytes_raw())
         fund(self._machine, payer, top_up, key=f"demo-{who}")
         self.payers[who], self.tokens[who] = payer, token
         account = payer.account()
+        confirmed_by = account.faces[0].confirmed_by if account.faces else ()
         self._note(
             f"Payer {who} consents, enrols live, tops up",
             f"active, confirmed by 3 guardians, {money(top_up)}",
             f"{account.faces[0].state if account.faces else 'no face'}, confirmed by"
-            f" {len(face.confirmed_by) if face else 0} guardians, {money(account.available)}",
-            face is not None and len(face.confirmed_by) == 3 and account.available == top_up,
+            f" {len(confirmed_by)} guardians, {money(account.available)}",
+            done and len(confirmed_by) == 3 and account.available == top_up,
+        )
+
+    def _same_face_again(self) -> None:
+        """B's face comes to the station for another account; nobody there learns whose it looks like."""
+        other, _ = PayerClient.register(self._http, CURRENCY)
+        done = self._capture("B", other)
+        marked = [face.lookalike for payer in (self.payers["B"], other) for face in payer.account().faces]
+        told = [payer.access_log()[0]["outcome"] for payer in (self.payers["B"], other)]
+        before = self.payers["B"].account().available
+        attempt = self.walk("B")
+        charged = before - self.payers["B"].account().available
+        freed = self.payers["B"].same_person(other.give_up_face())  # the other account was hers
+        self._note(
+            "B's face is enrolled again, for another account",
+            "station: see staff; both marked and told; the face alone opens nothing; one person's two accounts end it",
+            f"{'done' if done else 'see staff'}; marked {marked.count(True)}, told {told.count('lookalike')};"
+            f" {attempt['outcome']} ({attempt['reason']}), charged {money(charged)};"
+            f" then {'marked' if freed[0].lookalike else 'free again'}",
+            (done, marked, told, charged) == (False, [True, True], ["lookalike", "lookalike"], 0)
+            and attempt["outcome"] != State.ACCEPTED.value
+            and not freed[0].lookalike,
+            attempt,
         )
 
     def _payment_by_face(self) -> None:
@@ -281,7 +299,16 @@ class Scenario:
 
     # --- how they are played ---
 
-    def _bring(self, templates: Template, consent_sha256: bytes, payer_key: bytes | None = None) -> Any:
+    def _capture(self, who: str, payer: PayerClient, payer_key: bytes | None = None) -> bool:
+        """Consent, and the guided capture at the station; whether the enrolment is done there."""
+        _, consent_sha256 = payer.consent("1")
+        capture = Capture(self._pipeline)
+        for _ in range(_MOST_ASKED):
+            for frame in self._sitters[who].obey(capture.asked) if capture.asked else []:
+                capture.offer(frame)
+        return capture.complete and self._bring(capture.reference(), consent_sha256, payer_key)
+
+    def _bring(self, templates: Template, consent_sha256: bytes, payer_key: bytes | None = None) -> bool:
         request = prepare_enrolment(
             templates,
             calibration=self._machine.calibration,

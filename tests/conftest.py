@@ -94,6 +94,7 @@ class FakeGuardians:
         self.rows: dict[str, dict[int, bytes]] = {}
         self.paused: set[tuple[str, int]] = set()
         self.versions: dict[str, int] = {}
+        self.erased: dict[tuple[str, int], int] = {}  # on top of which version
         self.ever: dict[str, set[int]] = {}  # rows are not used twice
         self.down = False
         self.refuse: RefusalCode | None = None
@@ -101,11 +102,23 @@ class FakeGuardians:
         self.lose_search = False  # the answer is made, but does not come whole
         self.sums: dict[tuple[str, int], int] = {}  # the payers' accumulators
         self.payer_keys: dict[tuple[str, int], bytes | None] = {}
+        self.checked: set[bytes] = set()
         self.searches = 0
         self.threshold = 0
 
     async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:
         self.searches += 1
+        return self._match(request, gallery_version, threshold)
+
+    async def check(self, request: EnrolRequest, version: int, threshold: int) -> Answer:
+        id = request.fields().enrolment_id
+        if id in self.checked:
+            raise refusal(RefusalCode.REPLAYED)
+        answer = self._match(request, version, threshold)
+        self.checked.add(id)
+        return answer
+
+    def _match(self, request: SearchRequest | EnrolRequest, gallery_version: int, threshold: int) -> Answer:
         self.threshold = threshold
         self._check()
         gallery = request.fields().gallery
@@ -159,8 +172,9 @@ class FakeGuardians:
         if row in self.rows[gallery]:
             self._change(gallery, version)
             del self.rows[gallery][row]
+            self.erased[gallery, row] = version
             self.sums.pop((gallery, row), None)
-        return self._confirm(gallery, row, version, Operation.DELETE)
+        return self._confirm(gallery, row, self.erased[gallery, row], Operation.DELETE)
 
     async def pause(self, gallery: str, row: int, version: int) -> list[Confirmation]:
         if (gallery, row) not in self.paused:

@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     relay_dir: Path = Field(default=Path("run/relay"), description="Where relay.pem and relay-key.pem are.")
     calibration: Path | None = Field(default=None, description="Calibration file; the default one if none.")
     fpir: float = Field(default=0.001, gt=0, lt=1, description="Strangers taken for a payer, at most.")
+    lookalike_fpir: float | None = Field(
+        default=None, gt=0, lt=1, description="New payers taken for an enrolled one at a station; none: as `fpir`."
+    )
     operator: str = Field(default="facefare demo", description="Who the payer gives consent to.")
     operator_contact: str = "privacy@localhost"
     notice_version: str = Field(default="1", description="Version of the privacy notice in force.")

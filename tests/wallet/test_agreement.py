@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
 from facefare.guardian.messages import Operation
+from facefare.identification.errors import GuardianUnavailable
 from facefare.wallet import consents, faces, payers, stations
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import ChangeUnconfirmed
@@ -21,7 +22,7 @@ def changes(engine: Engine, guardians: Any, requests: Any) -> Changes:
     with engine.begin() as connection:
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
         faces.open_gallery(connection, "gal_town", kind="live")
-    return Changes(engine, guardians)
+    return Changes(engine, guardians, threshold=lambda _: -2000)
 
 
 def enrolled(engine: Engine, changes: Changes, requests: Any, label: str) -> Face:
@@ -93,15 +94,41 @@ def test_an_enrolment_begun_on_an_old_version_takes_the_next_free_row(
     engine: Engine, changes: Changes, guardians: Any, requests: Any
 ) -> None:
     enrolled(engine, changes, requests, "ada")
-    forget(engine, enrolled(engine, changes, requests, "ben"))
+
+    class AwayOnceCompared:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(guardians, name)
+
+        async def enrol(self, *_: object) -> Any:
+            raise GuardianUnavailable(1, "Guardian 1 is away.")
+
     with pytest.raises(ChangeUnconfirmed):
-        enrolled(engine, changes, requests, "cleo")
+        enrolled(engine, Changes(engine, AwayOnceCompared(), threshold=lambda _: -2000), requests, "cleo")  # type: ignore[arg-type]
+    # What the guardians enrolled after the backup that the wallet was restored from.
+    guardians.rows["gal_town"][1] = b"ben"
+    guardians.ever["gal_town"].add(1)
+    guardians.versions["gal_town"] += 1
     asyncio.run(changes.agree("gal_town"))
     with engine.connect() as connection:
         cleo = faces.in_row(connection, "gal_town", 2)
     assert cleo is not None
     assert guardians.rows["gal_town"].keys() == {0, 2}
     assert gallery(engine)[2] == 2
+
+
+def test_a_row_that_came_and_went_since_the_backup_does_not_stop_the_others_from_being_erased(
+    engine: Engine, changes: Changes, guardians: Any, requests: Any
+) -> None:
+    enrolled(engine, changes, requests, "ada")
+    rows = guardians.rows["gal_town"]
+    rows[2] = b"cleo"
+    guardians.ever["gal_town"] |= {1, 2}
+    guardians.erased["gal_town", 1] = 2  # ben came with version 2 and went with 3
+    guardians.versions["gal_town"] = 4
+    asyncio.run(changes.agree("gal_town"))
+    assert rows.keys() == {0}
+    assert gallery(engine) == (5, 3, 1)
+    assert guardians.versions["gal_town"] == 5
 
 
 def test_guardians_that_are_behind_or_silent_change_nothing(

@@ -59,14 +59,14 @@ def test_a_sealed_share_is_nowhere_in_the_databases_files(
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
     keys = tmp_path / "keys"
     label, unlocked = os.urandom(16).hex(), os.urandom(16).hex()
-    changes = Changes(engine, guardians, PendingKeys(keys))
+    changes = Changes(engine, guardians, PendingKeys(keys), threshold=lambda _: -2000)
     payer = enrol(engine, changes, requests, label)
     assert label.encode() not in written(engine, folder)
     asyncio.run(changes.alter(payer, Operation.DELETE))
     assert label.encode() not in written(engine, folder)
     assert list(keys.iterdir()) == []
     # The search finds what is there: without keys, the write-ahead log remembers what the table forgot.
-    enrol(engine, Changes(engine, guardians), requests, unlocked)
+    enrol(engine, Changes(engine, guardians, threshold=lambda _: -2000), requests, unlocked)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(sealed_request) FROM gallery_change")).scalar_one() == 0
     assert unlocked.encode() in written(engine, folder)
@@ -82,7 +82,7 @@ def test_an_enrolment_left_by_a_crash_is_carried_again_with_its_key_and_orphaned
     keys.lock("chg_never_came_to_be", b"data")
     guardians.lose_answer = True
     with pytest.raises(ChangeUnconfirmed):
-        enrol(engine, Changes(engine, guardians, keys), requests, "ada")
+        enrol(engine, Changes(engine, guardians, keys, threshold=lambda _: -2000), requests, "ada")
     assert len(list(tmp_path.iterdir())) == 2
     guardians.lose_answer = False
     asyncio.run(Changes(engine, guardians, PendingKeys(tmp_path)).finish_all_pending())

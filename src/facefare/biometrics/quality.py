@@ -17,7 +17,7 @@ from facefare.biometrics.landmarks import FaceMesh
 
 # The line from forehead to chin is not upright when a head looks straight ahead: degrees, the median of 13,000
 # press photographs.
-_NEUTRAL_PITCH = 5.8
+NEUTRAL_PITCH = 5.8
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def head_pose(points: NDArray[np.float32]) -> HeadPose:
     forward = np.cross(down, across)  # out of the face, towards the camera (z < 0) when frontal
     return HeadPose(
         yaw=float(np.degrees(np.arctan2(forward[0], -forward[2]))),
-        pitch=float(np.degrees(np.arcsin(np.clip(forward[1], -1, 1)))) - _NEUTRAL_PITCH,
+        pitch=float(np.degrees(np.arcsin(np.clip(forward[1], -1, 1)))) - NEUTRAL_PITCH,
         roll=float(np.degrees(np.arctan2(across[1], across[0]))),
     )
 

@@ -84,11 +84,15 @@ class Payment:
 
 @dataclass(frozen=True)
 class Face:
-    """A payer's face in one gallery: pending, active, paused or deleted, and who confirmed the last change."""
+    """A payer's face in one gallery: pending, active, paused or deleted, and who confirmed the last change.
+
+    `lookalike`: somebody else's was taken for it, so it never pays without PIN or phone.
+    """
 
     id: str
     gallery: str
     state: str
+    lookalike: bool
     confirmed_by: tuple[int, ...]
 
 
@@ -300,10 +304,10 @@ class TerminalClient(Client):
 class StationClient(Client):
     """What an enrolment station does; its request is signed in itself. Raises ApiError, Unreachable."""
 
-    def enrol(self, request: bytes) -> Face | None:
-        """Bring a sealed enrolment (EnrolRequest bytes); None for synthetic references of a demo."""
+    def enrol(self, request: bytes) -> bool:
+        """Bring a sealed enrolment (EnrolRequest bytes); whether it is done, else a person has to look into it."""
         reply = self._call("POST", "/v1/enrolments", {"request": base64.b64encode(request).decode()})
-        return None if reply["face"] is None else _face(reply["face"])
+        return bool(reply["outcome"] == "done")
 
 
 class PayerClient(Client):
@@ -525,6 +529,14 @@ class PayerClient(Client):
     def resume_face(self) -> tuple[Face, ...]:
         """Pay by face again."""
         return _faces(self._call("POST", "/v1/payers/me/face/resume"))
+
+    def give_up_face(self) -> str:
+        """Delete the face here because another account of one's own has it now; the wallet's word for that."""
+        return str(self._call("POST", "/v1/payers/me/face/give_up")["word"])
+
+    def same_person(self, word: str) -> list[Face]:
+        """Bring the word of one's other account; the faces, as they are then."""
+        return [_face(face) for face in self._call("POST", "/v1/payers/me/face/same_person", {"word": word})]
 
     def delete_face(self) -> tuple[Face, ...]:
         """Withdraw that consent and erase the face; confirmed by all three guardians on return. Devices stay."""

@@ -127,6 +127,8 @@ def conclude(connection: Connection, intent_id: str, answer: Answer | None, rule
                 face.id, face.gallery_id, answer.tag, intent.issued_at, intent.query_id, intent.request_sha256
             )
             if intent.state == "processing" and face.state == "active":
+                if face.lookalike:
+                    return _ask_for_more(connection, intent, payer, found)
                 return _charge(connection, intent, payer, rules, second_factor=None, found=found, passed=None)
             outcome = Outcome.USE_CARD.value
             access.record(connection, payer.id, by=str(intent.terminal_id), outcome=outcome, found=found)
@@ -250,6 +252,17 @@ def _charge(
     else:
         reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
     access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, found=found)
+    return reply
+
+
+def _ask_for_more(connection: Connection, intent: _Intent, payer: Payer, found: Identification) -> Reply:
+    """Of a payer who was taken for another at enrolment, the face alone pays nothing, and covers nothing.
+
+    A till asks for the PIN or the app. A gate can't, so it asks for the phone's code, or a card.
+    """
+    outcome = Outcome.USE_CARD if intent.at_gate or intent.fare else Outcome.CONFIRMATION_REQUIRED
+    reply = _close(connection, intent, payer, Decision(outcome, Reason.SECOND_FACTOR))
+    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=outcome.value, found=found)
     return reply
 
 

@@ -19,7 +19,12 @@ from facefare.wallet import device_tables
 from facefare.wallet import tables as wallet
 from facefare.wallet.payers import Payer
 
-_SECRET = {("payer", "token_sha256"), ("payer_pin", "hash"), ("gallery_change", "sealed_request")}
+_SECRET = {
+    ("payer", "token_sha256"),
+    ("payer_pin", "hash"),
+    ("gallery_change", "sealed_request"),
+    ("lookalike", "other_id"),
+}
 _WITHHELD = "kept, not shown: a secret"
 
 Rows = list[dict[str, object]]
@@ -35,6 +40,12 @@ def everything(connection: Connection, payer: Payer) -> dict[str, Rows]:
     found["gallery_change"] = _rows(connection, wallet.change, changes)
     found["change_confirmation"] = _rows(
         connection, wallet.confirmation, wallet.confirmation.c.change_id.in_(select(wallet.change.c.id).where(changes))
+    )
+    # Of a lookalike the payer is told that there is one, never who.
+    found["lookalike"] = _rows(
+        connection,
+        wallet.lookalike,
+        wallet.lookalike.c.face_id.in_(select(wallet.face.c.id).where(wallet.face.c.payer_id == payer.id)),
     )
     mine = select(device_tables.device.c.id).where(device_tables.device.c.payer_id == payer.id)
     found["held_payment"] = _rows(connection, held_payment, held_payment.c.device_id.in_(mine))
@@ -74,6 +85,7 @@ _TITLES = {
     "payer": "Your account",
     "consent": "Your consents",
     "face": "Your face: which row of which gallery",
+    "lookalike": "Somebody enrolled who looks like you",
     "gallery_change": "Changes of your face's row",
     "change_confirmation": "What the guardians signed about them",
     "payment_intent": "Payments, and attempts at one",

@@ -14,6 +14,9 @@ WalletError
 ├── InvalidEnrolment     the station's request is not well formed or not signed by its key
 ├── AlreadyEnrolled
 ├── NotEnrolled
+├── SeeStaff             a person has to look into it; the face was not enrolled
+├── CannotCompare        the guardians could not look for the face; nothing was enrolled
+├── NotTheSamePerson     no proof that two accounts are one person's
 ├── GalleryBusy          another change of the gallery has not been confirmed yet
 └── ChangeUnconfirmed    not all three guardians confirmed; it is tried again
 """
@@ -73,6 +76,18 @@ class AlreadyEnrolled(WalletError):
 
 class NotEnrolled(WalletError):
     """The payer has no face here in the state that the change needs."""
+
+
+class SeeStaff(WalletError):
+    """The face was not enrolled, and a person has to look into it: nothing more is said."""
+
+
+class CannotCompare(WalletError):
+    """The guardians could not look for the face among those enrolled, so it was not enrolled; make a new request."""
+
+
+class NotTheSamePerson(WalletError):
+    """No proof that this payer and another, whose face was taken for the same, are one person."""
 
 
 class GalleryBusy(WalletError):

@@ -7,7 +7,7 @@ every change is based on the version before it. The sealed request is erased whe
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,27 +16,45 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from facefare.guardian.errors import MessageError, RefusalCode
-from facefare.guardian.messages import Confirmation, EnrolRequest, GalleryStatus, Operation, Status
+from facefare.guardian.messages import (
+    Confirmation,
+    EnrolPayload,
+    EnrolRequest,
+    GalleryStatus,
+    Operation,
+    Status,
+    sha256,
+)
 from facefare.identification.errors import IdentificationError, RequestRefused, StaleGallery
 from facefare.ledger.ids import new_id
-from facefare.wallet import agreement, consents, stations, tables
-from facefare.wallet.consents import Profile
+from facefare.mpc.answers import Answer, Match, NoMatch
+from facefare.wallet import access, agreement, consents, lookalikes, stations, tables
+from facefare.wallet.access import Identification
+from facefare.wallet.consents import Consent, Profile
 from facefare.wallet.errors import (
     AlreadyEnrolled,
+    CannotCompare,
     ChangeUnconfirmed,
     GalleryBusy,
     InvalidEnrolment,
     NotEnrolled,
+    SeeStaff,
     UnknownGallery,
 )
 from facefare.wallet.pending_keys import PendingKeys
+
+ENROLMENT, LOOKALIKE, REFUSED = "enrolment", "lookalike", "refused"
+"""In access logs: the purpose of a comparison before an enrolment, and what came of it."""
 
 SYNTHETIC = bytes(32)
 """In place of a consent's hash: references of nobody, let into galleries made as demo only."""
 
 
 class GalleryKeepers(Protocol):
-    """The three guardians, as far as changes of a gallery go; each call returns all three confirmations."""
+    """The three guardians, as far as changes of a gallery go; each change returns all three confirmations."""
+
+    async def check(self, request: EnrolRequest, version: int, threshold: int) -> Answer:
+        """Whether the one template that is to be enrolled matches none, one or several of the live rows."""
 
     async def enrol(self, request: EnrolRequest, row: int, version: int) -> Sequence[Confirmation]:
         """Fill rows from `row` on, based on `version`."""
@@ -56,7 +74,10 @@ class GalleryKeepers(Protocol):
 
 @dataclass(frozen=True)
 class Face:
-    """A payer's face in one gallery: pending, active, paused or deleted."""
+    """A payer's face in one gallery: pending, active, paused or deleted.
+
+    `lookalike`: another payer's was taken for the same, so it pays with a second factor only.
+    """
 
     id: str
     payer_id: str
@@ -65,6 +86,7 @@ class Face:
     state: str
     payer_key: bytes | None = None
     """Raw Ed25519 key by which the payer may have the row's accumulator opened."""
+    lookalike: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,12 +132,14 @@ def gallery(connection: Connection, gallery_id: str) -> Gallery:
 
 # --- whose row ---
 
+_FACES = select(tables.face, lookalikes.marked().label("lookalike"))
+
 
 def in_row(connection: Connection, gallery_id: str, row: int) -> Face | None:
     """The face in this row, whatever its state, unless it was deleted."""
     columns = tables.face.c
     found = connection.execute(
-        select(tables.face).where(columns.gallery_id == gallery_id, columns.row == row, columns.state != "deleted")
+        _FACES.where(columns.gallery_id == gallery_id, columns.row == row, columns.state != "deleted")
     ).one_or_none()
     return None if found is None else _face(found)
 
@@ -123,9 +147,7 @@ def in_row(connection: Connection, gallery_id: str, row: int) -> Face | None:
 def owned(connection: Connection, payer_id: str, face_id: str) -> Face:
     """This face of the payer, deleted or not; raises NotEnrolled."""
     columns = tables.face.c
-    found = connection.execute(
-        select(tables.face).where(columns.id == face_id, columns.payer_id == payer_id)
-    ).one_or_none()
+    found = connection.execute(_FACES.where(columns.id == face_id, columns.payer_id == payer_id)).one_or_none()
     if found is None:
         raise NotEnrolled("You have no such face here.")
     return _face(found)
@@ -135,7 +157,7 @@ def of_payer(connection: Connection, payer_id: str) -> list[Face]:
     """The payer's faces that are not deleted."""
     columns = tables.face.c
     rows = connection.execute(
-        select(tables.face).where(columns.payer_id == payer_id, columns.state != "deleted").order_by(columns.id)
+        _FACES.where(columns.payer_id == payer_id, columns.state != "deleted").order_by(columns.id)
     )
     return [_face(row) for row in rows]
 
@@ -165,18 +187,33 @@ def confirmations_of_payer(connection: Connection, payer_id: str) -> list[Confir
 class Changes:
     """Carries changes of galleries to the guardians, one at a time for each gallery."""
 
-    def __init__(self, engine: Engine, guardians: GalleryKeepers, keys: PendingKeys | None = None) -> None:
-        """With `keys`, nothing of a sealed enrolment outlives it in the database's files; see `pending_keys`."""
+    def __init__(
+        self,
+        engine: Engine,
+        guardians: GalleryKeepers,
+        keys: PendingKeys | None = None,
+        *,
+        threshold: Callable[[int], int] | None = None,
+    ) -> None:
+        """With `keys`, nothing of a sealed enrolment outlives it in the database's files; see `pending_keys`.
+
+        `threshold`: at which a new face is taken for one of so many enrolled ones; raises CalibrationError where there
+        is none. Without a threshold nobody is enrolled.
+        """
         self._engine = engine
         self._keys = keys
+        self._threshold = threshold
         self._guardians = guardians
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def enrol(self, request: EnrolRequest) -> Face | None:
         """Enrol what a station brought; the payer's active face, or None for synthetic references.
 
-        Raises InvalidEnrolment, UnknownStation, UnknownConsent, UnknownGallery, AlreadyEnrolled,
-        GalleryBusy, ChangeUnconfirmed.
+        Before the row is live, the guardians look for the same face among those enrolled. One: both are lookalikes from
+        now on, and both payers find that in their access logs. Several: it is not enrolled.
+
+        Raises InvalidEnrolment, UnknownStation, UnknownConsent, UnknownGallery, AlreadyEnrolled, SeeStaff,
+        CannotCompare, GalleryBusy, ChangeUnconfirmed.
         """
         try:
             gallery_id = request.fields().gallery
@@ -184,7 +221,9 @@ class Changes:
             raise InvalidEnrolment(str(error)) from error
         async with self._turn(gallery_id):
             await self._finish_pending(gallery_id)
-            change = await asyncio.to_thread(self._begin_enrolment, request)
+            around = await asyncio.to_thread(self._may_begin, request)
+            other = await self._look_for(request, around)
+            change = await asyncio.to_thread(self._begin_enrolment, request, around.version, other)
             await self._carry(change, request)
             return await asyncio.to_thread(self._face_of, change)
 
@@ -246,6 +285,32 @@ class Changes:
         if failed is not None:
             raise failed
 
+    async def _look_for(self, request: EnrolRequest, around: Gallery) -> Face | None:
+        """The one enrolled face that is taken for the new one, whose payer is told; None where none is."""
+        if request.fields().consent_sha256 == SYNTHETIC:
+            return None
+        if self._threshold is None:
+            raise CannotCompare(_NOT_COMPARED)
+        try:
+            answer = await self._guardians.check(request, around.version, self._threshold(max(around.live, 1)))
+        except RequestRefused as error:
+            if error.reason not in _REFUSED_BY_ALL:
+                raise CannotCompare(_NOT_COMPARED) from error
+            raise InvalidEnrolment(f"The guardians refused: {error}") from error
+        except IdentificationError as error:
+            if error.lost_tag is not None:
+                await asyncio.to_thread(self._lose, around.id, error.lost_tag)
+            raise CannotCompare(_NOT_COMPARED) from error
+        if isinstance(answer, NoMatch):
+            return None
+        other = None
+        if isinstance(answer, Match):
+            other = await asyncio.to_thread(self._tell, request, answer)
+        if other is None:  # several, or a row of nobody: none of them could be told
+            await asyncio.to_thread(self._refuse, request)
+            raise SeeStaff("The enrolment was not made; please see the staff.")
+        return other
+
     def _turn(self, gallery_id: str) -> asyncio.Lock:
         return self._turns.setdefault(gallery_id, asyncio.Lock())
 
@@ -283,16 +348,60 @@ class Changes:
 
     # What follows runs in a worker thread, one transaction each.
 
-    def _begin_enrolment(self, request: EnrolRequest) -> Change:
+    def _may_begin(self, request: EnrolRequest) -> Gallery:
+        """The gallery as it is, for an enrolment that may be made; raises what `enrol` does."""
+        columns = tables.face.c
         with self._engine.begin() as connection:
-            fields = stations.verified(connection, request)
-            locked = _locked_gallery(connection, fields.gallery)
+            _, locked, consent = _vouched_for(connection, request)
+            if (
+                consent is not None
+                and connection.execute(
+                    select(columns.id).where(
+                        columns.payer_id == consent.payer_id,
+                        columns.gallery_id == locked.id,
+                        columns.state != "deleted",
+                    )
+                ).one_or_none()
+            ):
+                raise AlreadyEnrolled(_ALREADY)
+            return Gallery(locked.id, locked.version, locked.live)
+
+    def _tell(self, request: EnrolRequest, answer: Match) -> Face | None:
+        """Write the comparison into the access log of whoever was found; None where that is nobody."""
+        fields = request.fields()
+        with self._engine.begin() as connection:
+            other = in_row(connection, fields.gallery, answer.row)
+            if other is not None:
+                found = Identification(
+                    other.id,
+                    other.gallery_id,
+                    answer.tag,
+                    fields.issued_at,
+                    fields.enrolment_id,
+                    sha256(request.payload),
+                )
+                access.record(
+                    connection, other.payer_id, by=fields.station, purpose=ENROLMENT, outcome=LOOKALIKE, found=found
+                )
+            return other
+
+    def _refuse(self, request: EnrolRequest) -> None:
+        with self._engine.begin() as connection:
+            fields, _, consent = _vouched_for(connection, request)
+            if consent is not None:
+                access.record(connection, consent.payer_id, by=fields.station, purpose=ENROLMENT, outcome=REFUSED)
+
+    def _lose(self, gallery_id: str, tag: int) -> None:
+        with self._engine.begin() as connection:
+            access.record_lost(connection, gallery_id, tag)
+
+    def _begin_enrolment(self, request: EnrolRequest, version: int, other: Face | None) -> Change:
+        with self._engine.begin() as connection:
+            fields, locked, consent = _vouched_for(connection, request)
+            if locked.version != version:  # somebody was enrolled whom the new face was not compared with
+                raise GalleryBusy("The gallery changed meanwhile; make a new enrolment.")
             face_id = None
-            if fields.consent_sha256 == SYNTHETIC:
-                if locked.kind != "demo":
-                    raise InvalidEnrolment("References without consent are for galleries made as demo.")
-            else:
-                consent = consents.in_force(connection, fields.consent_sha256, Profile.HANDS_FREE)
+            if consent is not None:
                 face_id = new_id("fac")
                 try:
                     connection.execute(
@@ -307,9 +416,12 @@ class Changes:
                         )
                     )
                 except IntegrityError as error:
-                    raise AlreadyEnrolled(
-                        "The payer's face is enrolled here already; delete it first to enrol it anew."
-                    ) from error
+                    if "one_face_a_gallery" in str(error.orig):
+                        raise AlreadyEnrolled(_ALREADY) from error
+                    raise GalleryBusy(_BUSY) from error  # its row is promised to another enrolment
+                if other is not None:
+                    lookalikes.pair(connection, face_id, other.id)
+                    access.record(connection, consent.payer_id, by=fields.station, purpose=ENROLMENT, outcome=LOOKALIKE)
             change = Change(new_id("chg"), locked.id, Operation.ENROL, locked.next_row, locked.version, face_id)
             sealed = request.to_bytes()
             return _pend(
@@ -405,7 +517,8 @@ class Changes:
                 update(tables.gallery)
                 .where(tables.gallery.c.id == change.gallery_id)
                 .values(
-                    version=change.base_version + 1,
+                    # A row that was erased long ago is confirmed as it was then, and nothing changes.
+                    version=max(change.base_version, confirmations[0].fields.version),
                     next_row=func.greatest(tables.gallery.c.next_row, change.row + count),
                     live=tables.gallery.c.live + (_LIVE[change.operation] * count if known else 0),
                 )
@@ -425,6 +538,8 @@ class Changes:
             connection.execute(
                 update(tables.face).where(tables.face.c.id == change.face_id).values(state=_TO[change.operation])
             )
+            if change.operation is Operation.DELETE and change.face_id is not None:
+                lookalikes.forget(connection, change.face_id)
 
     def _shred(self, change: Change) -> None:
         if self._keys is not None:
@@ -432,7 +547,7 @@ class Changes:
 
     def _face_of(self, change: Change) -> Face | None:
         with self._engine.connect() as connection:
-            row = connection.execute(select(tables.face).where(tables.face.c.id == change.face_id)).one_or_none()
+            row = connection.execute(_FACES.where(tables.face.c.id == change.face_id)).one_or_none()
         return None if row is None else _face(row)
 
 
@@ -460,6 +575,29 @@ _REFUSED_BY_ALL = {
     RefusalCode.NOT_WELL_FORMED,
     RefusalCode.DEMO_KEY_ON_LIVE_GALLERY,
 }
+
+
+_BUSY = "Another change of this gallery is under way; try again."
+_ALREADY = "The payer's face is enrolled here already; delete it first to enrol it anew."
+_NOT_COMPARED = (
+    "The guardians could not compare the face with those enrolled; nothing was enrolled. Make a new request."
+)
+
+
+def _vouched_for(
+    connection: Connection, request: EnrolRequest
+) -> tuple[EnrolPayload, Row[tuple[object, ...]], Consent | None]:
+    """What a station signed, the gallery (locked), and the consent in force; None for references of nobody.
+
+    Raises InvalidEnrolment, UnknownStation, UnknownGallery, UnknownConsent.
+    """
+    fields = stations.verified(connection, request)
+    locked = _locked_gallery(connection, fields.gallery)
+    if fields.consent_sha256 != SYNTHETIC:
+        return fields, locked, consents.in_force(connection, fields.consent_sha256, Profile.HANDS_FREE)
+    if locked.kind != "demo":
+        raise InvalidEnrolment("References without consent are for galleries made as demo.")
+    return fields, locked, None
 
 
 def _locked_gallery(connection: Connection, gallery_id: str) -> Row[tuple[object, ...]]:
@@ -495,9 +633,9 @@ def _pend(
     except IntegrityError as error:
         if "uq_gallery_change_enrolment_id" in str(error.orig):
             raise InvalidEnrolment("This enrolment was sent before; make a new one.") from error
-        raise GalleryBusy("Another change of this gallery is under way; try again.") from error
+        raise GalleryBusy(_BUSY) from error
     return change
 
 
 def _face(row: Row[tuple[object, ...]]) -> Face:
-    return Face(row.id, row.payer_id, row.gallery_id, row.row, row.state, row.payer_key)
+    return Face(row.id, row.payer_id, row.gallery_id, row.row, row.state, row.payer_key, row.lookalike)

@@ -101,6 +101,15 @@ face = Table(
     ),
 )
 
+lookalike = Table(
+    "lookalike",
+    metadata,
+    Column("face_id", Text, ForeignKey("face.id", ondelete="CASCADE"), primary_key=True),
+    Column("other_id", Text, ForeignKey("face.id", ondelete="CASCADE"), primary_key=True, index=True),
+    _at("found_at"),
+    CheckConstraint("face_id <> other_id", name="two_faces"),
+)
+
 change = Table(
     "gallery_change",
     metadata,

@@ -67,6 +67,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
             guardians=guardians,
             calibration=Calibration.from_file(settings.calibration) if settings.calibration else Calibration.default(),
             fpir=settings.fpir,
+            lookalike_fpir=settings.lookalike_fpir or settings.fpir,
             receipt_key=receipt_key(settings),
             notice=Notice(
                 version=settings.notice_version,

@@ -39,6 +39,7 @@ def create_app(
     guardians: Guardians,
     calibration: Calibration,
     fpir: float,
+    lookalike_fpir: float | None = None,
     receipt_key: Ed25519PrivateKey,
     notice: Notice,
     rules: Rules | None = None,
@@ -52,6 +53,7 @@ def create_app(
 
     A search takes the loosest threshold of `calibration` that keeps the false-positive identification rate
     at `fpir` for the gallery's current size; where there is none, a card is asked for.
+    A new face is compared with those enrolled at the one that keeps it at `lookalike_fpir` (by default `fpir`).
     `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
     who hold their own reference. `funding` says where payers' money comes from (by default from nowhere);
     `processor` charges cards. `profiles`: which ways of paying by face can be agreed to. `pending_keys`: so that
@@ -60,7 +62,12 @@ def create_app(
     services = Services(
         engine=engine,
         guardians=guardians,
-        changes=Changes(engine, guardians, pending_keys),
+        changes=Changes(
+            engine,
+            guardians,
+            pending_keys,
+            threshold=lambda payers: calibration.threshold(payers, lookalike_fpir or fpir),
+        ),
         calibration=calibration,
         fpir=fpir,
         receipt_key=receipt_key,

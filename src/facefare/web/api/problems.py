@@ -39,6 +39,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     wallet.InvalidEnrolment: (422, "invalid-enrolment"),
     wallet.AlreadyEnrolled: (409, "already-enrolled"),
     wallet.NotEnrolled: (409, "not-enrolled"),
+    wallet.CannotCompare: (503, "cannot-compare"),
+    wallet.NotTheSamePerson: (409, "not-the-same-person"),
     wallet.GalleryBusy: (503, "gallery-busy"),
     wallet.ChangeUnconfirmed: (503, "change-unconfirmed"),
     payments.UnknownMerchant: (404, "unknown-merchant"),

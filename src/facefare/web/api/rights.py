@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from facefare.fares.explain import render
 from facefare.guardian.messages import Operation
 from facefare.payments import closing, export, retention, travel, travel_periods
-from facefare.wallet import consents, faces, payers
-from facefare.web.api.enrolments import FaceOut, shown
+from facefare.wallet import consents, faces, lookalikes, payers
+from facefare.web.api.enrolments import FaceOut, shown, shown_in
 from facefare.web.api.payers import Limit, Page, StartingAfter
 from facefare.web.api.problems import DOCUMENTED
 from facefare.web.api.services import Services, SignedIn, Transaction, WithServices
@@ -122,6 +122,27 @@ async def withdraw(payer: SignedIn, services: WithServices) -> list[FaceOut]:
         return []
     altered = await services.changes.alter(payer.id, Operation.DELETE)
     return await asyncio.to_thread(shown, services, altered)
+
+
+class Word(BaseModel):
+    """The wallet's word (a JWS), good for an hour, that a face was given up: bring it where you go on."""
+
+    word: Annotated[str, Field(max_length=4096)]
+
+
+@router.post("/payers/me/face/give_up")
+async def give_up(payer: SignedIn, services: WithServices) -> Word:
+    """If another account of yours has your face now: withdraw consent here, erase the face, take the word for it."""
+    await asyncio.to_thread(_withdraw, services, payer.id)
+    given_up = await services.changes.alter(payer.id, Operation.DELETE)
+    return Word(word=lookalikes.given_up([face.id for face in given_up], services.receipt_key))
+
+
+@router.post("/payers/me/face/same_person")
+def same_person(body: Word, payer: SignedIn, services: WithServices, connection: Transaction) -> list[FaceOut]:
+    """Bring the word of your other account, whose face was taken for this one: it was yours, so nobody looks alike."""
+    lookalikes.join(connection, payer.id, body.word, services.receipt_key)
+    return shown_in(connection, faces.of_payer(connection, payer.id))
 
 
 @router.get("/payers/me/face/confirmations")

@@ -94,7 +94,7 @@ def _shared(embedder: Description) -> dict[str, Any]:
             "left_cheek": mesh.LEFT_CHEEK,
             "forehead": mesh.FOREHEAD,
             "chin": mesh.CHIN,
-            "neutral_pitch": quality._NEUTRAL_PITCH,
+            "neutral_pitch": quality.NEUTRAL_PITCH,
         },
         "same_person": station.SAME_PERSON,
         "asks": _asks(),

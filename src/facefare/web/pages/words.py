@@ -96,6 +96,7 @@ OUTCOMES = {
     "use_card": "Asked for a card",
     "refused": "Refused",
     "details_read": "Somebody of the operator read the details of your dispute",
+    "lookalike": "Somebody who looks like you enrolled too",
 }
 
 KINDS = {
