@@ -157,7 +157,7 @@ FARE = (
     ("locale", "capped"),
     [
         ("en", "capped: 2.80\u00a0€ saved (no more than 10.00\u00a0€ a day)"),
-        ("de", "gedeckelt: 2.80\u00a0€ gespart (höchstens 10.00\u00a0€ am Tag)"),
+        ("de", "gedeckelt: 2,80\u00a0€ gespart (höchstens 10,00\u00a0€ am Tag)"),
         ("ar", "بلغت السقف: وُفِّر 2.80\u00a0€ (10.00\u00a0€ في اليوم على الأكثر)"),
     ],
 )

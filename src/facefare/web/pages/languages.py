@@ -27,6 +27,11 @@ class Language:
         """`rtl` or `ltr`, as HTML's dir attribute takes it."""
         return "rtl" if self.tag in RIGHT_TO_LEFT else "ltr"
 
+    @property
+    def decimal_point(self) -> str:
+        """What stands between whole units and hundredths."""
+        return "," if self.tag == "de" else "."
+
     def __call__(self, sentence: str, **values: object) -> str:
         """The sentence in this language, its {names} filled in."""
         found = self.catalogue.get(sentence, sentence)

@@ -18,7 +18,7 @@ from facefare.wallet.payers import Payer
 from facefare.web.api import held as api
 from facefare.web.api.held import DeviceId, DeviceIn, PassOut, Registered
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import passkeys, words
+from facefare.web.pages import passkeys
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import Shown, SignedIn, WithSite
 
@@ -82,13 +82,13 @@ def setting(payer: SignedIn, services: WithServices) -> Response:
 
 
 @router.get("/last")
-def last(payer: SignedIn, services: WithServices) -> Response:
+def last(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
     """The newest payment, for the phone that shows a code."""
     with services.engine.connect() as connection:
         newest = receipts.of_payer(connection, payer.id, limit=1)
     for found in newest:
         if found.kind == "payment":
-            amount = words.money(found.amount, found.currency)
+            amount = shown.plain_money(found.amount, found.currency)
             return JSONResponse({"receipt": found.id, "at": found.at.isoformat(), "amount": amount})
     return JSONResponse({"receipt": None})
 

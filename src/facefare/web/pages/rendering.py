@@ -46,11 +46,21 @@ class Rendering:
             path=self.path,
             prefix=PREFIX,
             static=static,
-            money=_money,
+            money=self.money,
+            plain_money=self.plain_money,
             moment=_moment,
             words=words,
             **facts,
         )
+
+
+    def plain_money(self, amount: int, currency: str) -> str:
+        """Minor units as this language writes them."""
+        return words.money(amount, currency, self.language.decimal_point)
+
+    def money(self, amount: int, currency: str) -> Markup:
+        """The same as markup: money reads left to right in every script."""
+        return Markup('<bdi class="money" dir="ltr">{}</bdi>').format(self.plain_money(amount, currency))
 
 
 def of(request: Request) -> Rendering:
@@ -64,11 +74,6 @@ def static(name: str) -> str:
     """The URL of a file in `static/`, with the start of its hash: it may be cached for ever."""
     data = (resources.files(__package__) / "static" / name).read_bytes()
     return f"{PREFIX}/static/{name}?v={hashlib.sha256(data).hexdigest()[:12]}"
-
-
-def _money(amount: int, currency: str) -> Markup:
-    """Money reads left to right in every script."""
-    return Markup('<bdi class="money" dir="ltr">{}</bdi>').format(words.money(amount, currency))
 
 
 def _moment(at: datetime) -> Markup:

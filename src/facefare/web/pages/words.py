@@ -158,7 +158,10 @@ FARES = ENGLISH
 
 def explained(line: Line, currency: str, say: Language) -> str:
     """A line of a receipt in the payer's language; whole numbers in it are money."""
-    said = {name: money(value, currency) if isinstance(value, int) else value for name, value in line.params.items()}
+    said = {
+        name: money(value, currency, say.decimal_point) if isinstance(value, int) else value
+        for name, value in line.params.items()
+    }
     return say(FARES[line.code], **said)
 
 
@@ -167,11 +170,11 @@ def signed(kind: str, amount: int) -> int:
     return -amount if kind in _OUTGOING else amount
 
 
-def money(amount: int, currency: str) -> str:
+def money(amount: int, currency: str, point: str = ".") -> str:
     """280, EUR -> '2.80 €'; a no-break space keeps amount and currency together."""
     digits = MINOR_UNITS.get(currency, 2)
     sign, units = ("\N{MINUS SIGN}" if amount < 0 else ""), str(abs(amount)).rjust(digits + 1, "0")
-    number = f"{units[:-digits]}.{units[-digits:]}" if digits else units
+    number = f"{units[:-digits]}{point}{units[-digits:]}" if digits else units
     return f"{sign}{number}\N{NO-BREAK SPACE}{_SIGNS.get(currency, currency)}"
 
 
