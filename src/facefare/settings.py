@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr | None = Field(default=None, description="sk_…; needed for `stripe`.")
     stripe_webhook_secret: SecretStr | None = Field(default=None, description="whsec_…; needed for `stripe`.")
     stripe_api: str | None = Field(default=None, description="Base URL of a stand-in for Stripe's API.")
+    smtp_host: str | None = Field(default=None, description="Mail server; without one payers are told by push only.")
+    smtp_port: int = 587
+    smtp_security: Literal["tls", "starttls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_sender: str | None = Field(default=None, description="From whom mails come; the operator's contact if none.")
     origin: str | None = Field(
         default=None, description="Where payers reach the pages; https://… in service, http://localhost:PORT if none."
     )

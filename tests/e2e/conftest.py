@@ -222,7 +222,15 @@ def processor() -> Any:
 
 
 @pytest.fixture
-def site(engine: Engine, guardians: Any, requests: Any, calibration: Calibration, processor: Any) -> Iterator[Site]:
+def notifier() -> Any:
+    """What tells payers of payments; nothing does."""
+    return None
+
+
+@pytest.fixture
+def site(
+    engine: Engine, guardians: Any, requests: Any, calibration: Calibration, processor: Any, notifier: Any
+) -> Iterator[Site]:
     with engine.begin() as connection:
         merchant = merchants.register_merchant(connection, "Example Transit")
         public = requests.terminal_key.public_key().public_bytes_raw()
@@ -240,6 +248,7 @@ def site(engine: Engine, guardians: Any, requests: Any, calibration: Calibration
             notice=NOTICE,
             funding=Funding.TEST,
             processor=processor(url),
+            notifier=notifier,
         )
         mount_pages(app, origin=url, currency="EUR", cache_dir=Settings().cache_dir, staff_token=STAFF_TOKEN)
         late.app = app

@@ -5,6 +5,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine
 
 import facefare.payments.card_tables
+import facefare.payments.notification_tables
 import facefare.payments.operator_tables
 import facefare.payments.tables
 import facefare.wallet.tables

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from facefare.ledger import Account, Kind, Transfer, balance_of, open_account, post
 from facefare.ledger.ids import new_id
-from facefare.payments import held, receipts, travel, travel_tables
+from facefare.payments import held, notifications, receipts, travel, travel_tables
 from facefare.payments.card_tables import card
 from facefare.payments.errors import UnknownPayOut, WrongState
 from facefare.wallet import consents, devices, faces, payers
@@ -46,6 +46,7 @@ def close(connection: Connection, payer: Payer) -> PayOut | None:
         raise WrongState("A payment has not ended yet, or something is owed; the account can be closed after that.")
     consents.withdraw(connection, payer.id)
     devices.end_all(connection, payer.id)
+    notifications.remove_all(connection, payer.id)
     for table in (wallet.pin, travel_tables.concession, card):
         connection.execute(delete(table).where(table.c.payer_id == payer.id))
     connection.execute(

@@ -29,6 +29,9 @@ PaymentsError
 ├── UnknownSettlement
 ├── ProofWrong            a key was not shown to be in the hands of who names it
 ├── ReportUnreadable      the processor's report is not in the form that we know
+├── UnknownAddress
+├── TooManyAddresses
+├── AddressUnconfirmed    the code is not the one that was sent
 └── WrongState            the intent is not in a state that allows this
 """
 
@@ -143,6 +146,18 @@ class UnknownEndpoint(PaymentsError):
 
 class UnknownSettlement(PaymentsError):
     """No such settlement of the one who asks."""
+
+
+class UnknownAddress(PaymentsError):
+    """There is no such address of this payer's, or nothing can be sent there."""
+
+
+class TooManyAddresses(PaymentsError):
+    """More places to be told than a payer needs."""
+
+
+class AddressUnconfirmed(PaymentsError):
+    """The code is not the one that was sent, or too old."""
 
 
 class ProofWrong(PaymentsError):

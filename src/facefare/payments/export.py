@@ -22,6 +22,7 @@ from facefare.wallet.payers import Payer
 _SECRET = {
     ("payer", "token_sha256"),
     ("payer_pin", "hash"),
+    ("notification_target", "code_sha256"),
     ("gallery_change", "sealed_request"),
     ("lookalike", "other_id"),
 }

@@ -9,9 +9,12 @@ from sqlalchemy import Connection, Row, insert, select
 from facefare.fares.explain import Line, render
 from facefare.ledger import balance_of
 from facefare.ledger.ids import new_id
-from facefare.payments import tables
+from facefare.payments import notifications, tables
 from facefare.payments.errors import UnknownReceipt
 from facefare.wallet.payers import Payer
+
+_TOLD = {"payment", "refund", "debt", "chargeback"}
+"""What a payer who asked for it is told of."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def write(
             lines=stored(lines),
         )
     )
+    if kind in _TOLD:
+        notifications.tell(connection, payer.id, kind=kind, amount=amount, currency=payer.currency)
     return id
 
 

@@ -39,6 +39,7 @@ from facefare.wallet.errors import WalletError
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
+from facefare.web.notifying import Mail, Notifier, Push, push_key
 from facefare.web.pages import mount_pages
 from facefare.web.pages.errors import PageError
 from facefare.web.pages.rendering import PREFIX
@@ -84,6 +85,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
             ),
             funding=Funding(settings.funding_source),
             processor=_processor(settings, origin),
+            notifier=_notifier(settings),
             pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
             held_rules=HeldRules(self_made_limit=settings.self_made_limit),
             profiles=[Profile.HELD, *([Profile.HANDS_FREE] if settings.hands_free else [])],
@@ -232,6 +234,22 @@ def _processor(settings: Settings, origin: str) -> Processor | None:
         api_base=settings.stripe_api,
         return_to=None if settings.stripe_api else f"{origin}{PREFIX}/card/",  # a stand-in has no pages to return from
     )
+
+
+def _notifier(settings: Settings) -> Notifier:
+    """Tells payers of payments: by web push, and by e-mail where there is a mail server."""
+    mail = None
+    if settings.smtp_host:
+        mail = Mail(
+            settings.smtp_host,
+            settings.smtp_port,
+            settings.smtp_sender or settings.operator_contact,
+            settings.smtp_security,
+            settings.smtp_user,
+            settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        )
+    key = push_key(settings.data_dir / "wallet" / "push-key.pem")
+    return Notifier(settings.operator, mail, Push(key, settings.operator_contact))
 
 
 def _raw_key(text: str) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import httpx
 import structlog
@@ -13,7 +14,7 @@ from fastapi import FastAPI, Response
 from sqlalchemy import Engine, text
 
 from facefare.identification.calibration import Calibration
-from facefare.payments import card_top_ups, intents, merchants, travel, travel_periods, webhooks
+from facefare.payments import card_top_ups, intents, merchants, notifications, travel, travel_periods, webhooks
 from facefare.payments.decision import Rules
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
@@ -26,6 +27,9 @@ from facefare.web.api import attempts, cards, enrolments, held, operators, payer
 from facefare.web.api.limits import BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
+
+if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
+    from facefare.web.notifying import Notifier
 
 _WORKERS = 16
 _SWEEP_EVERY = 60.0
@@ -47,6 +51,7 @@ def create_app(
     pending_keys: PendingKeys | None = None,
     funding: Funding = Funding.NONE,
     processor: Processor | None = None,
+    notifier: "Notifier | None" = None,
     profiles: Collection[Profile] = tuple(Profile),
 ) -> FastAPI:
     """The wallet's API on a migrated database.
@@ -56,8 +61,8 @@ def create_app(
     A new face is compared with those enrolled at the one that keeps it at `lookalike_fpir` (by default `fpir`).
     `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
     who hold their own reference. `funding` says where payers' money comes from (by default from nowhere);
-    `processor` charges cards. `profiles`: which ways of paying by face can be agreed to. `pending_keys`: so that
-    nothing of an enrolment stays in the database's files.
+    `processor` charges cards, `notifier` tells payers of payments. `profiles`: which ways of paying by face can be
+    agreed to. `pending_keys`: so that nothing of an enrolment stays in the database's files.
     """
     services = Services(
         engine=engine,
@@ -76,6 +81,7 @@ def create_app(
         held=held_rules or HeldRules(),
         funding=funding,
         processor=processor,
+        notifier=notifier,
         profiles=frozenset(profiles),
     )
 
@@ -83,7 +89,7 @@ def create_app(
     async def working(_: FastAPI) -> AsyncIterator[None]:
         # asyncio's own default is 6 threads on two cores, too few for work that mostly waits for the database.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_WORKERS, "wallet"))
-        loops = (_sweep_for_ever, _deliver_for_ever, _fund_for_ever)
+        loops = (_sweep_for_ever, _deliver_for_ever, _fund_for_ever, _notify_for_ever)
         tasks = [asyncio.create_task(work(services)) for work in loops]
         yield
         await asyncio.gather(*services.late)
@@ -157,6 +163,18 @@ async def _deliver_for_ever(services: Services) -> None:
                 await asyncio.to_thread(webhooks.deliver_due, services.engine, http)
             except Exception as error:  # the next round tries again
                 structlog.get_logger().warning("delivery_failed", error=type(error).__name__)
+
+
+async def _notify_for_ever(services: Services) -> None:
+    """Tell payers who asked for it of their payments."""
+    if (notifier := services.notifier) is None:
+        return
+    while True:
+        await asyncio.sleep(_DELIVER_EVERY)
+        try:
+            await asyncio.to_thread(notifications.deliver_due, services.engine, notifier.send)
+        except Exception as error:  # the next round tries again
+            structlog.get_logger().warning("notifying_failed", error=type(error).__name__)
 
 
 async def _fund_for_ever(services: Services) -> None:

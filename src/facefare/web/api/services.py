@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, Request
@@ -24,6 +24,9 @@ from facefare.wallet.faces import Changes, GalleryKeepers
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import ProfileNotOffered
 from facefare.web.stages import Stages
+
+if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
+    from facefare.web.notifying import Notifier
 
 
 class Guardians(GalleryKeepers, Protocol):
@@ -51,6 +54,7 @@ class Services:
     held: HeldRules
     funding: Funding
     processor: Processor | None
+    notifier: "Notifier | None"
     profiles: frozenset[Profile]
     stages: Stages = field(default_factory=Stages)
     late: set[asyncio.Task[None]] = field(default_factory=set)

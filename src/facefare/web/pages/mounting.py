@@ -25,6 +25,7 @@ from facefare.web.pages import (
     payer,
     payer_data,
     payer_money,
+    payer_notices,
     payer_phone,
     rendering,
     sign_in,
@@ -106,8 +107,8 @@ def mount_pages(
         pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
-    parts = (payer_data, payer_money, payer_phone, console, console_books, console_evidence, console_payments)
-    for part in (*parts, console_setup):
+    parts = (payer_data, payer_money, payer_notices, payer_phone, console, console_books, console_evidence)
+    for part in (*parts, console_payments, console_setup):
         pages.include_router(part.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)

@@ -53,7 +53,6 @@ class Rendering:
             **facts,
         )
 
-
     def plain_money(self, amount: int, currency: str) -> str:
         """Minor units as this language writes them."""
         return words.money(amount, currency, self.language.decimal_point)

@@ -54,6 +54,17 @@ async function page(request) {
   }
 }
 
+// What was paid, as the wallet wrote and encrypted it; a tap opens the receipts.
+self.addEventListener("push", (event) => {
+  const { title, body } = event.data.json();
+  event.waitUntil(self.registration.showNotification(title, { body, icon: "/app/static/icon-192.png", tag: body }));
+});
+
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  event.waitUntil(self.clients.openWindow("/app/receipts"));
+});
+
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET") return;
