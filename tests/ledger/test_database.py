@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
-from facefare.ledger.database import embedded_postgres, make_engine
+from facefare.ledger.database import brief_locks, embedded_postgres, make_engine
 from facefare.ledger.errors import DatabaseUnavailable
 
 USER = """
@@ -101,3 +101,25 @@ def test_a_server_that_cannot_start_says_where_to_look(tmp_path: Path, monkeypat
     (folder / "postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(DatabaseUnavailable, match="FACEFARE_DATABASE_URL"), embedded_postgres(folder):
         pass
+
+
+def test_with_brief_locks_a_transaction_is_on_the_disk_when_its_block_is_left(engine: Engine) -> None:
+    for number in range(20):
+        with brief_locks(engine) as connection:
+            connection.execute(text("INSERT INTO merchant (id, name) VALUES (:id, 'x')"), {"id": f"mer_{number}"})
+            written = connection.execute(text("SELECT pg_current_wal_insert_lsn()")).scalar_one()
+        with engine.connect() as connection:
+            flushed = text("SELECT pg_current_wal_flush_lsn() > CAST(:written AS pg_lsn), count(*) FROM merchant")
+            assert tuple(connection.execute(flushed, {"written": written}).one()) == (True, number + 1)
+
+
+def test_with_brief_locks_what_failed_leaves_nothing(engine: Engine) -> None:
+    def fail() -> None:
+        with brief_locks(engine) as connection:
+            connection.execute(text("INSERT INTO merchant (id, name) VALUES ('mer_1', 'x')"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM merchant")).scalar_one() == 0

@@ -324,7 +324,7 @@ def test_a_replayed_request_is_refused(world: Any) -> None:
 @pytest.mark.parametrize("seconds", [-120, 120])
 def test_a_stale_or_future_request_is_refused(world: Any, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
     now = time.time()
-    monkeypatch.setattr("facefare.client.time.time", lambda: now + seconds)
+    monkeypatch.setattr("facefare.client.transport.time.time", lambda: now + seconds)
     kept: list[httpx.Request] = []
     search = base64.b64encode(world.requests.search("ada").to_bytes()).decode()
     request = world.http.build_request("POST", "/v1/attempts", json={"amount": 1, "currency": "EUR", "search": search})

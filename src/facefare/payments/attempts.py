@@ -5,7 +5,7 @@ the terminal's next try is told to use a card. A decision, the ledger's hold and
 the entry in the payer's access log are one transaction, under a lock on the payer's row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -247,11 +247,13 @@ def _charge(
     found: Identification | None,
     passed: datetime | None,
 ) -> Reply:
-    if intent.fare:
-        reply = _ride(connection, intent, payer, rules, passed)
-    else:
-        reply = _decide(connection, intent, payer, rules, second_factor=second_factor)
-    access.record(connection, payer.id, by=str(intent.terminal_id), outcome=reply.outcome.value, found=found)
+    def log(outcome: Outcome) -> None:
+        access.record(connection, payer.id, by=str(intent.terminal_id), outcome=outcome.value, found=found)
+
+    if not intent.fare:
+        return _decide(connection, intent, payer, rules, second_factor=second_factor, log=log)
+    reply = _ride(connection, intent, payer, rules, passed)
+    log(reply.outcome)
     return reply
 
 
@@ -266,26 +268,37 @@ def _ask_for_more(connection: Connection, intent: _Intent, payer: Payer, found: 
     return reply
 
 
-def _decide(connection: Connection, intent: _Intent, payer: Payer, rules: Rules, *, second_factor: str | None) -> Reply:
+def _decide(
+    connection: Connection,
+    intent: _Intent,
+    payer: Payer,
+    rules: Rules,
+    *,
+    second_factor: str | None,
+    log: Callable[[Outcome], None] = lambda _: None,
+) -> Reply:
     before = _last_paid(connection, payer.id, intent.terminal_id)
-    alone = _paid_by_face_alone(connection, payer.id)
+    alone = None if intent.at_gate else _paid_by_face_alone(connection, payer.id)
     situation = Situation(
         now=datetime.now(UTC),
         at_gate=intent.at_gate,
         holds_currency=payer.currency,
         available=balance_of(connection, payer.account_id).available,
         last_paid=before and Paid(before.decided_at, before.amount),
-        spent_today=_spent_today(connection, payer.id),
+        spent_today=0 if payer.daily_limit is None else _spent_today(connection, payer.id),
         daily_limit=payer.daily_limit,
-        alone_total=alone.total,
-        alone_in_a_row=alone.number,
+        alone_total=0 if alone is None else alone.total,
+        alone_in_a_row=0 if alone is None else alone.number,
         confirmed=second_factor is not None,
     )
     decision = decide(intent.amount, intent.currency, situation, rules)
-    if decision.outcome is Outcome.ACCEPTED:
-        _move(connection, intent, payer)
     covered_by = before.id if before and decision.outcome is Outcome.ALREADY_PAID else None
-    return _close(connection, intent, payer, decision, covered_by=covered_by, second_factor=second_factor)
+    row = _written(connection, intent, payer, decision, covered_by=covered_by, second_factor=second_factor)
+    log(decision.outcome)
+    if decision.outcome is Outcome.ACCEPTED:
+        # Last: from here to the end of the transaction every other payment to this merchant waits.
+        _move(connection, row, payer)
+    return _told(connection, row)
 
 
 def _check_fare(connection: Connection, terminal: Terminal, asked: Asked) -> None:
@@ -400,6 +413,20 @@ def _close(
     covered_by: str | None = None,
     second_factor: str | None = None,
 ) -> Reply:
+    row = _written(connection, intent, payer, decision, covered_by=covered_by, second_factor=second_factor)
+    return _told(connection, row)
+
+
+def _written(
+    connection: Connection,
+    intent: _Intent,
+    payer: Payer | None,
+    decision: Decision,
+    *,
+    covered_by: str | None,
+    second_factor: str | None,
+) -> _Intent:
+    """Write the decision down, and tell the merchant where money moves."""
     state = _state(decision, intent)
     row = connection.execute(
         update(tables.intent)
@@ -418,7 +445,7 @@ def _close(
     ).one()
     if state in ("succeeded", "requires_capture"):
         webhooks.emit(connection, row, state)
-    return _told(connection, row)
+    return row
 
 
 def _told(connection: Connection, intent: _Intent) -> Reply:

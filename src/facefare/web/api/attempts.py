@@ -10,10 +10,12 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Header, Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy import text
 
 from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.messages import SearchPayload, SearchRequest
 from facefare.identification.errors import AnswersDisagree, IdentificationError, RequestRefused
+from facefare.ledger.database import brief_locks
 from facefare.mpc.answers import Answer
 from facefare.payments import attempts, intents, tariffs
 from facefare.payments.attempts import Asked, Reply
@@ -247,13 +249,15 @@ def _opened(search: str, terminal: Terminal) -> tuple[SearchRequest, SearchPaylo
 
 def _begin(services: Services, terminal: Terminal, asked: Asked, gallery_id: str) -> Reply | tuple[str, Gallery]:
     with services.engine.begin() as connection:
+        # No money moves here: this need not be on the disk before what is concluded from it, which flushes it too.
+        connection.execute(text("SET LOCAL synchronous_commit = off"))
         gallery = faces.gallery(connection, gallery_id)
         begun = attempts.begin(connection, terminal, asked)
         return begun if isinstance(begun, Reply) else (begun, gallery)
 
 
 def _conclude(services: Services, intent_id: str, answer: Answer | None) -> Reply:
-    with services.engine.begin() as connection:
+    with brief_locks(services.engine) as connection:
         return attempts.conclude(connection, intent_id, answer, services.rules)
 
 
