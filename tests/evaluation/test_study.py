@@ -78,6 +78,7 @@ def test_integers_lose_next_to_nothing(report):
 
 def test_groups_are_compared_at_one_threshold(report):
     assert [row["group"] for row in report["groups"]] == ["even", "odd"]
+    assert all(row["fmr_times_all"] == pytest.approx(row["fmr"]["value"] / 1e-3) for row in report["groups"])
     assert all(row["people"] == 60 and row["fnmr"]["low"] <= row["fnmr"]["value"] for row in report["groups"])
 
 

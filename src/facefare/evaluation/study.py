@@ -30,6 +30,7 @@ SYSTEM: Final = (5, 3)
 _MOST_A_PERSON = 10
 """Photos a person that single comparisons use: without a limit one statesman's photos would be the figure."""
 _DRAWS = 20
+_GROUP_FMR = 1e-3
 _GROUPS = 20  # of people, each left out once
 _ENOUGH_PAIRS = 10_000  # for a curve
 _CURVE = np.geomspace(1e-6, 1, 121)
@@ -116,7 +117,7 @@ class Study:
         """FMR inside each stated group and FNMR, at the one threshold that gives FMR 1e-3 over all."""
         group = np.array([self.photos[row].group for row in rows.tolist()], dtype=np.str_)
         names = sorted(set(group.tolist()) - {""})
-        threshold = single.impostor.threshold_at(1e-3)
+        threshold = single.impostor.threshold_at(_GROUP_FMR)
         photos = subjects.photos_each()
         report = []
         for name in names:
@@ -127,11 +128,13 @@ class Study:
             inside = members[first] & members[second]
             own = members[subjects.people[single.pairs[:, 0]]]
             missed = Rate.of_trials(subjects.people[single.pairs[own, 0]], single.genuine[own] >= threshold)
+            fmr = Rate.over_pairs(first[inside], second[inside], np.where(members, photos, 0))
             report.append(
                 {
                     "group": name,
                     "people": int(members.sum()),
-                    "fmr": Rate.over_pairs(first[inside], second[inside], np.where(members, photos, 0)).describe(),
+                    "fmr": fmr.describe(),
+                    "fmr_times_all": fmr.value / _GROUP_FMR,
                     "fnmr": missed.describe(),
                 }
             )
