@@ -10,7 +10,6 @@ Neither sees a screen whose edge lies outside the picture and whose grid is fine
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import cv2
 import numpy as np
@@ -53,11 +52,12 @@ class ScreenCheck:
 
     def _travels(self, edges: Sequence[NDArray[np.float64]], between_eyes: float) -> bool:
         """Whether one edge of each view's (n, 2) keeps its place from the face but not in the picture."""
-        for chosen in product(*edges):
-            from_face, in_picture = np.ptp(np.array(chosen), axis=0)
-            if in_picture >= self.travelled and from_face * between_eyes <= self.still * in_picture:
-                return True
-        return False
+        low = high = edges[0]
+        for others in edges[1:]:  # every choice of one edge a view: (n1, n2, ..., 2)
+            low, high = np.minimum(low[..., None, :], others), np.maximum(high[..., None, :], others)
+        from_face, in_picture = np.moveaxis(high - low, -1, 0)
+        travels = (in_picture >= self.travelled) & (from_face * between_eyes <= self.still * in_picture)
+        return bool(travels.any())
 
 
 def grid(view: View) -> float:
