@@ -12,6 +12,7 @@ from facefare.biometrics.commands import app as models
 from facefare.evaluation.commands import calibrate, evaluate
 from facefare.guardian.commands import app as guardian
 from facefare.terminal.commands import app as gate
+from facefare.terminal.station_commands import app as station
 from facefare.web.audit_commands import searches
 from facefare.web.commands import app as wallet
 from facefare.web.commands import ledger
@@ -32,6 +33,7 @@ main.add_typer(guardian, name="guardian")
 main.add_typer(ledger, name="ledger")
 main.add_typer(models, name="models")
 main.add_typer(payer, name="payer")
+main.add_typer(station, name="station")
 main.add_typer(till, name="till")
 main.add_typer(wallet, name="wallet")
 main.add_typer(web, name="web")
