@@ -40,7 +40,7 @@ def enrol(
     ] = "",
     picture: Annotated[Path | None, typer.Option(help="For a phone: write the code it reads here (SVG).")] = None,
 ) -> None:
-    """Enrol one person; a line of JSON for each event, at last `enrolled`, `see_staff`, or `handed_over` with a code."""
+    """Enrol one person; a line of JSON for each event, at last `enrolled`, `see_staff` or `handed_over`."""
     if (camera is None) == (source is None):
         raise typer.BadParameter("Name a camera or a source.")
     try:
