@@ -2,6 +2,7 @@
 
 import base64
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -35,6 +36,19 @@ def test_a_second_look_within_a_minute_is_charged_once_and_told_so(world: Any) -
     first, second = world.look("ada"), world.look("ada")
     assert (second.outcome, second.reason) == ("already_paid", "paid_moments_ago")
     assert second.receipt == first.receipt
+    assert ada.account().available == 720
+
+
+def test_a_face_that_is_found_too_often_in_a_day_is_a_stranger_s_and_its_payer_sees_it(world: Any) -> None:
+    """Whoever owns a terminal's key could feel the way to a template by hundreds of matches."""
+    ada, services = world.payer("ada"), world.app.state.services
+    world.app.state.services = replace(services, rules=replace(services.rules, identified_a_day=3))
+    outcomes = [(reply.outcome, reply.reason) for reply in (world.look("ada") for _ in range(5))]
+    assert [outcome for outcome, _ in outcomes[:3]] == ["accepted", "already_paid", "already_paid"]
+    assert (
+        outcomes[3:] == [("use_card", "not_recognised")] * 2 == [(r.outcome, r.reason) for r in [world.look("eve")] * 2]
+    )
+    assert [entry["outcome"] for entry in ada.access_log()[:2]] == ["use_card"] * 2
     assert ada.account().available == 720
 
 

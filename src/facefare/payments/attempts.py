@@ -116,7 +116,8 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
 def conclude(connection: Connection, intent_id: str, answer: Answer | None, rules: Rules) -> Reply:
     """Decide by the guardians' answer (None: they gave none), move the money, and say so.
 
-    An answer that comes too late decides nothing, but whom it names finds it in the access log.
+    An answer that comes too late decides nothing, but whom it names finds it in the access log; so with a face that
+    was found too often in a day, which is how somebody would feel the way to a template by its matches.
     Raises UnknownIntent.
     """
     if isinstance(answer, Match):
@@ -126,7 +127,8 @@ def conclude(connection: Connection, intent_id: str, answer: Answer | None, rule
             found = Identification(
                 face.id, face.gallery_id, answer.tag, intent.issued_at, intent.query_id, intent.request_sha256
             )
-            if intent.state == "processing" and face.state == "active":
+            used = access.uses_of_face(connection, face.id, datetime.now(UTC) - timedelta(days=1))
+            if intent.state == "processing" and face.state == "active" and used < rules.identified_a_day:
                 if face.lookalike:
                     return _ask_for_more(connection, intent, payer, found)
                 return _charge(connection, intent, payer, rules, second_factor=None, found=found, passed=None)

@@ -62,6 +62,7 @@ class Rules:
     `disputes_refunded_at_once`: up to how much, by currency; more is looked at first.
     `ride_risk`: how much travel whose money is not there yet the operator risks for a payer who owes nothing, by
     currency; what comes of it and isn't paid is owed, and the payer is denied at gates until it is.
+    `identified_a_day`: how often a face is named in 24 hours; after that the answer is as for a stranger.
     `travel_on_account`: up to how much, by currency, who has a card on file rides without money before the card is
     charged, which is after 24 hours at the latest; a currency that is not in it: nobody does.
     """
@@ -72,6 +73,7 @@ class Rules:
     disputes_refunded_at_once: Mapping[str, int] = field(default_factory=lambda: {"EUR": 50_00})
     ride_risk: Mapping[str, int] = field(default_factory=dict)
     travel_on_account: Mapping[str, int] = field(default_factory=dict)
+    identified_a_day: int = 40
 
 
 @dataclass(frozen=True)

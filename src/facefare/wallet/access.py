@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from facefare.ledger.ids import new_id
 from facefare.wallet import tables
@@ -91,6 +91,13 @@ def of_face(connection: Connection, face_id: str) -> list[Access]:
     """Every identification of one face, oldest first."""
     columns = tables.access_log.c
     return [_access(row) for row in connection.execute(_ENTRIES.where(columns.face_id == face_id).order_by(columns.id))]
+
+
+def uses_of_face(connection: Connection, face_id: str, since: datetime) -> int:
+    """How many identifications of a face were written down since then."""
+    columns = tables.access_log.c
+    counted = select(func.count()).where(columns.face_id == face_id, columns.at >= since)
+    return connection.execute(counted).scalar_one()
 
 
 def lost(connection: Connection, gallery_id: str) -> Sequence[int]:
