@@ -229,7 +229,13 @@ def notifier() -> Any:
 
 @pytest.fixture
 def site(
-    engine: Engine, guardians: Any, requests: Any, calibration: Calibration, processor: Any, notifier: Any
+    engine: Engine,
+    guardians: Any,
+    requests: Any,
+    calibration: Calibration,
+    processor: Any,
+    notifier: Any,
+    tmp_path: Path,
 ) -> Iterator[Site]:
     with engine.begin() as connection:
         merchant = merchants.register_merchant(connection, "Example Transit")
@@ -250,7 +256,14 @@ def site(
             processor=processor(url),
             notifier=notifier,
         )
-        mount_pages(app, origin=url, currency="EUR", cache_dir=Settings().cache_dir, staff_token=STAFF_TOKEN)
+        mount_pages(
+            app,
+            origin=url,
+            currency="EUR",
+            cache_dir=Settings().cache_dir,
+            staff_token=STAFF_TOKEN,
+            accuracy=tmp_path / "report.json",
+        )
         late.app = app
         with httpx.Client(base_url=url) as http:
             yield Site(url, engine, guardians, requests, http, late.received)

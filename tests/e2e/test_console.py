@@ -1,16 +1,24 @@
 """The operator's console: live, closed to everybody else and to the wrong role, and without people."""
 
+import json
 import re
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI
 from playwright.sync_api import expect
 from sqlalchemy import text
+from starlette.responses import Response
 
+from facefare.audit.checkpoints import Checkpoint
+from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.client import TerminalClient
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
+from facefare.guardian.messages import GuardianIdentity
 from facefare.payments import merchants, settlements
 from facefare.payments.merchants import Terminal
 from facefare.web.pages import console, console_books, console_evidence, console_payments, console_setup, staff
@@ -203,6 +211,25 @@ def test_the_staffs_cookie_is_out_of_reach_and_ends_with_the_session(site: Any) 
     assert site.http.post("/app/console/sign-in", data={"token": token}, headers=OWN).status_code == 401
 
 
+def test_where_tries_cannot_be_counted_nobody_gets_in(site: Any) -> None:
+    with site.engine.begin() as connection:
+        _, token = staff.add(connection, "Sam", Role.MANAGER)
+        connection.execute(text("DROP TABLE tries"))
+    for right in (token, site.staff_token):
+        answer = httpx.post(f"{site.url}/app/console/sign-in", data={"token": right}, headers=OWN)
+        assert answer.status_code == 500
+        assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["", "payments", "audit", "sign-in", "books/export?first=2026-01-01&last=2026-01-02"])
+def test_pages_of_the_console_are_strict_and_kept_by_nobody(site: Any, path: str) -> None:
+    headers = site.http.get(f"/app/console/{path}", headers=as_member(site, Role.MANAGER)).headers
+    assert headers["cache-control"] == "no-store"
+    assert "script-src 'self' 'wasm-unsafe-eval'" in headers["content-security-policy"]
+    assert "unsafe-inline" not in headers["content-security-policy"]
+    assert headers["referrer-policy"] == "same-origin"
+
+
 def test_a_session_ends_after_eight_hours(site: Any) -> None:
     session = as_member(site, Role.VIEWER)
     with site.engine.begin() as connection:
@@ -321,6 +348,11 @@ def test_who_sees_whose_payment_it_was_is_seen_by_the_payer(site: Any, disputed:
         (entry, *_) = ada.access_log()
         assert (entry["by"], entry["outcome"]) == ("staff: Sam of the support", "details_read")
         assert "photo of the bill" in entry["purpose"]
+        with visit(site.url) as phone:
+            site.sign_in(phone, "ada")
+            phone.goto("/app/access")
+            expect(phone.get_by_text("staff: Sam of the support")).to_be_visible()
+            expect(phone.get_by_text("the shop sent a photo of the bill")).to_be_visible()
         page.get_by_role("button", name="Give the money back").click()
         expect(page.get_by_text("Given back").first).to_be_visible()
     assert ada.account().available == 200_00
@@ -465,3 +497,57 @@ def test_a_guardian_that_is_away_is_seen_to_be(site: Any) -> None:
     assert "Away" in page
     assert not re.search("What the staff did", page)  # not for a viewer
     assert "What the staff did" in site.http.get("/app/console/audit", headers=as_member(site, Role.AUDITOR)).text
+
+
+def test_the_reports_show_what_is_in_force_and_what_was_measured(site: Any, tmp_path: Any) -> None:
+    headers, file = as_member(site, Role.VIEWER), tmp_path / "report.json"
+    assert "No report is named" in site.http.get("/app/console/reports", headers=headers).text
+    rate = {"value": 0.0123, "low": 0.01, "high": 0.02}
+    report = {
+        "what": {"photos": 26, "people": 12},
+        "verification": {"at": [{"fmr": 0.001, "fnmr": rate}]},
+        "identification": [{"payers": 300, "enrolled": 5, "probe": 3, "at": [{"fpir": 0.001, "fnir": rate}]}],
+        "attacks": [
+            {"check": "motion", "species": "bent photo", "source": "simulated", "measure": "APCER", "rate": rate}
+        ],
+    }
+    file.write_text(json.dumps(report))
+    page = site.http.get("/app/console/reports", headers=headers).text
+    for shown in ("26 photos of 12 people", "1.23 %", "bent photo", "APCER", "gal_town", "-2000"):
+        assert shown in page
+    for broken in ("{}", "[]", "x", '{"what": 1}'):
+        file.write_text(broken)
+        assert "No report is named" in site.http.get("/app/console/reports", headers=headers).text
+
+
+def test_the_logs_are_read_where_anybody_reads_them_and_their_signatures_checked(site: Any, served: Any) -> None:
+    logs = [NoteSigner(f"log-{i}.example", KeyKind.LOG, Ed25519PrivateKey.generate()) for i in range(3)]
+    witnesses = [NoteSigner(f"witness-{i}.example", KeyKind.WITNESS, Ed25519PrivateKey.generate()) for i in range(3)]
+    notes = []
+    for index, log in enumerate(logs):
+        note = Checkpoint(log.name, 40 + index, bytes([index]) * 32).sign(log)
+        cosigners = [witnesses[other] for other in range(3) if other != index][: 1 if index == 1 else 2]
+        more = [witness.sign(note.text, 1_790_000_000) for witness in cosigners]
+        notes.append(note.with_signatures(more).to_bytes())
+    notes[2] = notes[2].replace(b"\n42\n", b"\n43\n")  # rewritten, so not signed any more
+
+    def identity(index: int, port: int) -> GuardianIdentity:
+        keys = (str(logs[index].key), str(witnesses[index].key))
+        return GuardianIdentity(index, f"Council {index}", "localhost", 1, 1, "", bytes(32), bytes(32), *keys, port)
+
+    def publishing(note: bytes) -> FastAPI:
+        app = FastAPI()
+        app.add_api_route("/checkpoint", lambda: Response(note))
+        return app
+
+    headers = as_member(site, Role.AUDITOR)
+    with ExitStack() as stack:
+        urls = [stack.enter_context(served(publishing(note))) for note in notes]
+        site.guardians.identities = [identity(index, int(url.rpartition(":")[2])) for index, url in enumerate(urls)]
+        page = site.http.get("/app/console/audit", headers=headers).text
+    assert page.count("Searches so far") == 2
+    assert (">40<" in page, ">41<" in page, ">43<" in page) == (True, True, False)
+    assert page.count("Not this one") == 1
+    assert page.count("It is not signed as it should be.") == 1
+    away = site.http.get("/app/console/audit", headers=headers).text
+    assert away.count("It can&#39;t be read.") == 3

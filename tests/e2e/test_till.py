@@ -314,6 +314,19 @@ def test_no_other_page_presses_a_button(counter: Any, headers: dict[str, str]) -
         till.state(State.AMOUNT)
 
 
+def test_the_tills_page_is_strict_and_kept_by_nobody(counter: Any) -> None:
+    with counter() as till:
+        for path in ("", "events"):
+            with httpx.stream("GET", f"{till.url}/{path}") as answer:
+                policy = answer.headers["content-security-policy"]
+                assert "script-src 'self'" in policy
+                assert "unsafe-inline" not in policy
+                assert "frame-ancestors 'none'" in policy
+                assert answer.headers["cache-control"] == "no-store"
+        big = httpx.post(f"{till.url}/till/pin", content=b"x" * 20_000, headers=OWN)
+        assert big.status_code == 403
+
+
 def test_the_pin_is_in_no_output_and_in_no_error(site: Any, counter: Any, capfd: Any, caplog: Any) -> None:
     site.payer("ada", funds=200_00).set_pin("739164")
     with counter() as till:

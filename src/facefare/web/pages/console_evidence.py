@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import httpx
@@ -44,6 +45,59 @@ class Log:
     problem: str | None
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """What of a report of `facefare evaluate` the console shows; rates are parts of one.
+
+    Attributes:
+        one_to_one: FMR, then FNMR with its interval.
+        one_to_many: payers, views enrolled, views in the probe, and (FPIR, FNIR) pairs.
+        attacks: the check, the species, where it is from, APCER or BPCER, and that with its interval.
+    """
+
+    photos: int
+    people: int
+    one_to_one: list[tuple[float, tuple[float, float, float]]]
+    one_to_many: list[tuple[int, int, int, list[tuple[float, float]]]]
+    attacks: list[tuple[str, str, str, str, tuple[float, float, float]]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Accuracy | None":
+        """From the report's JSON; None where it can't be read as one."""
+        try:
+            body: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            return cls(
+                photos=int(body["what"]["photos"]),
+                people=int(body["what"]["people"]),
+                one_to_one=[(float(at["fmr"]), _rate(at["fnmr"])) for at in body["verification"]["at"]],
+                one_to_many=[
+                    (
+                        int(row["payers"]),
+                        int(row["enrolled"]),
+                        int(row["probe"]),
+                        [(float(at["fpir"]), float(at["fnir"]["value"])) for at in row["at"]],
+                    )
+                    for row in body["identification"]
+                ],
+                attacks=[
+                    (
+                        str(row["check"]),
+                        str(row["species"]),
+                        str(row["source"]),
+                        str(row["measure"]),
+                        _rate(row["rate"]),
+                    )
+                    for row in body["attacks"]
+                ],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _rate(described: dict[str, float]) -> tuple[float, float, float]:
+    return float(described["value"]), float(described["low"]), float(described["high"])
+
+
 @runtime_checkable
 class Known(Protocol):
     """Guardians whose public identities are known."""
@@ -66,12 +120,6 @@ class Rule:
 @router.get("/reports")
 def reports(desk: ForFigures, services: WithServices, site: WithSite) -> Response:
     """The calibration in force, and the last measured error rates."""
-    accuracy: dict[str, Any] | None = None
-    if site.accuracy is not None:
-        try:
-            accuracy = json.loads(site.accuracy.read_text("utf-8"))
-        except (OSError, ValueError):
-            accuracy = None
     table = sorted(services.calibration.thresholds, key=lambda row: (row.fpir, row.payers))
     return desk.page(
         "console_reports.html",
@@ -79,7 +127,7 @@ def reports(desk: ForFigures, services: WithServices, site: WithSite) -> Respons
         fpir=services.fpir,
         table=[row for row in table if row.fpir == services.fpir] or table,
         rules=_rules(services),
-        accuracy=accuracy,
+        accuracy=None if site.accuracy is None else Accuracy.read(site.accuracy),
     )
 
 

@@ -97,6 +97,8 @@ OUTCOMES = {
     "refused": "Refused",
     "details_read": "Somebody of the operator read the details of your dispute",
     "lookalike": "Somebody who looks like you enrolled too",
+    "refunded": "Gave you money back",
+    "declined": "Declined your dispute",
 }
 
 KINDS = {
