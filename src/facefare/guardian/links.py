@@ -32,7 +32,8 @@ _SESSION_ID_BYTES = 16
 _DIAL_TIMEOUT = 2.0
 _MEET_TIMEOUT = 5.0  # for the others to dial back
 _MAX_WELCOMES = 16  # handshakes at a time, so that a port scanner costs little
-_AT_ONCE = 1 << 14  # one TLS record
+_RECORD = 1 << 14  # of TLS, at most
+_AT_ONCE = 1 << 18  # bytes up to which a message is written by who sends it, which spares a thread switch
 _TURN = 1 << 18  # bytes the sender's thread writes before it lets another message be queued
 _SEND_POLL = 1.0
 LEADER = 0
@@ -75,12 +76,12 @@ class LinkChannel:
         threading.Thread(target=self._pump, name=f"to guardian {peer}", daemon=True).start()
 
     def send(self, data: bytes | memoryview) -> None:
-        """Queue the bytes; raises `LinkClosed`. A short message leaves at once, which spares a thread switch."""
+        """Queue the bytes; raises `LinkClosed`. What is not too long leaves at once, as far as it can."""
         rest = memoryview(data).cast("B")
         with self._change:
             if self._closed:
                 raise self._broken()
-            if not self._backlog and len(rest) <= 1 << 18:
+            if not self._backlog and len(rest) <= _AT_ONCE:
                 rest = self._write(rest)
             if rest:
                 self._backlog.append(rest)
@@ -117,7 +118,7 @@ class LinkChannel:
         """Write what the connection takes without waiting; what is left. Holds the lock."""
         try:
             while rest:
-                rest = rest[self._outgoing.send(rest[:_AT_ONCE]) :]
+                rest = rest[self._outgoing.send(rest[:_RECORD]) :]
         except ssl.SSLWantWriteError:
             pass
         except (OSError, ValueError):

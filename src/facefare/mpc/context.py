@@ -36,20 +36,22 @@ class Agreement:
         self._links = ((-1, previous), (1, following))
         self._digest = hashlib.sha256(operation).digest()
         self._coins = {index: os.urandom(_COIN_BYTES)}
+        self._seed: bytes | None = None
         for _, link in self._links:
             link.send(self._digest + self._coins[index])
 
     def seed(self) -> bytes:
         """The three coins; raises `OutOfStep` where another guardian runs another operation."""
-        for step, link in self._links:
-            other = (self._index + step) % 3
-            if other not in self._coins:
+        if self._seed is None:
+            for step, link in self._links:
+                other = (self._index + step) % 3
                 header = bytearray(len(self._digest) + _COIN_BYTES)
                 link.receive_into(memoryview(header))
                 if header[: len(self._digest)] != self._digest:
                     raise OutOfStep(f"Guardian {other} runs another operation than this one.")
                 self._coins[other] = bytes(header[len(self._digest) :])
-        return b"".join(self._coins[i] for i in range(3))
+            self._seed = b"".join(self._coins[i] for i in range(3))
+        return self._seed
 
 
 @dataclass(frozen=True, repr=False)

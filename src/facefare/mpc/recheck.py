@@ -124,7 +124,8 @@ class SecretOrder:
                 self._held, self._moved = self._moved, self._held
             self._phase, self._first = self._phase + 1, 0
             if self.ready:
-                self._order, self._moved = np.empty(0, np.intp), self._held  # free the memory
+                self._held = self._moved = self._held._replace(tags=np.empty((2, 0), U16))  # free the memory
+                self._order = np.empty(0, np.intp)
 
     def _begin(self, context: Context) -> None:
         """Draw alpha, beta and k, and give each row its label: all of it without a message."""
