@@ -64,6 +64,14 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
+def profile(playwright: Playwright, tmp_path: Path) -> Iterator[Any]:
+    """A browser's context that is not private: apps can be installed in it."""
+    context = playwright.chromium.launch_persistent_context(tmp_path, executable_path=CHROMIUM, args=FLAGS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
 def browser_with_camera(playwright: Playwright, tmp_path: Path) -> Any:
     """`with browser_with_camera(frames) as browser`: its camera shows the frames (480, 640, 3) BGR, over and over."""
 

@@ -21,7 +21,7 @@ from playwright.sync_api import expect
 from sqlalchemy import text
 
 from facefare.payments import notifications
-from facefare.web.notifying import PUSH_HOSTS, Mail, Notifier, Push
+from facefare.web.pages.notifying import PUSH_HOSTS, Mail, Notifier, Push
 
 OWN = {"Sec-Fetch-Site": "same-origin", "Accept": "application/json"}
 

@@ -1,7 +1,9 @@
 """What the pages refuse, and what they tell every browser; spoken to directly, as an attacker would."""
 
+import gzip
 from typing import Any
 
+import brotli
 import pytest
 from sqlalchemy import text
 
@@ -134,6 +136,36 @@ def test_pages_are_not_kept_by_caches_and_named_files_are(site: Any) -> None:
     assert page.headers["cache-control"] == "no-store"
     style = next(part for part in page.text.split('"') if part.startswith("/app/static/app.css?v="))
     assert "immutable" in site.http.get(style).headers["cache-control"]
+
+
+@pytest.mark.parametrize(("accepted", "coding"), [("br, gzip", "br"), ("gzip, deflate", "gzip"), ("identity", None)])
+def test_scripts_styles_and_networks_come_compressed_as_the_browser_can(
+    site: Any, accepted: str, coding: str | None
+) -> None:
+    face = site.http.get("/app/assets/face.json").json()["files"]
+    for path in ("/app/static/app.css", "/app/static/held/code.js", face["embedder"]["url"], face["wasm"]["url"]):
+        with site.http.stream("GET", path, headers={"Accept-Encoding": accepted}) as answer:
+            raw = b"".join(answer.iter_raw())
+        assert answer.headers.get("content-encoding") == coding
+        assert "Accept-Encoding" in answer.headers["vary"]
+        whole = {"br": brotli.decompress, "gzip": gzip.decompress, None: bytes}[coding](raw)
+        if path == face["embedder"]["url"]:
+            assert len(whole) == face["embedder"]["bytes"]
+        assert whole == site.http.get(path).content
+    policy = site.http.get("/app/static/face/worker.js", headers={"Accept-Encoding": accepted}).headers
+    assert policy["content-security-policy"].startswith("default-src 'none'; script-src")
+
+
+def test_home_loads_less_than_100_kilobytes_and_nothing_of_the_networks(site: Any, visit: Any) -> None:
+    site.payer("ada")
+    with visit(site.url) as page:
+        site.sign_in(page, "ada")
+        loaded = page.evaluate(
+            """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
+                .map(({ name, decodedBodySize }) => [name, decodedBodySize])"""
+        )
+    assert sum(size for _, size in loaded) < 100_000
+    assert not [name for name, _ in loaded if "/assets/" in name]
 
 
 def test_the_first_page_is_under_100_kilobytes(site: Any) -> None:

@@ -1,5 +1,6 @@
 """The payer's app, as a person with a phone uses it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -191,6 +192,18 @@ def test_closing_the_wallet_asks_for_the_face_first_and_ends_the_session(site: A
         expect(page.get_by_text("10.00\u00a0€")).to_be_visible()
         page.get_by_role("button", name="Close it").click()
         expect(page.get_by_role("link", name="Make a wallet")).to_be_visible()
+
+
+def test_the_app_can_be_installed(site: Any, profile: Any) -> None:
+    page = profile.new_page()
+    page.goto(f"{site.url}/app/")
+    page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+    devtools = profile.new_cdp_session(page)
+    manifest = devtools.send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    assert devtools.send("Page.getInstallabilityErrors")["installabilityErrors"] == []
+    for icon in json.loads(manifest["data"])["icons"]:
+        assert page.request.get(f"{site.url}/app/static/{icon['src']}").status == 200
 
 
 def test_without_a_network_the_installed_app_says_so(site: Any, visit: Any) -> None:

@@ -39,9 +39,9 @@ from facefare.wallet.errors import WalletError
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
-from facefare.web.notifying import Mail, Notifier, Push, push_key
 from facefare.web.pages import mount_pages
 from facefare.web.pages.errors import PageError
+from facefare.web.pages.notifying import Mail, Notifier, Push, push_key
 from facefare.web.pages.rendering import PREFIX
 
 app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)

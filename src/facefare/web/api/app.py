@@ -29,7 +29,7 @@ from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
 
 if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
-    from facefare.web.notifying import Notifier
+    from facefare.web.pages.notifying import Notifier
 
 _WORKERS = 16
 _SWEEP_EVERY = 60.0

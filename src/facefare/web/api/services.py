@@ -26,7 +26,7 @@ from facefare.web.api.errors import ProfileNotOffered
 from facefare.web.stages import Stages
 
 if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
-    from facefare.web.notifying import Notifier
+    from facefare.web.pages.notifying import Notifier
 
 
 class Guardians(GalleryKeepers, Protocol):

@@ -6,8 +6,9 @@ same functions of wallet and payments as the API does; a page shows one payer's 
 Jobs, one module each: `mounting` (puts it all into the wallet's app), `guard` (policy of every response),
 `sign_in` (routes of passkeys and sessions), `passkeys`, `sessions`, `limits`, `visitor` (who asks), `payer`,
 `payer_data`, `payer_money`, `payer_notices` and `payer_phone` (routes of the payer's app), `console` and `staff`
-(the operator's), `networks` and `assets` (what the browser reads a face with), `static_files`, `rendering`
-(templates), `words` and `languages`, `kiosk` (the screen of a terminal), `commands`.
+(the operator's), `notifying` (mail and push), `networks`, `assets` and `packing` (what the browser reads a face
+with), `static_files`, `rendering` (templates), `words` and `languages`, `kiosk` (the screen of a terminal),
+`commands`.
 """
 
 from facefare.web.pages.mounting import mount_pages

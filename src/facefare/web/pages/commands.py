@@ -10,6 +10,7 @@ import uvicorn
 
 from facefare.settings import Settings
 from facefare.terminal.screen import Shown, State
+from facefare.web.pages import networks
 from facefare.web.pages.assets import install
 from facefare.web.pages.errors import AssetError
 from facefare.web.pages.kiosk import KioskScreen
@@ -23,14 +24,23 @@ def assets(
     for_tests: Annotated[bool, typer.Option("--for-tests", help="Also what only the browser tests need.")] = False,
 ) -> None:
     """Get the pinned files from npm once; does nothing when they are there."""
-    folder = Settings().cache_dir / "web"
+    cache_dir = Settings().cache_dir
+    folder = cache_dir / "web"
     try:
-        install(folder, for_tests=for_tests, on_step=lambda step: typer.echo(step, err=True))
+        install(folder, for_tests=for_tests, on_step=_say)
+        networks.pack(cache_dir, on_step=_say)
     except AssetError as error:
         typer.echo(str(error), err=True)
         typer.echo("Until then the pages work, but no face can be read in the browser.", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"The pages' files are in {folder}", err=True)
+    except (OSError, ValueError) as error:
+        typer.echo("The networks are not there yet: facefare models install, and then this again.", err=True)
+        raise typer.Exit(1) from error
+    _say(f"The pages' files are in {folder}")
+
+
+def _say(step: str) -> None:
+    typer.echo(step, err=True)
 
 
 @app.command()

@@ -5,11 +5,12 @@ The description carries the landmarks, limits and alignment of the Python side, 
 
 import hashlib
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Header
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from facefare.biometrics import landmarks as mesh
@@ -19,8 +20,11 @@ from facefare.biometrics.models.install import EMBEDDER_FILE
 from facefare.biometrics.pad import CLOSED, Challenge, Direction, TurnCheck
 from facefare.terminal import station
 from facefare.terminal.station import Ask
-from facefare.web.pages import assets
+from facefare.web.pages import assets, packing
 from facefare.web.pages.rendering import PREFIX
+
+_PACKED = "packed"
+_SMALL_EMBEDDER = "embedder-half.onnx"
 
 
 @dataclass(frozen=True)
@@ -29,20 +33,16 @@ class Networks:
 
     files: dict[str, Path]
     description: dict[str, Any]
+    copies: dict[tuple[str, str], Path]
+    """Name and content coding -> the compressed copy, of those that were made."""
 
     @classmethod
     def find(cls, cache_dir: Path) -> Self | None:
         """Those in the cache; None where something is not installed."""
         models, web = cache_dir / "models", cache_dir / "web"
         try:
-            embedder = Description.model_validate(tomllib.loads((models / EMBEDDER_FILE).read_text("utf-8")))
-            files = {
-                "ort.mjs": web / "ort.mjs",
-                "ort.wasm": web / "ort.wasm",
-                "blazeface.onnx": models / "blazeface.onnx",
-                "facemesh.onnx": models / "facemesh.onnx",
-                "embedder.onnx": models / embedder.file,
-            }
+            embedder = _embedder(models)
+            files = _files(models, web, embedder)
             urls = {
                 "wasm": _described("ort.wasm", files),
                 "detector": _described("blazeface.onnx", files),
@@ -53,7 +53,13 @@ class Networks:
             return None
         if assets.missing(web, for_tests=False):
             return None
-        return cls(files, {"files": urls, **_shared(embedder)})
+        copies = {
+            (name, coding): copy
+            for name, file in files.items()
+            for coding in packing.CODINGS
+            if (copy := packing.packed(web / _PACKED, file, coding)).exists()
+        }
+        return cls(files, {"files": urls, **_shared(embedder)}, copies)
 
     def app(self) -> FastAPI:
         """Serves the files and `face.json`."""
@@ -64,15 +70,50 @@ class Networks:
             return JSONResponse(self.description, headers={"Cache-Control": "no-cache"})
 
         @app.get("/{name}")
-        async def file(name: str, v: str = "") -> Response:
+        async def file(name: str, v: str = "", accept_encoding: Annotated[str, Header()] = "") -> Response:
             found = self.files.get(name)
             if found is None:
                 return Response(status_code=404)
-            kept = "public, max-age=31536000, immutable" if v else "no-cache"
+            headers = {
+                "Cache-Control": "public, max-age=31536000, immutable" if v else "no-cache",
+                "Vary": "Accept-Encoding",
+            }
+            coding = packing.best(accept_encoding)
+            copy = self.copies.get((name, coding)) if coding else None
+            if coding and copy:
+                headers["Content-Encoding"] = coding
             kind = {".mjs": "text/javascript", ".wasm": "application/wasm"}.get(found.suffix)
-            return FileResponse(found, media_type=kind or "application/octet-stream", headers={"Cache-Control": kept})
+            return FileResponse(copy or found, media_type=kind or "application/octet-stream", headers=headers)
 
         return app
+
+
+def pack(cache_dir: Path, on_step: Callable[[str], None]) -> None:
+    """Make the small copies of what phones load; OSError or ValueError where something is not installed."""
+    models, web = cache_dir / "models", cache_dir / "web"
+    embedder = _embedder(models)
+    original = (models / embedder.file).read_bytes()
+    small = web / _SMALL_EMBEDDER
+    made = packing.halved(original)
+    if not small.exists() or small.read_bytes() != made:
+        on_step("Halving the weights of the embedder")
+        small.write_bytes(made)
+    packing.pack(web / _PACKED, _files(models, web, embedder).values(), on_step)
+
+
+def _embedder(models: Path) -> Description:
+    return Description.model_validate(tomllib.loads((models / EMBEDDER_FILE).read_text("utf-8")))
+
+
+def _files(models: Path, web: Path, embedder: Description) -> dict[str, Path]:
+    small = web / _SMALL_EMBEDDER
+    return {
+        "ort.mjs": web / "ort.mjs",
+        "ort.wasm": web / "ort.wasm",
+        "blazeface.onnx": models / "blazeface.onnx",
+        "facemesh.onnx": models / "facemesh.onnx",
+        "embedder.onnx": small if small.exists() else models / embedder.file,
+    }
 
 
 def _described(name: str, files: dict[str, Path]) -> dict[str, Any]:

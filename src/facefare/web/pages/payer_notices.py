@@ -1,7 +1,7 @@
 """Routes of being told of payments: by e-mail, by the browser's push; off unless the payer asks."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import APIRouter, Form
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,10 +11,8 @@ from facefare.payments import notifications
 from facefare.payments.errors import UnknownAddress
 from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
+from facefare.web.pages.notifying import Notifier
 from facefare.web.pages.visitor import Shown, SignedIn, WithSite
-
-if TYPE_CHECKING:  # it speaks the pages' languages, so it imports them
-    from facefare.web.notifying import Notifier
 
 router = APIRouter(prefix="/notifications")
 
@@ -104,7 +102,7 @@ def _page(services: Services, payer: Payer, shown: Shown, *, done: str | None = 
     )
 
 
-def _notifier(services: Services) -> "Notifier":
+def _notifier(services: Services) -> Notifier:
     if services.notifier is None:
         raise UnknownAddress("This operator sends no messages.")
     return services.notifier
