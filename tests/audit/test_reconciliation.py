@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -157,6 +158,8 @@ def test_the_command_reads_real_logs_and_the_report_holds_nothing_personal(tmp_p
     page = (tmp_path / "report.html").read_text()
     assert "<img" in page
     assert "trm_gate1" in page
+    assert "<td>stn_desk<td>1<td>0" in page
+    assert not re.search(r"(src|href)=['\"](?!data:)|url\(|<script", page), "it shows without a network"
     for personal in ("gal_secret", *paid, "pay_"):
         assert personal not in page
     (tmp_path / "wallet.json").write_text(json.dumps({"paid": paid, "visible": paid[1:]}))
@@ -176,6 +179,11 @@ def test_few_payments_of_a_day_are_not_told_apart():
     page = report_html(result_of(searches, WalletWord(few, few), Site(17, 0.2, 0.1, 0.03)))
     assert "fewer than 5" in page
     assert "<td>3<td>" not in page
+    assert "<td>20<td>at least 16<td>" in page
+    flagged = result_of(searches, WalletWord(few, few), Site(1, 0.1, 0.1, 0.03))
+    assert all("at least 16 unpaid" in excess for excess in flagged.excesses)
+    assert len(flagged.excesses) == 2
+    assert "17" not in report_html(flagged).split("<img")[0]
 
 
 def test_impossible_sites_and_broken_files_are_refused():

@@ -162,7 +162,7 @@ def reconcile(
     for station in stations:
         typer.echo(f"{station.station}: {station.enrolled} enrolments, {station.compared} comparisons before one")
     if html is not None:
-        html.write_text(report_html(result))
+        html.write_text(report_html(result, stations))
     typer.echo("Nothing unexplained." if result.ok else "See above.")
     if not result.ok:
         raise typer.Exit(1)

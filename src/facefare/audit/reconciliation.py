@@ -36,6 +36,8 @@ from facefare.audit.log import read_frames
 
 ALPHA = 0.01
 POWER = 0.9
+FEWEST = 5
+"""Fewer payments of one terminal, in a day or in all, are not told: searches are public, so the rest is not either."""
 _NORMAL = NormalDist()
 
 
@@ -149,6 +151,11 @@ class DayCount:
         """Searches that led to no payment."""
         return self.searches - self.paid
 
+    @property
+    def shown_unpaid(self) -> str:
+        """The same for the public: not exact where it would tell how few payments there were."""
+        return _shown(self.searches, self.unpaid)
+
 
 @dataclass(frozen=True)
 class TerminalCount:
@@ -175,6 +182,11 @@ class TerminalCount:
     def unpaid(self) -> int:
         """Searches that led to no payment."""
         return sum(day.unpaid for day in self.by_day)
+
+    @property
+    def shown_unpaid(self) -> str:
+        """The same for the public."""
+        return _shown(self.searches, self.unpaid)
 
 
 @dataclass(frozen=True)
@@ -286,6 +298,12 @@ def smallest_found(site: Site, *, days: int, paid_a_day: int = 0, tests: int = 1
     return high
 
 
+def _shown(searches: int, unpaid: int) -> str:
+    if searches - unpaid >= FEWEST:
+        return f"{unpaid:,}"
+    return f"at least {max(searches - FEWEST + 1, 0):,}"
+
+
 def _critical(tests: int) -> float:
     return _NORMAL.inv_cdf(1 - ALPHA / tests)
 
@@ -320,9 +338,10 @@ def _excesses(count: TerminalCount, searches: Sequence[Search], tests: int) -> l
     found = []
     for day in count.by_day:
         if p_value(day.unpaid, day.expected, day.deviation) < ALPHA / tests:
-            found.append(f"{count.terminal} on {day.day}: {day.unpaid} unpaid, {day.expected:.0f} expected")
+            found.append(f"{count.terminal} on {day.day}: {day.shown_unpaid} unpaid, {day.expected:.0f} expected")
     if p_value(count.unpaid, count.expected, count.deviation) < ALPHA / tests:
-        found.append(f"{count.terminal} over {count.days} days: {count.unpaid} unpaid, {count.expected:.0f} expected")
+        unpaid, expected = count.shown_unpaid, f"{count.expected:.0f}"
+        found.append(f"{count.terminal} over {count.days} days: {unpaid} unpaid, {expected} expected")
     closed = sum(not count.site.open_from <= search.hour < count.site.open_to for search in searches)
     if closed:
         found.append(f"{count.terminal}: {closed} searches while the place was closed")

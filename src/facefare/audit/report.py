@@ -1,20 +1,29 @@
 """The public report of a reconciliation: one HTML file, plots inside, nothing personal.
 
-Invariant: it holds terminals, days and counts only, and a day's number of payments only from FEWEST on.
+Invariant: it holds terminals, stations, days and counts only, and a number of payments only from FEWEST on.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import date
 from html import escape
 from io import BytesIO
 
 from matplotlib.figure import Figure
 
-from facefare.audit.reconciliation import ALPHA, POWER, Reconciliation, TerminalCount, power, smallest_found
-
-FEWEST = 5
+from facefare.audit.reconciliation import (
+    ALPHA,
+    FEWEST,
+    POWER,
+    DayCount,
+    Reconciliation,
+    StationCount,
+    TerminalCount,
+    power,
+    smallest_found,
+)
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
@@ -23,12 +32,14 @@ _STYLE = (
 )
 
 
-def report_html(result: Reconciliation) -> str:
-    """Write the report."""
+def report_html(result: Reconciliation, stations: Sequence[StationCount] = ()) -> str:
+    """Write the report; `stations`: what enrolment stations did in the same time."""
+    days = sorted(day.day for one in result.terminals for day in one.by_day)
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Proof of restraint</title>",
         f"<style>{_STYLE}</style><h1>Proof of restraint</h1>",
-        "<p>Every search for a face is in three public logs. This report compares them with payments.</p>",
+        "<p>Every search for a face is in three public logs. This report compares them with payments"
+        + (f", from {days[0]} to {days[-1]} (UTC).</p>" if days else ".</p>"),
         "<h2>Identifications nobody was shown</h2>",
         _list(result.alarms, "None. Expected: none."),
         f"<p>{result.payers.checked} payers compared their own record with what they are shown; "
@@ -36,15 +47,23 @@ def report_html(result: Reconciliation) -> str:
         "<h2>Searches that led to no payment</h2>",
         _list(result.excesses, "Honest strangers and refused payers explain them."),
         f"<p>False alarms in this whole section: {ALPHA:.0%} of such reports. The last column says what the test can "
-        f"find: so many extra searches, every day, are noticed in {POWER:.0%} of such reports; fewer may not be.</p>",
+        f"find: so many extra searches, every day, are noticed in {POWER:.0%} of such reports; fewer may not be. What "
+        "finds those: a count of people that does not come from the terminal, the hours when the place is closed, and, "
+        "where the one searched for pays here, that person's own comparison.</p>",
         "<table><tr><th>terminal<th>days<th>searches<th>without payment<th>expected<th>would be found, a day</tr>",
     ]
     for one in result.terminals:
         parts.append(
-            f"<tr><td>{escape(one.terminal)}<td>{one.days}<td>{one.searches:,}<td>{one.unpaid:,}"
+            f"<tr><td>{escape(one.terminal)}<td>{one.days}<td>{one.searches:,}<td>{one.shown_unpaid}"
             f"<td>{one.expected:,.0f} ± {one.deviation:,.0f}<td>{one.smallest_found:,.0f}</tr>"
         )
     parts.append("</table>")
+    if stations:
+        parts.append("<h2>Enrolments</h2><p>The operator has to have a consent for each enrolment,")
+        parts.append("and an enrolment or a refusal for each comparison with those enrolled before.</p>")
+        parts.append("<table><tr><th>station<th>enrolments<th>comparisons</tr>")
+        parts += [f"<tr><td>{escape(one.station)}<td>{one.enrolled:,}<td>{one.compared:,}</tr>" for one in stations]
+        parts.append("</table>")
     for one in result.terminals:
         parts += [f"<h3>{escape(one.terminal)}</h3>", _image(_days(one), "Searches by day"), _table(one)]
         parts.append(_image(_power(one), "What the test can find"))
@@ -74,12 +93,16 @@ def _days(one: TerminalCount) -> Figure:
     low = [day.expected - 2 * day.deviation for day in one.by_day]
     high = [day.expected + 2 * day.deviation for day in one.by_day]
     axes.fill_between(days, low, high, color="#9ecae1", label="expected (2 standard deviations)")
-    axes.plot(days, [day.unpaid for day in one.by_day], "k.", label="searches without payment")
+    axes.plot(days, [_drawn(day) for day in one.by_day], "k.", label="searches without payment")
     axes.set_ylim(bottom=0)
     axes.xaxis_date()
     axes.legend(frameon=False)
     figure.autofmt_xdate()
     return figure
+
+
+def _drawn(day: DayCount) -> int:
+    return day.unpaid if day.paid >= FEWEST else day.searches
 
 
 def _power(one: TerminalCount) -> Figure:
@@ -92,7 +115,7 @@ def _power(one: TerminalCount) -> Figure:
         axes.plot(
             extras,
             [power(one.site, extra=extra, days=days, paid_a_day=paid) for extra in extras],
-            label=f"{days} days",
+            label=f"{days} days" if days > 1 else "1 day",
         )
     axes.set_xlabel("extra searches a day")
     axes.set_ylabel("probability to be found")
