@@ -101,6 +101,32 @@ def test_searches_are_answered_while_shares_are_refreshed(trio: Trio) -> None:
     run(trio, scene)
 
 
+def test_a_refresh_gets_its_turn_though_searches_never_pause(trio: Trio) -> None:
+    people = synthetic_templates(1000, seed=7)
+
+    async def scene(guardians: Guardians) -> None:
+        (epoch,) = await epochs(guardians)
+        done = asyncio.Event()
+
+        async def keep_asking(row: int) -> int:
+            asked = 0
+            while not done.is_set():
+                assert await trio.search(guardians, people[row]) == Match(row)
+                asked += 1
+            return asked
+
+        crowd = [asyncio.create_task(keep_asking(row)) for row in range(6)]
+        await asyncio.sleep(0.5)
+        try:
+            await asyncio.wait_for(refreshed(trio, guardians), 60)
+        finally:
+            done.set()
+        assert min(await asyncio.gather(*crowd)) > 0
+        assert await epochs(guardians) == {epoch + 1}
+
+    run(trio, scene)
+
+
 _DIE = """
 import os
 from facefare.guardian.store import ShareStore

@@ -173,6 +173,7 @@ class Engine:
         self._to_transfer: deque[tuple[str, Task]] = deque()  # the same; comes first
         self._transfers: dict[str, Transfer] = {}
         self._transfer_from = 0.0  # when the leader may announce a step
+        self._task_is_due = False  # at the leader: requests were announced last
         self._logger = ThreadPoolExecutor(1, "transparency-log")
         self._waiting: dict[bytes, Work] = {}
         self._running: list[Work] = []
@@ -345,6 +346,9 @@ class Engine:
                     batch.append(work)
                 if len(batch) == MAX_BATCH or not batch[0].is_search:
                     break
+        if batch and tasks and self._task_is_due:
+            batch = []
+        self._task_is_due = bool(batch)  # where requests never pause, they and tasks take turns
         name, task = (batch[0].gallery, None) if batch else tasks.popleft() if tasks else reorder or ("", None)
         if not name and self._store.erasure_pending:
             self._store.truncate_log()

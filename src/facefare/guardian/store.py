@@ -354,7 +354,11 @@ class ShareStore:
             return
         with self._transaction():
             self._delete_chunks(_arriving(name))
-            self._database.execute("DELETE FROM sequence WHERE gallery = ? AND version > ?", (name, arrival.base))
+            for table in ("sequence", "heads"):
+                self._database.execute(
+                    f"DELETE FROM {table} WHERE gallery = ? AND version > ?",  # noqa: S608
+                    (name, arrival.base),
+                )
             self._database.execute("DELETE FROM arrivals WHERE gallery = ?", (name,))
         self._images.pop(name, None)
 
