@@ -16,7 +16,7 @@ import numpy as np
 
 from facefare.biometrics import GATE, Observation
 from facefare.biometrics.errors import BiometricsError
-from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck
+from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck, blinked
 from facefare.biometrics.screens import ScreenCheck
 from facefare.biometrics.views import View as Seen
 from facefare.biometrics.views import most_different
@@ -32,6 +32,7 @@ BONA_FIDE: Final = "bona fide"
 GATE_ONLY_MOTION: Final = "motion alone at the gate"
 GATE_ALL: Final = "motion, border and grid at the gate"
 HEAD_TURN: Final = "one head turn at enrolment"
+BLINK: Final = "blink at enrolment"
 MOVES: Final = "moves asked for at enrolment"
 RECORDING: Final = "recording of other moves"
 _VIEWS = 3  # that a probe needs before it is judged
@@ -164,6 +165,8 @@ def _judge_head(file: Path, person: int) -> list[Judged]:
             verdict = gate_verdict(frames, pipeline().observe_all, screen)
             judged.append(Judged(check, name, "simulated", person, verdict))
         judged.append(Judged(HEAD_TURN, name, "simulated", person, _turn_verdict(head, species, seed)))
+        if species in (None, Species.PRINT, Species.SCREEN_STILL):  # a recording blinks whenever its maker did
+            judged.append(Judged(BLINK, name, "simulated", person, _blink_verdict(head, species, seed)))
     return judged
 
 
@@ -182,6 +185,18 @@ def _shown(head: Head, species: Species | None, motion: list[View], seed: int) -
         behind = room(np.random.default_rng(seed))
         return (head.view(view, seed + number, behind) for number, view in enumerate(motion))
     return present(head, species, motion, seed)
+
+
+def _blink_verdict(head: Head, species: Species | None, seed: int) -> Verdict:
+    """Twelve frames of somebody who holds nearly still, with the eyes closed for two of them, if they can be."""
+    held = np.random.default_rng(seed).normal(0, 1, (12, 3)).tolist()
+    views = [
+        View(yaw, pitch, roll, face_width=200, closed=species is None and number in (5, 6), noise=1.5)
+        for number, (yaw, pitch, roll) in enumerate(held)
+    ]
+    faces = [central(frame, pipeline().observe_all(frame)) for frame in _shown(head, species, views, seed)]
+    eyes = [face.quality.eyes_open for face in faces if face is not None]
+    return Verdict.LIVE if blinked(eyes) else Verdict.UNDECIDED
 
 
 def _turn_verdict(head: Head, species: Species | None, seed: int) -> Verdict:
