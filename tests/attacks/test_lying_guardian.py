@@ -1,11 +1,13 @@
 """Each guardian in turn lies at each step: what is caught at once, and what is not (docs/threat-model.md says so)."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from facefare.mpc import InputRule, Match, MpcError, NoMatch, Several, combine
+from facefare.mpc import InputRule, Match, MpcError, NoMatch, Several, combine, held_by, split
+from facefare.mpc.recheck import SecretOrder, confirm
 
 RULE = InputRule(2, 1, 8191)
 GALLERY = np.array([[60, 60], [-60, 60], [60, -60]] + [[-70, -20]] * 61)
@@ -13,18 +15,22 @@ PROBE = np.array([[60, 60]])
 THRESHOLD = np.array([-5], np.int32)
 
 
+def tampered(trio, liar, change):
+    """From now on `change(number, message)` may change each message that the liar sends."""
+    counter = itertools.count()
+    for end in (trio.previous[liar], trio.following[liar]):
+
+        def send(data, end=end, honest=end.send):
+            honest(change(next(counter), bytes(data)))
+
+        end.send = send
+
+
 def searched(trio, tamper=None):
-    """Search for row 0; `tamper(guardian, number, message)` may change each message that guardian sends."""
+    """Search for row 0; `tamper` is a liar and its `change`."""
     _, rows = trio.admit(GALLERY, RULE)
     if tamper is not None:
-        counter = itertools.count()
-        liar, change = tamper
-        for end in (trio.previous[liar], trio.following[liar]):
-
-            def send(data, end=end, honest=end.send):
-                honest(change(next(counter), bytes(data)))
-
-            end.send = send
+        tampered(trio, *tamper)
     live = np.array([~np.uint64(0)])
     (parts,) = trio.identify(rows, live, PROBE, THRESHOLD, RULE)
     if None in parts:
@@ -65,6 +71,42 @@ def test_a_lie_in_any_message_is_caught_or_changes_the_answer_but_never_shows_a_
         outcomes["harmless" if answer == Match(0) else "wrong"] += 1
     assert outcomes["caught"] >= 2, "both headers are compared by their receivers"
     assert sum(outcomes.values()) == len(sizes)
+
+
+def searched_twice(trio, liar, change):
+    """Bring the rows into a secret order, search for row 0, search again, and compare; the liar lies all along."""
+    _, rows = trio.admit(GALLERY, RULE)
+    orders = [SecretOrder(share, np.arange(64, dtype=np.uint64), 64) for share in rows]
+    components = split(PROBE.astype(np.int32))
+    tampered(trio, liar, change)
+    while not orders[0].ready:
+        trio.run(lambda i: trio.parties[i].reorder(orders[i]))
+    parts = trio.run(
+        lambda i: (
+            trio.parties[i].identify(held_by(i, components), RULE, rows[i], np.array([~np.uint64(0)]), THRESHOLD)[0],
+            trio.parties[i].recheck(held_by(i, components), RULE, orders[i], THRESHOLD)[0],
+        )
+    )
+    if None in (answer for answer, _ in parts):
+        raise MpcError("The probe was taken for a forbidden one.")
+    answer = combine([answer for answer, _ in parts])
+    confirm(answer, [again for _, again in parts])
+    return answer
+
+
+@pytest.mark.parametrize("liar", range(3))
+def test_with_a_recheck_no_lie_in_any_message_makes_another_pay(trio, liar, monkeypatch):
+    monkeypatch.setattr("facefare.mpc.recheck.SENTINELS", 64)
+    sizes = []
+    assert searched_twice(trio, liar, lambda _, message: sizes.append(len(message)) or message) == Match(0)
+    outcomes = Counter()
+    for number in range(len(sizes)):
+        try:
+            outcomes[searched_twice(type(trio)(), liar, flip(number, 8 * (number % 7) + number % 8))] += 1
+        except MpcError:
+            outcomes["caught"] += 1
+    assert set(outcomes) <= {Match(0), Several(), "caught"}
+    assert outcomes["caught"] > len(sizes) / 3
 
 
 @pytest.mark.parametrize("liar", range(3))
