@@ -13,7 +13,7 @@ from facefare.evaluation.commands import calibrate, evaluate
 from facefare.guardian.commands import app as guardian
 from facefare.terminal.commands import app as gate
 from facefare.terminal.station_commands import app as station
-from facefare.web.audit_commands import searches
+from facefare.web.audit_commands import assessment, searches
 from facefare.web.commands import app as wallet
 from facefare.web.commands import ledger
 from facefare.web.money_commands import export, keys, reconcile, settle
@@ -43,6 +43,7 @@ wallet.add_typer(staff, name="staff")
 wallet.command("dispute")(dispute_details)
 wallet.command("key-proof")(key_proof)
 wallet.command("searches")(searches)
+wallet.command("assessment")(assessment)
 ledger.command("settle")(settle)
 ledger.command("export")(export)
 ledger.command("reconcile")(reconcile)
