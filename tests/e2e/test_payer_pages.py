@@ -214,3 +214,28 @@ def test_without_a_network_the_installed_app_says_so(site: Any, visit: Any) -> N
         page.context.set_offline(True)
         page.goto("/app/")
         expect(page.get_by_role("heading", name="No network")).to_be_visible()
+
+
+def test_one_person_with_two_accounts_ends_the_mark_of_a_lookalike_from_both(site: Any, visit: Any) -> None:
+    site.payer("ada")
+    site.tokens["older account"] = site.tokens["ada"]
+    site.payer("ada")
+    with visit(site.url) as page:
+        site.sign_in(page, "older account")
+        page.goto("/app/face/delete")
+        page.get_by_role("button", name="Delete it").click()
+        word = page.locator(".word").inner_text()
+    assert site.look("ada").reason == "second_factor"
+    with visit(site.url, expect_missing=True) as page:
+        site.sign_in(page, "ada")
+        page.goto("/app/face")
+        page.get_by_label("The other account's word").fill(word[:-4])
+        page.get_by_role("button", name="Both accounts are mine").click()
+        expect(page.get_by_text("This is no word of the wallet")).to_be_visible()
+        page.goto("/app/face")
+        expect(page.get_by_text("Somebody who looks like you is enrolled here too")).to_be_visible()
+        page.get_by_label("The other account's word").fill(word)
+        page.get_by_role("button", name="Both accounts are mine").click()
+        expect(page.get_by_role("status")).to_contain_text("both accounts are yours")
+        expect(page.get_by_text("Somebody who looks like you is enrolled here too")).to_have_count(0)
+    assert site.look("ada").outcome == "accepted"

@@ -83,6 +83,32 @@ def test_a_guardian_restored_from_a_backup_catches_up_before_it_answers(trio: Tr
     run(trio, scene)
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_who_is_paused_matches_nothing_after_a_restore_whether_the_backup_knows_of_the_pause(
+    trio: Trio, tmp_path: Path, index: int
+) -> None:
+    async def scene(guardians: Guardians) -> None:
+        early, late, resumed = synthetic_templates(3, seed=460 + index)
+        rows = [(await trio.enrol(guardians, face))[0].fields.row for face in (early, late, resumed)]
+        for row in (rows[0], rows[2]):
+            trio.follow(await guardians.pause(DEMO, row, trio.version[DEMO]))
+        trio.stop(index)
+        backup(trio, index, tmp_path / "backup")
+        trio.start(index)
+        await trio.ready()
+        trio.follow(await guardians.pause(DEMO, rows[1], trio.version[DEMO]))
+        trio.follow(await guardians.resume(DEMO, rows[2], trio.version[DEMO]))
+        trio.stop(index)
+        restore(trio, index, tmp_path / "backup")
+        trio.start(index)
+        await trio.ready()
+        assert await trio.search(guardians, early) == NoMatch()
+        assert await trio.search(guardians, late) == NoMatch()
+        assert await trio.search(guardians, resumed) == Match(rows[2])
+
+    run(trio, scene)
+
+
 def test_a_guardian_with_another_history_is_refused_and_named(trio: Trio, tmp_path: Path) -> None:
     async def scene(guardians: Guardians) -> None:
         (person,) = synthetic_templates(1, seed=70)

@@ -10,9 +10,17 @@ from sqlalchemy import Engine, text
 from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import Operation
 from facefare.identification.errors import CalibrationError
-from facefare.wallet import access, consents, faces, lookalikes, payers, stations
+from facefare.mpc.answers import Match
+from facefare.wallet import access, consents, faces, lookalikes, payers, stations, tables
 from facefare.wallet.consents import Notice
-from facefare.wallet.errors import CannotCompare, GalleryBusy, InvalidEnrolment, NotTheSamePerson, SeeStaff
+from facefare.wallet.errors import (
+    CannotCompare,
+    ChangeUnconfirmed,
+    GalleryBusy,
+    InvalidEnrolment,
+    NotTheSamePerson,
+    SeeStaff,
+)
 from facefare.wallet.faces import Changes, Face
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
@@ -261,3 +269,71 @@ def test_of_three_alike_one_proof_ends_one_pair(
         lookalikes.pair(connection, second.id, third.id)
     join(engine, second, deleted(engine, changes, first))
     assert is_marked(engine, second)
+
+
+def restored(engine: Engine, known: dict[str, list[Any]]) -> None:
+    """The wallet's tables as a backup has them."""
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(known)} CASCADE"))
+        for table, rows in known.items():
+            if rows:
+                connection.execute(tables.metadata.tables[table].insert(), [dict(row) for row in rows])
+
+
+def kept(engine: Engine) -> dict[str, list[Any]]:
+    names = ("gallery", "consent", "face", "lookalike", "gallery_change", "change_confirmation", "access_log")
+    with engine.connect() as connection:
+        return {name: list(connection.execute(tables.metadata.tables[name].select()).mappings()) for name in names}
+
+
+def matched(guardians: Any, requests: Any, label: str, engine: Engine) -> Face | None:
+    """Whom a search finds now, and whom the wallet knows there."""
+    with engine.connect() as connection:
+        version = faces.gallery(connection, "gal_town").version
+        answer = asyncio.run(guardians.search(requests.search(label), version, -2000))
+        return faces.in_row(connection, "gal_town", answer.row) if isinstance(answer, Match) else None
+
+
+def test_a_wallet_restored_from_before_a_pause_charges_nobody_who_is_paused(
+    engine: Engine, changes: Changes, guardians: Any, requests: Any
+) -> None:
+    face = enrolled(engine, changes, requests, "ada")
+    backup = kept(engine)
+    asyncio.run(changes.alter(face.payer_id, Operation.PAUSE))
+    restored(engine, backup)
+    asyncio.run(changes.agree("gal_town"))
+    assert matched(guardians, requests, "ada", engine) is None
+
+
+def test_a_wallet_restored_with_the_mark_has_it_and_from_before_the_twin_has_neither(
+    engine: Engine, changes: Changes, guardians: Any, requests: Any
+) -> None:
+    first = enrolled(engine, changes, requests, "twin")
+    before = kept(engine)
+    second = enrolled(engine, changes, requests, "twin")
+    restored(engine, kept(engine))
+    asyncio.run(changes.agree("gal_town"))
+    assert is_marked(engine, first)
+    assert is_marked(engine, second)
+    restored(engine, before)
+    asyncio.run(changes.agree("gal_town"))
+    assert guardians.rows["gal_town"].keys() == {first.row}  # nobody here knows the twin, so that row is erased
+    found = matched(guardians, requests, "twin", engine)
+    assert found is not None
+    assert (found.id, found.lookalike) == (first.id, False)
+
+
+def test_an_enrolment_of_a_lookalike_that_a_crash_left_pending_is_marked_when_it_is_finished(
+    engine: Engine, changes: Changes, guardians: Any, requests: Any
+) -> None:
+    first = enrolled(engine, changes, requests, "twin")
+    guardians.lose_answer = True
+    with pytest.raises(ChangeUnconfirmed):
+        enrolled(engine, changes, requests, "twin")
+    assert is_marked(engine, first)
+    guardians.lose_answer = False
+    asyncio.run(Changes(engine, guardians).finish_all_pending())
+    with engine.connect() as connection:
+        second = faces.in_row(connection, "gal_town", first.row + 1)
+    assert second is not None
+    assert (second.state, second.lookalike) == ("active", True)

@@ -13,6 +13,7 @@ from facefare.fares.explain import render
 from facefare.guardian.messages import Operation
 from facefare.payments import closing, export, retention, travel, travel_periods
 from facefare.wallet import consents, faces, lookalikes, payers
+from facefare.wallet.consents import Profile
 from facefare.web.api.enrolments import FaceOut, shown, shown_in
 from facefare.web.api.payers import Limit, Page, StartingAfter
 from facefare.web.api.problems import DOCUMENTED
@@ -133,7 +134,7 @@ class Word(BaseModel):
 @router.post("/payers/me/face/give_up")
 async def give_up(payer: SignedIn, services: WithServices) -> Word:
     """If another account of yours has your face now: withdraw consent here, erase the face, take the word for it."""
-    await asyncio.to_thread(_withdraw, services, payer.id)
+    await asyncio.to_thread(_withdraw, services, payer.id, Profile.HANDS_FREE)
     given_up = await services.changes.alter(payer.id, Operation.DELETE)
     return Word(word=lookalikes.given_up([face.id for face in given_up], services.receipt_key))
 
@@ -224,9 +225,9 @@ def retention_runs(connection: Transaction) -> list[RetentionOut]:
     return [RetentionOut(**vars(run)) for run in retention.runs(connection)]
 
 
-def _withdraw(services: Services, payer_id: str) -> bool:
+def _withdraw(services: Services, payer_id: str, profile: Profile | None = None) -> bool:
     with services.engine.begin() as connection:
-        consents.withdraw(connection, payer_id)
+        consents.withdraw(connection, payer_id, profile)
         return bool(faces.of_payer(connection, payer_id))
 
 

@@ -16,7 +16,7 @@ from facefare.ledger.currency import MINOR_UNITS
 from facefare.payments import attempts, intents, receipts, travel
 from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.errors import UnknownIntent
-from facefare.wallet import consents, devices, faces, payers, pins
+from facefare.wallet import consents, devices, faces, lookalikes, payers, pins
 from facefare.wallet.consents import Consent, Profile
 from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled, UnknownConsent
 from facefare.wallet.faces import Face
@@ -157,6 +157,16 @@ async def delete(payer: SignedIn, services: WithServices, shown: Shown) -> Respo
     return await asyncio.to_thread(_deleted, services, shown, deleted)
 
 
+@router.post("/face/same-person")
+def same_person(
+    payer: SignedIn, services: WithServices, shown: Shown, word: Annotated[str, Form(max_length=4096)]
+) -> Response:
+    """Bring the word of one's other account, in which this face was deleted: nobody else looks like that."""
+    with services.engine.begin() as connection:
+        lookalikes.join(connection, payer.id, word.strip(), services.receipt_key)
+    return _face(services, payer, shown, done="Thank you. We know now that both accounts are yours.")
+
+
 # --- safety ---
 
 
@@ -271,7 +281,8 @@ def _face(services: Services, payer: Payer, shown: Shown, *, done: str | None) -
 def _deleted(services: Services, shown: Shown, deleted: list[Face]) -> Response:
     with services.engine.connect() as connection:
         proofs = [(face, _last(faces.confirmations_of(connection, face.id))) for face in deleted]
-    return shown.page("face_deleted.html", proofs=proofs)
+    word = lookalikes.given_up([face.id for face in deleted], services.receipt_key)
+    return shown.page("face_deleted.html", proofs=proofs, word=word)
 
 
 def _last(confirmations: list[Confirmation]) -> list[Confirmation]:
