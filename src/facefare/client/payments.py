@@ -137,15 +137,27 @@ class PayerPayment(TypedDict):
     created_at: str
 
 
+class Identification(TypedDict):
+    """By the guardians: what it takes to check that none is missing (`facefare audit my-log`)."""
+
+    at: int
+    tag: str
+    terminal: str
+    gallery: str
+    purpose: str
+    query_id: str | None
+    request_sha256: str | None
+
+
 class Access(TypedDict):
-    """One use of the payer's face, or one look at the payer's data; `tag`: 16 hex digits, for the own check."""
+    """One use of the payer's face, or one look at the payer's data."""
 
     id: str
     at: str
     by: str
     purpose: str
     outcome: str
-    tag: str | None
+    identification: Identification | None
 
 
 class Ride(TypedDict):
@@ -257,6 +269,17 @@ class TerminalClient(Client):
         """
         return Payment(**self._call("POST", "/v1/attempts/undo", {"query_id": query_id.hex()}))
 
+    def by_code(
+        self, *, amount: int | None, currency: str, idempotency_key: str, capture_later: bool = False
+    ) -> Payment:
+        """Ask whoever reads a code with the payment's id in it, without a face; None: the fare here."""
+        body = {"amount": amount, "currency": currency, "capture_later": capture_later}
+        return Payment(**self._keyed("/v1/payment_intents", body, idempotency_key))
+
+    def payment(self, payment_intent: str) -> Payment:
+        """What has become of a payment of this terminal: `succeeded` and `requires_capture` are paid."""
+        return Payment(**self._call("GET", f"/v1/payment_intents/{payment_intent}"))
+
     def confirm(self, payment_intent: str, pin: str) -> AttemptReply:
         """Send the PIN that was typed after `confirmation_required`."""
         return AttemptReply(**self._call("POST", f"/v1/payment_intents/{payment_intent}/pin", {"pin": pin}))
@@ -349,6 +372,15 @@ class PayerClient(Client):
         """One receipt."""
         reply: Receipt = self._call("GET", f"/v1/payers/me/receipts/{receipt_id}")
         return reply
+
+    def asked_by_code(self, payment_intent: str) -> PayerPayment:
+        """What a terminal's code asks for, and where."""
+        reply: PayerPayment = self._call("GET", f"/v1/payers/me/codes/{payment_intent}")
+        return reply
+
+    def pay_by_code(self, payment_intent: str) -> AttemptReply:
+        """Pay what a terminal's code asks for, without a face."""
+        return AttemptReply(**self._call("POST", f"/v1/payers/me/codes/{payment_intent}/pay"))
 
     def confirm(self, payment_intent: str) -> AttemptReply:
         """Give the second factor for a payment that waits for it."""

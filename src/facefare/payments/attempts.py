@@ -77,40 +77,57 @@ def begin(connection: Connection, terminal: Terminal, asked: Asked) -> Reply | s
     InvalidAmount, QueryReused, AttemptUnderWay; for a fare NoFarePoint, and InvalidAmount in another currency than
     the tariff's.
     """
-    check_currency(asked.currency)
-    if asked.amount is not None:
-        check_amount(asked.amount)
-    else:
-        _check_fare(connection, terminal, asked)
-    id = new_id("pi")
-    new = connection.execute(
-        upsert(tables.intent)
-        .values(
-            id=id,
-            merchant_id=terminal.merchant_id,
-            terminal_id=terminal.id,
-            place=terminal.place,
-            at_gate=terminal.kind == "gate",
-            state="processing",
-            **{**vars(asked), "amount": asked.amount or 0, "fare": asked.amount is None},
-        )
-        .on_conflict_do_nothing(index_elements=["query_id"])
-        .returning(tables.intent.c.id)
-    ).one_or_none()
+    new = _new(connection, terminal, asked, "processing")
     if new is not None:
-        return id
+        return new
     columns = tables.intent.c
     row = connection.execute(select(tables.intent).where(columns.query_id == asked.query_id).with_for_update()).one()
-    same = (row.terminal_id, row.currency, row.request_sha256, row.fare)
-    if same != (terminal.id, asked.currency, asked.request_sha256, asked.amount is None) or (
-        asked.amount is not None and (row.amount, row.capture_later) != (asked.amount, asked.capture_later)
-    ):
-        raise QueryReused("This query was used for another payment; take a new picture.")
+    _check_same(row, terminal, asked)
     if row.state == "processing":
         if datetime.now(UTC) - row.created_at < _ABANDONED_AFTER:
             raise AttemptUnderWay("This payment is being answered right now; ask again in a moment.")
         return _close(connection, row, None, Decision(Outcome.USE_CARD, Reason.IDENTIFICATION_UNAVAILABLE))
     return _told(connection, row)
+
+
+def written_down(connection: Connection, terminal: Terminal, asked: Asked, state: str) -> str:
+    """Write an intent down that waits in `state`, once for the query's id; its id. Raises as `begin` does."""
+    if (new := _new(connection, terminal, asked, state)) is not None:
+        return new
+    row = connection.execute(select(tables.intent).where(tables.intent.c.query_id == asked.query_id)).one()
+    _check_same(row, terminal, asked)
+    return str(row.id)
+
+
+def _check_same(row: _Intent, terminal: Terminal, asked: Asked) -> None:
+    same = (row.terminal_id, row.currency, row.request_sha256, row.fare)
+    if same != (terminal.id, asked.currency, asked.request_sha256, asked.amount is None) or (
+        asked.amount is not None and (row.amount, row.capture_later) != (asked.amount, asked.capture_later)
+    ):
+        raise QueryReused("This was used for another payment; take a new picture, or a new key.")
+
+
+def _new(connection: Connection, terminal: Terminal, asked: Asked, state: str) -> str | None:
+    """The id of a new intent; None where the query has one."""
+    check_currency(asked.currency)
+    if asked.amount is not None:
+        check_amount(asked.amount)
+    else:
+        _check_fare(connection, terminal, asked)
+    return connection.execute(
+        upsert(tables.intent)
+        .values(
+            id=new_id("pi"),
+            merchant_id=terminal.merchant_id,
+            terminal_id=terminal.id,
+            place=terminal.place,
+            at_gate=terminal.kind == "gate",
+            state=state,
+            **{**vars(asked), "amount": asked.amount or 0, "fare": asked.amount is None},
+        )
+        .on_conflict_do_nothing(index_elements=["query_id"])
+        .returning(tables.intent.c.id)
+    ).scalar_one_or_none()
 
 
 def conclude(connection: Connection, intent_id: str, answer: Answer | None, rules: Rules) -> Reply:

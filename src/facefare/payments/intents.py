@@ -23,6 +23,8 @@ from facefare.payments.merchants import Terminal
 from facefare.wallet import payers
 from facefare.wallet.payers import Payer
 
+_NOBODY_YET = "requires_identification"
+
 
 @dataclass(frozen=True)
 class Intent:
@@ -92,10 +94,14 @@ def take(
 
 
 def void(connection: Connection, terminal: Terminal, intent_id: str) -> Intent:
-    """Let go of what is on hold, or of a confirmation that is awaited; raises UnknownIntent, WrongState."""
-    row, _ = _of_merchant(connection, terminal, intent_id)
+    """Let go of what is on hold, or of a payer or a confirmation that is awaited; raises UnknownIntent, WrongState."""
+    row, payer = locked_with_payer(connection, intent_id)
+    if row.merchant_id != terminal.merchant_id or (payer is None and row.state not in (_NOBODY_YET, "canceled")):
+        raise UnknownIntent(f"There is no payment {intent_id}.")
     if row.state == "canceled":
         return shown(row)
+    if row.state == _NOBODY_YET:
+        return _changed(connection, row.id, "canceled", state="canceled")
     if row.state not in ("requires_capture", "requires_confirmation") or row.fare:
         raise WrongState("This payment was decided already; refund it instead.")
     if row.state == "requires_capture":
@@ -157,7 +163,8 @@ def give_back(
 
 
 def expire(connection: Connection, rules: Rules) -> int:
-    """End what waited too long: holds never captured, confirmations never given, searches never answered.
+    """End what waited too long: holds never captured, codes never read, confirmations never given, searches never
+    answered.
 
     Returns how many payments ended; each is told to its merchant.
     """
@@ -170,7 +177,7 @@ def expire(connection: Connection, rules: Rules) -> int:
             or_(
                 and_(columns.state == "requires_capture", lapsed),
                 and_(
-                    columns.state.in_(("requires_confirmation", "processing")),
+                    columns.state.in_((_NOBODY_YET, "requires_confirmation", "processing")),
                     columns.created_at < now - rules.confirm_within,
                 ),
             )
@@ -181,7 +188,7 @@ def expire(connection: Connection, rules: Rules) -> int:
         if row.state == "requires_capture":
             _changed(connection, row.id, "canceled", state="canceled")
         else:
-            asked = row.state == "requires_confirmation"
+            asked = row.state != "processing"
             outcome = Outcome.REFUSED if asked else Outcome.USE_CARD
             reason = Reason.CONFIRMATION_TIMED_OUT if asked else Reason.IDENTIFICATION_UNAVAILABLE
             _changed(connection, row.id, "refused", state="refused", outcome=outcome.value, reason=reason.value)

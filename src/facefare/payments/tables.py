@@ -90,7 +90,8 @@ intent = Table(
         name="intent_amounts_in_order",
     ),
     CheckConstraint(
-        "state IN ('requires_identification', 'processing', 'requires_capture', 'succeeded', 'refused', 'canceled')",
+        "state IN ('requires_identification', 'processing', 'requires_confirmation', 'requires_capture', 'succeeded',"
+        " 'refused', 'canceled')",
         name="intent_state_known",
     ),
     CheckConstraint(

@@ -17,7 +17,7 @@ from facefare.guardian.messages import SearchPayload, SearchRequest
 from facefare.identification.errors import AnswersDisagree, IdentificationError, RequestRefused
 from facefare.ledger.database import brief_locks
 from facefare.mpc.answers import Answer
-from facefare.payments import attempts, intents, tariffs
+from facefare.payments import attempts, intents, scanned, tariffs
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Reason
 from facefare.payments.merchants import Terminal
@@ -200,6 +200,35 @@ class Unheard(BaseModel):
 def undo(body: Unheard, terminal: SignedTerminal, connection: Transaction) -> IntentOut:
     """Take back what came of an attempt that let nobody pass because its answer was lost; once, however often sent."""
     return IntentOut(**vars(attempts.undo(connection, terminal, bytes.fromhex(body.query_id))))
+
+
+class ByCode(BaseModel):
+    """An amount or the fare, for whoever reads the code that the terminal shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Annotated[
+        int | None, Field(strict=True, description="Minor units of the currency, more than 0; null: the fare here.")
+    ]
+    currency: Annotated[str, Field(max_length=16, description="ISO 4217 code.", examples=["EUR"])]
+    capture_later: Annotated[bool, Field(strict=True)] = False
+
+
+@router.post("/payment_intents", status_code=201)
+def by_code(
+    body: ByCode,
+    terminal: SignedTerminal,
+    connection: Transaction,
+    idempotency_key: Annotated[str, Header(min_length=1, max_length=255)],
+) -> IntentOut:
+    """Ask whoever reads a code with the payment's id in it, once for each Idempotency-Key; void it if nobody does."""
+    return IntentOut(**vars(scanned.begin(connection, terminal, idempotency_key=idempotency_key, **body.model_dump())))
+
+
+@router.get("/payment_intents/{intent_id}")
+def payment(intent_id: IntentId, terminal: SignedTerminal, connection: Transaction) -> IntentOut:
+    """What has become of a payment of this terminal: `succeeded` and `requires_capture` are paid."""
+    return IntentOut(**vars(scanned.state_of(connection, terminal, intent_id)))
 
 
 @router.post("/payment_intents/{intent_id}/pin")

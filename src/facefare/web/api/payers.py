@@ -13,7 +13,8 @@ from facefare.guardian.messages import MessageError, OpenRequest, Operation
 from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.ledger import balance_of
 from facefare.ledger.currency import MAX_AMOUNT
-from facefare.payments import attempts, intents, receipts, top_ups
+from facefare.ledger.database import brief_locks
+from facefare.payments import attempts, intents, receipts, scanned, top_ups
 from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.receipts import Receipt
 from facefare.wallet import access, consents, faces, payers, pins
@@ -354,6 +355,19 @@ def payment_list(
     """Payments, newest first."""
     found = intents.of_payer(connection, payer.id, limit=limit + 1, before=starting_after)
     return Page(data=[PaymentOut(**vars(item)) for item in found[:limit]], has_more=len(found) > limit)
+
+
+@router.get("/me/codes/{intent_id}")
+def asked_by_code(intent_id: IntentId, payer: SignedIn, connection: Transaction) -> PaymentOut:  # noqa: ARG001 - any
+    """What a terminal's code asks for, and where, for the payer to see before saying yes."""
+    return PaymentOut(**vars(scanned.look(connection, intent_id)))
+
+
+@router.post("/me/codes/{intent_id}/pay")
+def pay_by_code(intent_id: IntentId, payer: SignedIn, services: WithServices) -> AttemptOut:
+    """Pay what a terminal's code asks for, without a face; once, however often it is sent."""
+    with brief_locks(services.engine) as connection:
+        return AttemptOut(**vars(scanned.pay(connection, payer, intent_id, services.rules)))
 
 
 @router.post("/me/payments/{intent_id}/confirm")
