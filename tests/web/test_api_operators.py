@@ -23,6 +23,7 @@ OPEN = {
     ("GET", "/v1/consent_keys"),
     ("GET", "/v1/retention_runs"),  # counts of what was forgotten, signed
     ("GET", "/v1/terminal_keys"),  # public keys, for anyone who wants to pay
+    ("GET", "/v1/payers/notice"),  # what anyone is asked to agree to
     ("POST", "/v1/payers"),  # anyone may open an account
     ("POST", "/v1/enrolments"),  # what counts is the station's signature inside
     ("POST", "/v1/processor_events"),  # what counts is the processor's signature
