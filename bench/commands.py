@@ -8,6 +8,7 @@ from bench.guardian import guardian
 from bench.held import held
 from bench.identification import identification
 from bench.ledger import ledger
+from bench.pages import pages
 from bench.payments import payments
 
 app = typer.Typer(help="Measure, beside a named peer.", no_args_is_help=True)
@@ -17,6 +18,7 @@ app.command("guardian")(guardian)
 app.command("held")(held)
 app.command("identification")(identification)
 app.command("ledger")(ledger)
+app.command("pages")(pages)
 app.command("payments")(payments)
 
 

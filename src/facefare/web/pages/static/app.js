@@ -15,5 +15,7 @@ addEventListener("pageshow", () => {
   for (const form of document.forms) delete form.dataset.sent;
 });
 
-// Offline page and installing; a failure here changes nothing for the page.
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("/app/sw.js").catch(() => {});
+// Offline page and installing, once this page is there; a failure here changes nothing for it.
+const install = () => navigator.serviceWorker?.register("/app/sw.js").catch(() => {});
+if (document.readyState === "complete") install();
+else addEventListener("load", install);
