@@ -6,13 +6,15 @@ Interactive: drawn, scripts run, and no task of more than 50 ms after that.
 """
 
 import statistics
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
-from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _NETWORK = {"offline": False, "latency": 150, "downloadThroughput": 1.6e6 / 8, "uploadThroughput": 0.75e6 / 8}
 _SLOWER = 4
@@ -42,6 +44,8 @@ def pages(
     chromium: str = "/usr/bin/chromium",
 ) -> None:
     """Measure the payer's home on a throttled phone."""
+    from playwright.sync_api import sync_playwright  # a tool of developers: the command line starts without it
+
     token = httpx.post(f"{url}/v1/payers", json={"currency": currency}).raise_for_status().json()["token"]
     seen: dict[str, list[dict[str, float]]] = {"first visit": [], "later visits": []}
     with sync_playwright() as playwright:
@@ -59,7 +63,7 @@ def pages(
     Console().print(table)
 
 
-def _visited(browser: Browser, url: str, token: str) -> tuple[dict[str, float], dict[str, float]]:
+def _visited(browser: "Browser", url: str, token: str) -> tuple[dict[str, float], dict[str, float]]:
     context = browser.new_context(viewport={"width": 412, "height": 823}, device_scale_factor=1.75, base_url=url)
     signing = {"form": {"token": token}, "headers": {"Origin": url, "Sec-Fetch-Site": "same-origin"}}
     context.request.post("/app/sign-in/token", **signing)  # type: ignore[arg-type]
