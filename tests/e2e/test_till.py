@@ -213,6 +213,7 @@ def test_three_wrong_pins_end_the_payment_and_the_next_one_says_why(site: Any, c
         till.camera.there.put("ada")
         for number in range(3):
             till.state(State.PIN)
+            expect(till.page.locator("#pin-pad button").first).to_have_text(re.compile(r"\d"))  # it is answered
             expect(till.page.locator("#detail")).to_have_text("The PIN was wrong" if number else "")
             till.page.keyboard.type("1111")
             till.page.keyboard.press("Enter")

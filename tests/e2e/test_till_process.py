@@ -69,5 +69,18 @@ def test_a_till_takes_a_payment_from_whoever_looks(machine: Machine, visit: Any,
             page.goto("about:blank")
         ended = till.event("attempt", 5)
         (paid,) = scenario.payers["A"].payments()
+        with visit(machine.wallet_url, **kiosk) as page:
+            page.goto("/app/console/sign-in")
+            page.get_by_label("Your token, from the operator").fill(machine.staff_token)
+            page.get_by_role("button", name="Sign in").click()
+            page.get_by_role("link", name="Audit").click()
+            expect(page.get_by_text("Searches so far")).to_have_count(3)
+            expect(page.get_by_role("cell", name="Connected to both others")).to_have_count(3)
+            for _ in range(20):  # witnesses sign every few seconds
+                if page.locator("dd", has_text="✓").count() == 6:
+                    break
+                page.wait_for_timeout(1000)
+                page.reload()
+            expect(page.locator("dd", has_text="✓")).to_have_count(6)  # each log, by both other guardians
     assert (ended["outcome"], paid["captured"], paid["tip"]) == ("accepted", 550, 50)
     assert ended["receipt"]

@@ -1,13 +1,14 @@
-"""The pages that people touch: the payer's app, and the screens of gates and tills.
+"""The pages that people touch: the payer's app, the screens of gates and tills, the operator's console.
 
 Server-rendered pages, small modules of our own JavaScript, no request to any other host. The routes call the
 same functions of wallet and payments as the API does; a page shows one payer's own things to that payer only.
 
 Jobs, one module each: `mounting` (puts it all into the wallet's app), `guard` (policy of every response),
 `sign_in` (routes of passkeys and sessions), `passkeys`, `sessions`, `limits`, `visitor` (who asks), `payer`,
-`payer_data`, `payer_money`, `payer_notices` and `payer_phone` (routes of the payer's app), `console` and `staff`
-(the operator's), `notifying` (mail and push), `networks`, `assets` and `packing` (what the browser reads a face
-with), `static_files`, `rendering` (templates), `words` and `languages`, `kiosk` (the screen of a terminal),
+`payer_data`, `payer_money`, `payer_notices` and `payer_phone` (routes of the payer's app), `console` and its
+`console_…` (routes of the operator's), `desk` and `staff` (who of the operator asks, and may), `notifying` (mail and
+push), `networks`, `assets` and `packing` (what the browser reads a face with), `static_files`, `rendering`
+(templates), `words`, `console_words` and `languages`, `kiosk` and `till_screen` (the screens of terminals),
 `commands`.
 """
 
