@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import settings
 from sqlalchemy import Connection, Engine, make_url
 
 from facefare.audit.own_log import Components
@@ -29,6 +30,9 @@ from facefare.identification.errors import BY_REASON, AnswersDisagree, GuardianU
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.web.migrations import upgrade
+
+settings.register_profile("any machine", deadline=None)  # no test asserts a time
+settings.load_profile("any machine")
 
 _numbers = itertools.count()
 

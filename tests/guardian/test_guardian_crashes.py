@@ -50,13 +50,12 @@ _DIE = """
 import os
 from {module} import {owner}
 point = {owner}.{name}
-calls = []
 def die(*arguments, **named):
-    calls.append(1)
-    if len(calls) == {call} and {early}:
+    now = {when}
+    if now and {early}:
         os._exit(9)
     result = point(*arguments, **named)
-    if len(calls) == {call}:
+    if now:
         os._exit(9)
     return result
 {owner}.{name} = die
@@ -136,7 +135,8 @@ def test_killed_in_a_batch_of_searches_each_is_answered_rightly_or_not_at_all_an
 ) -> None:
     async def scene(guardians: Guardians) -> None:
         trio.stop(index)
-        start(trio, index, _DIE.format(module=module, owner=owner, name=name, call=1, early=early))
+        when = "arguments[1].shape[1] > 1" if name == "identify" else "True"  # the first of a session is a trial run
+        start(trio, index, _DIE.format(module=module, owner=owner, name=name, when=when, early=early))
         await trio.ready()
         requests = requests_for(trio, range(BATCH))
         outcomes = await ask(trio, guardians, requests)

@@ -130,8 +130,9 @@ def test_a_succession_counts_only_under_the_present_signing_key_and_for_the_same
     for wrong in (other, dataclasses.replace(same_log, index=0)):
         with pytest.raises(MessageError):
             GuardianIdentity.from_json(identity.announce(wrong, own).to_json())
-    with pytest.raises(MessageError):
-        GuardianIdentity.from_json(json.dumps({**json.loads(identity.to_json()), "succession": ["x"]}))
+    for wrong_form in (["x"], [], None, "", {}, ["{}", "zz"], [1, 2], ["{}", "00" * 64, 3]):
+        with pytest.raises(MessageError):
+            GuardianIdentity.from_json(json.dumps({**json.loads(identity.to_json()), "succession": wrong_form}))
     good = GuardianIdentity.from_json(identity.announce(same_log, own).to_json())
     with pytest.raises(CeremonyError):
         ceremony.join(peer, same_log)

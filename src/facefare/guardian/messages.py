@@ -588,11 +588,12 @@ class GuardianIdentity:
         """An identity from its file; raises `MessageError`."""
         try:
             body = json.loads(document)
-            succession = body.get("succession")
+            if "succession" in body:
+                next_document, signature = body["succession"]
+                body["succession"] = (str(next_document), bytes.fromhex(signature))
             identity = cls(
                 **{
                     **body,
-                    "succession": succession and (str(succession[0]), bytes.fromhex(succession[1])),
                     "signing_key": bytes.fromhex(body["signing_key"]),
                     "sealing_key": bytes.fromhex(body["sealing_key"]),
                 }
@@ -600,7 +601,7 @@ class GuardianIdentity:
             _INDEX(identity.index)
             octets(32)(identity.signing_key)
             octets(32)(identity.sealing_key)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise MessageError("This is no guardian identity file.") from error
         identity._check_succession()
         return identity
