@@ -279,6 +279,23 @@ def test_after_the_window_for_disputes_amounts_stay_and_places_go(world: Any) ->
     assert verify(world.engine, INVARIANTS) == []
 
 
+def test_a_face_is_kept_as_long_as_its_payer_agreed_and_no_longer_than_the_operator_keeps_faces(world: Any) -> None:
+    ada, ben = world.payer("ada"), world.payer("ben")
+    with world.engine.begin() as connection:
+        agreed = "UPDATE consent SET retention_days = :days WHERE payer_id = :payer"
+        connection.execute(text(agreed), {"days": 30, "payer": ada.account().id})
+    age(world, "face", "created_at", 100)
+
+    def unused(retention_days: int) -> list[str]:
+        with world.engine.connect() as connection:
+            return retention.unused_faces(connection, retention_days=retention_days, now=datetime.now(UTC))
+
+    assert unused(395) == [ada.account().id]
+    assert sorted(unused(90)) == sorted([ada.account().id, ben.account().id])
+    world.look("ada")
+    assert unused(395) == []
+
+
 async def _deleted(world: Any, unused: list[str]) -> Any:
     return await delete_unused(world.app.state.services.changes, unused)
 

@@ -4,7 +4,7 @@
                                     logs it was; amounts and times stay, as the law of accounts asks; the record of a
                                     code that a terminal sent
     the day after                   the keys of pseudonyms
-    `retention_days` unused         the face itself, at all three guardians
+    unused for as long as agreed    the face itself, at all three guardians
     a window after withdrawal       the text of a consent's receipt; its hash stays
 
 A record is a JWS by the key that signs consent receipts: what was forgotten, how many times, and when.
@@ -12,10 +12,10 @@ A record is a JWS by the key that signs consent receipts: what was forgotten, ho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, delete, exists, func, insert, null, select, text, update
+from sqlalchemy import Connection, delete, exists, func, insert, literal, null, select, text, update
 
 from facefare.ledger.ids import new_id
 from facefare.payments import tables, travel_tables
@@ -48,13 +48,20 @@ class Run:
 
 
 def unused_faces(connection: Connection, *, retention_days: int, now: datetime) -> list[str]:
-    """Payers whose face was not recognised for so long, and was enrolled before: theirs must be deleted."""
-    log, face = wallet.access_log.c, wallet.face.c
-    since = now - timedelta(days=retention_days)
+    """Payers whose face was not recognised for so long, and was enrolled before: theirs must be deleted.
+
+    So long is what the payer agreed to, or `retention_days` where the operator keeps faces for less by now.
+    """
+    log, face, agreed = wallet.access_log.c, wallet.face.c, wallet.consent.c.retention_days
+    days = func.least(func.coalesce(agreed, retention_days), retention_days)
+    since = literal(now) - func.make_interval(0, 0, 0, days)
     used = exists().where(log.payer_id == face.payer_id, log.purpose == "payment", log.at >= since)
     return list(
         connection.execute(
-            select(face.payer_id).where(face.state.in_(("active", "paused")), face.created_at < since, ~used).distinct()
+            select(face.payer_id)
+            .join(wallet.consent, wallet.consent.c.id == face.consent_id)
+            .where(face.state.in_(("active", "paused")), face.created_at < since, ~used)
+            .distinct()
         ).scalars()
     )
 

@@ -82,6 +82,7 @@ def give(
             notice_version=notice.version,
             receipt=receipt,
             receipt_sha256=consent.receipt_sha256,
+            retention_days=notice.retention_days,
             given_at=now,
         )
     )

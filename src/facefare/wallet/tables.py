@@ -53,6 +53,7 @@ consent = Table(
     Column("notice_version", Text, nullable=False),
     Column("receipt", Text, nullable=False),
     Column("receipt_sha256", LargeBinary, nullable=False, unique=True),
+    Column("retention_days", Integer),
     _at("given_at"),
     Column("withdrawn_at", DateTime(timezone=True)),
 )
