@@ -151,7 +151,7 @@ def test_a_tip_with_a_gloved_finger(site: Any, counter: Any) -> None:
             till.page.locator(f"#amount-pad [data-digit='{key}']").tap()
         expect(till.page.locator("#amount")).to_have_text("3.50\u00a0€")
         till.page.locator("#amount-pad [data-key=enter]").tap()
-        till.page.get_by_text("10 %").tap()
+        till.page.get_by_text("10\u00a0%").tap()
         expect(till.page.locator("#amount")).to_have_text("3.85\u00a0€")
         till.page.get_by_role("button", name="Yes, pay by looking").tap()
         till.state(State.LOOK_HERE)
@@ -366,6 +366,17 @@ def test_everything_fits_on_every_screen(served: Any, visit: Any, tag: str, size
                     .map((e) => e.outerHTML.slice(0, 80))"""
             )
             assert (state, outside) == (state, [])
+            over_the_frame = page.evaluate(
+                """() => { const m = document.querySelector("main"), s = getComputedStyle(m);
+                    if (s.outlineStyle === "none") return [];
+                    const inside = -parseFloat(s.outlineOffset);
+                    return [...document.querySelectorAll("h1, p:not(:empty), button, figure")]
+                        .filter((e) => e.checkVisibility())
+                        .filter((e) => { const b = e.getBoundingClientRect();
+                            return b.top < inside || b.bottom > innerHeight - inside; })
+                        .map((e) => e.outerHTML.slice(0, 80)); }"""
+            )
+            assert (state, over_the_frame) == (state, [])
             small = page.evaluate(
                 """() => [...document.querySelectorAll("button, .choices label")].filter((e) => e.checkVisibility())
                     .filter((e) => e.getBoundingClientRect().height < 0.099 * Math.min(innerWidth, innerHeight))

@@ -59,7 +59,7 @@ def test_a_till_takes_a_payment_from_whoever_looks(machine: Machine, visit: Any,
             page.goto("/")
             page.keyboard.type("500")
             page.keyboard.press("Enter")
-            page.get_by_text("10 %").click()
+            page.get_by_text("10\u00a0%").click()
             page.get_by_role("button", name="Yes, pay by looking").click()
             expect(page.locator("body")).to_have_attribute("data-state", "look_here")
             come(scenario, "A", camera)

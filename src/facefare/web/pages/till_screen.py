@@ -114,7 +114,11 @@ class TillScreen(KioskScreen):
         offered = [
             {
                 "tip": tip,
-                "name": say("{percent} tip: {tip}", percent=_ltr(f"{percent} %"), tip=_ltr(words.money(tip, currency))),
+                "name": say(
+                    "{percent} tip: {tip}",
+                    percent=_ltr(f"{percent}\N{NO-BREAK SPACE}%"),
+                    tip=_ltr(words.money(tip, currency)),
+                ),
                 "total": words.money(price + tip, currency),
             }
             for percent, tip in self._terms.offered(price)
