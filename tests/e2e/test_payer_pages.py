@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from facefare.client import TerminalClient
 from facefare.fares.explain import Line
 from facefare.payments.receipts import stored
 from facefare.payments.tables import receipt as receipt_table
@@ -192,6 +193,39 @@ def test_closing_the_wallet_asks_for_the_face_first_and_ends_the_session(site: A
         expect(page.get_by_text("10.00\u00a0€")).to_be_visible()
         page.get_by_role("button", name="Close it").click()
         expect(page.get_by_role("link", name="Make a wallet")).to_be_visible()
+
+
+def test_a_code_on_a_gates_screen_is_paid_without_a_face_after_signing_in(site: Any, visit: Any) -> None:
+    ada = site.payer("ada")
+    ada.delete_face()
+    gate = TerminalClient(site.http, "trm_gate", site.requests.terminal_key)
+    waiting = gate.by_code(amount=280, currency="EUR", idempotency_key="one")
+    with visit(site.url, expect_missing=True) as page:
+        page.goto(f"/app/pay/{waiting.id}")  # as a phone's camera opens it
+        page.locator("summary").click()
+        page.locator("#token").fill(site.tokens["ada"])
+        page.get_by_role("button", name="Sign in with the token").click()
+        page.get_by_role("heading", name="Pay this?").wait_for()
+        dear = gate.by_code(amount=50_000, currency="EUR", idempotency_key="two")
+        page.goto(f"/app/pay/{dear.id}")
+        page.get_by_role("button", name="Yes, pay").click()
+        expect(page.get_by_role("alert")).to_contain_text("Not enough money")
+        page.goto(f"/app/pay/{waiting.id}")
+        expect(page.get_by_text("Central Station, gate 4")).to_be_visible()
+        expect(page.locator(".amount")).to_have_text("2.80\u00a0€")
+        page.get_by_role("button", name="Yes, pay").click()
+        expect(page.locator(".receipt .amount")).to_have_text("2.80\u00a0€")
+        assert gate.payment(waiting.id).state == "succeeded"
+        page.goto("/app/pay")
+        page.get_by_label("Or type the number").fill(waiting.id)
+        page.get_by_role("button", name="Look it up").click()
+        expect(page.get_by_role("alert")).to_contain_text("not waiting for anybody any more")
+    assert ada.account().available == 720
+
+
+@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/app/pay/../sign-out", "/app/receipts"])
+def test_signing_in_leads_nowhere_else(site: Any, to: str) -> None:
+    assert site.http.get("/app/sign-in", params={"to": to}).status_code == 422
 
 
 def test_the_app_can_be_installed(site: Any, profile: Any) -> None:

@@ -27,6 +27,7 @@ from facefare.web.pages import (
     payer_money,
     payer_notices,
     payer_phone,
+    payer_scanned,
     rendering,
     sign_in,
     static_files,
@@ -107,7 +108,16 @@ def mount_pages(
         pages.mount("/assets", pages.state.site.networks.app())
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
-    parts = (payer_data, payer_money, payer_notices, payer_phone, console, console_books, console_evidence)
+    parts = (
+        payer_data,
+        payer_money,
+        payer_notices,
+        payer_phone,
+        payer_scanned,
+        console,
+        console_books,
+        console_evidence,
+    )
     for part in (*parts, console_payments, console_setup):
         pages.include_router(part.router)
     pages.mount("/static", static_files.app())
@@ -126,7 +136,9 @@ def mount_pages(
 async def _to_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
     if request.headers.get("accept") == "application/json":  # a script of ours
         return _answer(request, 401, "Please sign in again.")
-    return RedirectResponse(f"{PREFIX}/sign-in", status_code=303)
+    # Only a payment's code sends people here from outside; they come back to it.
+    back = f"?to={request.url.path}" if request.url.path.startswith(f"{PREFIX}/pay/") else ""
+    return RedirectResponse(f"{PREFIX}/sign-in{back}", status_code=303)
 
 
 async def _to_console_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above

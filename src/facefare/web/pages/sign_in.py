@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Cookie, Form, Request
+from fastapi import APIRouter, Cookie, Form, Query, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from facefare.wallet import payers
@@ -19,14 +19,19 @@ from facefare.web.pages.visitor import SESSION_COOKIE, Shown, Visitor, WithSite
 router = APIRouter()
 
 _CEREMONY_COOKIE = "__Host-ceremony"
+_HOME = f"{PREFIX}/"
+_PLACES = rf"^{PREFIX}/(pay/pi_[0-9a-z]{{26}})?$"
+"""Where signing in may lead: home, or a payment's code that somebody opened before."""
+_To = Annotated[str, Query(pattern=_PLACES)]
+_FormTo = Annotated[str, Form(pattern=_PLACES)]
 _WINDOW = timedelta(minutes=10)
 _Ceremony = Annotated[str, Cookie(alias=_CEREMONY_COOKIE, max_length=64)]
 
 
 @router.get("/sign-in")
-def sign_in_page(shown: Shown) -> Response:
-    """Choose a passkey."""
-    return shown.page("sign_in.html", problem=None)
+def sign_in_page(shown: Shown, to: _To = _HOME) -> Response:
+    """Choose a passkey; then on to where the visitor wanted to go."""
+    return shown.page("sign_in.html", problem=None, to=to)
 
 
 @router.get("/sign-up")
@@ -97,7 +102,12 @@ async def sign_in(request: Request, services: WithServices, site: WithSite, toke
 
 @router.post("/sign-in/token")
 def sign_in_by_token(
-    request: Request, services: WithServices, site: WithSite, shown: Shown, token: Annotated[str, Form(max_length=128)]
+    request: Request,
+    services: WithServices,
+    site: WithSite,
+    shown: Shown,
+    token: Annotated[str, Form(max_length=128)],
+    to: _FormTo = _HOME,
 ) -> Response:
     """Sign in with the account's token, where a device has no passkeys."""
     site.tries.count("token", visitor.address(request), most=20, within=_WINDOW)
@@ -105,8 +115,8 @@ def sign_in_by_token(
         with services.engine.connect() as connection:
             payer = payers.by_token(connection, token.strip())
     except NotAuthenticated:
-        return shown.page("sign_in.html", status=401, problem="This token is not known. Please check it.")
-    response = RedirectResponse(f"{PREFIX}/", status_code=303)
+        return shown.page("sign_in.html", status=401, problem="This token is not known. Please check it.", to=to)
+    response = RedirectResponse(to, status_code=303)
     visitor.begin_session(services, payer.id, response)
     return response
 

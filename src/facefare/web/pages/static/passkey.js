@@ -74,7 +74,7 @@ if (window.PublicKeyCredential) {
     problem.hidden = true;
     try {
       const { next } = await (button.dataset.do === "sign-up" ? signUp() : signIn());
-      location.assign(next);
+      location.assign(button.dataset.to ?? next);
     } catch (error) {
       tell(error instanceof Refused ? error.message : button.dataset.failed);
     } finally {

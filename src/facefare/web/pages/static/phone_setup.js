@@ -6,6 +6,7 @@ import { handoverRequest, newDevice, ownHolding, takeHandover } from "./held/cod
 import { phone, sealed } from "./held/keeping.js";
 import { asked, Refused, setUp } from "./held/phone.js";
 import { draw } from "./held/qr.js";
+import { canScan, Scan } from "./scan.js";
 import { parts, say, step } from "./steps.js";
 
 const { start, station, stop, back, take, handed, scan, scanner, lock, written, recovery, video, views, progress, request } = parts;
@@ -13,7 +14,7 @@ const page = document.getElementById("phone");
 const passkey = page.dataset.passkey === "yes";
 
 let capture = null;
-let scanning = null;
+const scanning = new Scan(scanner);
 let brought = null; // { device, holding, attestation }, until it is sealed
 
 async function setting() {
@@ -24,8 +25,8 @@ async function setting() {
 
 function stopAll() {
   capture?.end();
-  scanning?.getTracks().forEach((track) => track.stop());
-  capture = scanning = scanner.srcObject = null;
+  scanning.end();
+  capture = null;
 }
 
 function failed(error) {
@@ -71,8 +72,8 @@ station.addEventListener("click", async () => {
     draw(shown, request);
     request.dataset.bytes = base64(shown);
     take.onclick = () => taken(device, handed.value.replace(/\s/g, "")).catch(() => say("not for this phone"));
-    scan.hidden = !("BarcodeDetector" in window);
-    scan.onclick = () => scanned((text) => taken(device, text)).catch(failed);
+    scan.hidden = !canScan;
+    scan.onclick = () => scanning.run((text) => taken(device, text).then(() => true, () => say("not for this phone"))).catch(failed);
     step("station");
     say(null, "");
   } catch (error) {
@@ -84,25 +85,6 @@ async function taken(device, text) {
   brought = { device, ...(await takeHandover(fromBase64(text), device)) };
   stopAll();
   ready();
-}
-
-async function scanned(use) {
-  const detector = new BarcodeDetector({ formats: ["qr_code"] });
-  scanning = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: "environment" } });
-  scanner.srcObject = scanning;
-  scanner.hidden = false;
-  await scanner.play();
-  while (scanning) {
-    const [found] = await detector.detect(scanner);
-    if (found) {
-      try {
-        return await use(found.rawValue);
-      } catch {
-        say("not for this phone");
-      }
-    }
-    await new Promise((wait) => setTimeout(wait, 200));
-  }
 }
 
 function ready() {
