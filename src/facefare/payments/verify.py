@@ -29,6 +29,15 @@ INVARIANTS: dict[str, str] = {
     "nobody has paid more than was owed": """
         SELECT p.id FROM payer p JOIN ledger_account a ON a.id = p.account_id || '_debt'
         WHERE a.credits_posted > a.debits_posted""",
+    "a travel period is charged no more than its rides left owing": """
+        SELECT p.id FROM travel_period p JOIN card_top_up u ON u.id = p.top_up_id
+        WHERE u.payer_id <> p.payer_id
+          OR u.amount > (SELECT coalesce(sum(tap.debt), 0) FROM tap WHERE tap.period_id = p.id)""",
+    "a ride is gathered in a period of its own payer": """
+        SELECT tap.intent_id FROM tap JOIN travel_period p ON p.id = tap.period_id WHERE p.payer_id <> tap.payer_id""",
+    "a payment that waits for its payer holds nothing": """
+        SELECT i.id FROM payment_intent i JOIN ledger_transfer t ON t.id = i.id || '.hold'
+        WHERE i.state IN ('requires_identification', 'requires_confirmation')""",
     "a top-up from a card is in the ledger exactly when it succeeded": """
         SELECT u.id FROM card_top_up u LEFT JOIN ledger_transfer t ON t.id = u.id AND t.kind = 'posted'
         WHERE CASE u.state WHEN 'succeeded' THEN (t.amount, t.currency) IS DISTINCT FROM (u.amount, u.currency)

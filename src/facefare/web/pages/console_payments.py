@@ -22,7 +22,16 @@ router = APIRouter(prefix="/console")
 _PAGE = 50
 _IntentId = Annotated[str, Path(pattern=r"^pi_[0-9a-z]{26}$")]
 _DisputeId = Annotated[str, Path(pattern=r"^dsp_[0-9a-z]{26}$")]
-_State = Literal["", "succeeded", "requires_capture", "requires_confirmation", "processing", "refused", "canceled"]
+_State = Literal[
+    "",
+    "succeeded",
+    "requires_capture",
+    "requires_identification",
+    "requires_confirmation",
+    "processing",
+    "refused",
+    "canceled",
+]
 
 
 @router.get("/payments")

@@ -11,6 +11,7 @@ STAGES = {
 STATES = {
     "succeeded": "Charged",
     "requires_capture": "On hold",
+    "requires_identification": "Waits for somebody to read its code",
     "requires_confirmation": "Waits for the payer's yes",
     "processing": "Being answered",
     "refused": "Not charged",
