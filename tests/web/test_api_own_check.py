@@ -15,6 +15,7 @@ from facefare.audit.own_log import Comparison, Shown, compare
 from facefare.client import ApiError, PayerClient
 from facefare.guardian.messages import OpenRequest, Operation, sha256
 from facefare.identification.requests import prepare_opening, read_opening
+from facefare.ledger.errors import DatabaseUnavailable
 from facefare.mpc.answers import Match
 from facefare.payments import retention
 from facefare.web.api import attempts
@@ -143,6 +144,33 @@ def test_an_answer_that_pays_nothing_is_in_the_log_all_the_same(
     assert [entry["outcome"] for entry in ada.client.access_log()] == ["use_card"]
     assert ada.compared().complete
     assert ada.client.payments() == []
+
+
+@pytest.mark.parametrize("failing", ["before the commit", "after it"])
+def test_an_answer_that_could_not_be_written_at_once_is_in_the_log_once_and_charges_nobody_then(
+    world: Any, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    ada = Ada(world)
+    conclude = attempts._conclude
+    broken = iter([True, True])
+
+    def sometimes(services: Any, intent_id: str, answer: Any) -> Any:
+        if not next(broken, False):
+            return conclude(services, intent_id, answer)
+        if failing == "after it":
+            conclude(services, intent_id, answer)
+        raise DatabaseUnavailable("The database went away.")
+
+    monkeypatch.setattr(attempts, "_conclude", sometimes)
+    assert refused(lambda: world.look("ada")) == "database-unavailable"
+    until = time.monotonic() + 10
+    while not ada.client.access_log() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(2.5)  # the second try has come too
+    (entry,) = ada.client.access_log()
+    assert entry["outcome"] == ("use_card" if failing == "before the commit" else "accepted")
+    assert ada.client.account().available == (1000 if failing == "before the commit" else 720)
+    assert ada.compared().complete
 
 
 def test_a_face_enrolled_anew_has_a_log_of_its_own(world: Any) -> None:

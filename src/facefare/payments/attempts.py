@@ -149,8 +149,9 @@ def conclude(connection: Connection, intent_id: str, answer: Answer | None, rule
                 if face.lookalike:
                     return _ask_for_more(connection, intent, payer, found)
                 return _charge(connection, intent, payer, rules, second_factor=None, found=found, passed=None)
-            outcome = Outcome.USE_CARD.value
-            access.record(connection, payer.id, by=str(intent.terminal_id), outcome=outcome, found=found)
+            if not access.recorded(connection, found):  # twice, and the two tags would cancel out
+                outcome = Outcome.USE_CARD.value
+                access.record(connection, payer.id, by=str(intent.terminal_id), outcome=outcome, found=found)
     intent = intents.locked(connection, intent_id)
     if intent.state != "processing":
         return _told(connection, intent)

@@ -73,6 +73,13 @@ def record(
     )
 
 
+def recorded(connection: Connection, found: Identification) -> bool:
+    """Whether this identification is written down already."""
+    columns = tables.access_log.c
+    same = select(columns.id).where(columns.face_id == found.face_id, columns.query_id == found.query_id).limit(1)
+    return connection.execute(same).one_or_none() is not None
+
+
 def record_lost(connection: Connection, gallery_id: str, tag: int) -> None:
     """Note the tag of an answer that did not come whole: some row may have taken it in."""
     connection.execute(insert(tables.lost_answer).values(id=new_id("los"), gallery_id=gallery_id, tag=_packed(tag)))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
 _WORKERS = 16
 _SWEEP_EVERY = 60.0
 _DELIVER_EVERY = 2.0
+_LATE_WITHIN = 15.0
 _FUND_EVERY = 5.0
 
 
@@ -92,7 +93,8 @@ def create_app(
         loops = (_sweep_for_ever, _deliver_for_ever, _fund_for_ever, _notify_for_ever)
         tasks = [asyncio.create_task(work(services)) for work in loops]
         yield
-        await asyncio.gather(*services.late)
+        if services.late:
+            await asyncio.wait(services.late, timeout=_LATE_WITHIN)
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

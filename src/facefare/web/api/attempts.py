@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -46,6 +47,8 @@ _AT_FAULT = {
     RefusalCode.NOT_OPENABLE,
     RefusalCode.NOT_WELL_FORMED,
 }
+_TRIES = 20
+"""Some a quarter of an hour, to write down what the guardians answered."""
 _log = structlog.get_logger()
 
 
@@ -109,7 +112,12 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
         if isinstance(error, RequestRefused) and error.reason in _AT_FAULT:
             refused = error
     with services.stages.timed("conclude"):
-        reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
+        try:
+            reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
+        except Exception:
+            if answer is not None:
+                _later(services, _write_down(services, intent_id, answer))
+            raise
     if refused is not None:
         raise SearchRefused(f"The guardians refused the search: {refused}")
     _log.info("attempt", payment_intent=intent_id, terminal=terminal.id, outcome=reply.outcome.value)
@@ -299,22 +307,39 @@ async def _answer(services: Services, search: SearchRequest, gallery: Gallery, i
             return await asyncio.shield(searching)
     except TimeoutError:
         # Nobody waits any more, but some row may take this answer's tag in: its payer will look for it.
-        late = asyncio.create_task(_write_down(services, searching, gallery, intent_id))
-        services.late.add(late)
-        late.add_done_callback(services.late.discard)
+        _later(services, _await(services, searching, gallery, intent_id))
         raise
     except IdentificationError as error:
         await asyncio.to_thread(_lost, services, gallery, error)
         raise
 
 
-async def _write_down(services: Services, searching: asyncio.Future[Answer], gallery: Gallery, intent_id: str) -> None:
+def _later(services: Services, work: Coroutine[None, None, None]) -> None:
+    task = asyncio.create_task(work)
+    services.late.add(task)
+    task.add_done_callback(services.late.discard)
+
+
+async def _await(services: Services, searching: asyncio.Future[Answer], gallery: Gallery, intent_id: str) -> None:
     try:
-        await asyncio.to_thread(_conclude, services, intent_id, await searching)
+        answer = await searching
     except IdentificationError as error:
         await asyncio.to_thread(_lost, services, gallery, error)
-    except Exception as error:
-        _log.error("late_answer_lost", payment_intent=intent_id, error=type(error).__name__)
+    else:
+        await _write_down(services, intent_id, answer)
+
+
+async def _write_down(services: Services, intent_id: str, answer: Answer) -> None:
+    """Get an answer into its payer's access log, however long the database is away; nobody is charged for it now."""
+    for tried in range(_TRIES):
+        try:
+            await asyncio.to_thread(_conclude, services, intent_id, None)
+            await asyncio.to_thread(_conclude, services, intent_id, answer)
+            return
+        except Exception as error:
+            _log.warning("answer_not_written_down", payment_intent=intent_id, error=type(error).__name__)
+        await asyncio.sleep(min(2.0**tried, 60))
+    _log.error("answer_lost", payment_intent=intent_id)
 
 
 def _lost(services: Services, gallery: Gallery, error: IdentificationError) -> None:
