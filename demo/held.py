@@ -28,12 +28,10 @@ from demo.machine import CURRENCY, FARE, GALLERY, STATION, Machine, Process
 from demo.phone import Phone, held_up
 from demo.scenario import Step, money
 from facefare.biometrics import FacePipeline
-from facefare.client import PayerClient
+from facefare.client import MerchantClient, PayerClient
 from facefare.guardian.ceremony import Folder, write_key
 from facefare.identification.held.documents import decoded
 from facefare.identification.held.handover import Request, hand_over
-from facefare.payments import merchants
-from facefare.payments.tables import merchant
 from facefare.terminal.station import Capture
 
 TERMINAL = "trm_gate2"
@@ -70,6 +68,7 @@ class _HeldScenario:
         self._on_step = on_step
         self._owner_sitter = Sitter(Person.EILEEN_COLLINS, pipeline)
         self._thief_sitter = Sitter(Person.GRACE_HOPPER, pipeline)
+        self._http = http
         self._payer = owner or PayerClient.register(http, CURRENCY)[0]
         self._phone = Phone(self._payer, _operator_key(http))
         self._walks = 0
@@ -200,12 +199,8 @@ class _HeldScenario:
     @contextlib.contextmanager
     def _second_gate(self) -> Iterator[tuple[Process, "Cable"]]:
         machine, key = self._machine, Ed25519PrivateKey.generate()
-        with machine.engine.begin() as connection:
-            owner = connection.execute(select(merchant.c.id).limit(1)).scalar_one()
-            merchants.register_terminal(
-                connection,
-                merchants.Terminal(TERMINAL, owner, "Central Station, gate 2", key.public_key().public_bytes_raw()),
-            )
+        merchant = MerchantClient(self._http, machine.merchant_key)
+        merchant.register_terminal(TERMINAL, place="Central Station, gate 2", kind="gate", key=key)
         write_key(machine.folder / "gate2.pem", key)
         camera = machine.folder / "camera2"
         camera.mkdir()

@@ -76,7 +76,7 @@ def _installed() -> Path:
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", _HOME], check=True, capture_output=True)  # noqa: S603
         subprocess.run(  # noqa: S603 - a pinned version
-            [python, "-m", "pip", "install", "--quiet", f"localstripe=={VERSION}"],
+            [python, "-m", "pip", "install", "--quiet", "--retries", "1", f"localstripe=={VERSION}"],
             check=True,
             capture_output=True,
             timeout=240,

@@ -36,7 +36,8 @@ from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 from facefare.identification.calibration import Calibration
 from facefare.ledger.database import embedded_postgres, make_engine
-from facefare.payments import merchants, tariffs
+from facefare.payments import api_keys, merchants, tariffs
+from facefare.payments.api_keys import Scope
 from facefare.payments.tariffs import FarePoint
 from facefare.settings import Settings
 from facefare.wallet import faces, stations
@@ -94,6 +95,7 @@ class Machine:
     engine: Engine
     wallet_url: str
     processor_url: str | None
+    merchant_key: str
     screen_url: str
     staff_token: str
     station_key: Ed25519PrivateKey
@@ -165,6 +167,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             )
             stations.register(connection, STATION, station_key.public_key().public_bytes_raw())
             faces.open_gallery(connection, GALLERY, kind="demo")
+            _, merchant_key = api_keys.create(connection, merchant, "demo", set(Scope))
             tariffs.import_tariff(connection, _tariff())
             tariffs.assign(connection, TERMINAL, FarePoint("metro", "Central Station", "flat"))
         say("A card processor (localstripe)")
@@ -218,6 +221,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
             engine,
             wallet_url,
             processor_url,
+            merchant_key,
             f"http://localhost:{ports[10]}",
             staff_token,
             station_key,

@@ -22,7 +22,7 @@ from demo.faces import Person, Sitter
 from demo.localstripe import DECLINED
 from demo.machine import CURRENCY, DAY_CAP, FARE, GALLERY, PASSBACK_SECONDS, STATION, Machine
 from facefare.biometrics import FacePipeline, Template, fuse
-from facefare.client import PayerClient, StationClient
+from facefare.client import MerchantClient, PayerClient, StationClient
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.request_log import Entry
 from facefare.guardian.store import ShareStore
@@ -94,6 +94,7 @@ class Scenario:
         self._fare_is_capped()
         self._dump_is_noise()
         self._deleted_face_is_a_stranger()
+        self._merchant_sees_no_names()
 
     # --- the steps ---
 
@@ -296,6 +297,20 @@ class Scenario:
             and (attempt["outcome"], attempt["reason"]) == ("use_card", "not_recognised")
             and self.payers["A"].account().available == before,
             attempt,
+        )
+
+    def _merchant_sees_no_names(self) -> None:
+        merchant = MerchantClient(self._http, self._machine.merchant_key)
+        seen = list(merchant.payments(state="succeeded", expand=("refunds", "dispute")))
+        names = {one.payer for one in seen}
+        ids = [payer.account().id for payer in self.payers.values()]
+        leaked = [id for id in ids if any(id in str(one) for one in seen)]
+        broken = merchant.broken_invariants()
+        self._note(
+            "The merchant's system reads its payments, and checks the books",
+            "names that are others tomorrow, no payer's id; every money invariant holds",
+            f"{len(seen)} payments by {len(names)} names, {len(leaked)} ids; {len(broken)} invariants broken",
+            bool(names) and all(name and name.startswith("psn_") for name in names) and not (leaked or broken),
         )
 
     # --- how they are played ---

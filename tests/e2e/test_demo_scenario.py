@@ -27,7 +27,7 @@ def test_the_scenario_comes_out_right_and_leaves_nothing_behind(tmp_path):
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     steps = json.loads(report.read_text())
-    assert len(steps) >= 23
+    assert len(steps) >= 24
     assert all(step["ok"] for step in steps)
     assert not list(tmp_path.glob("facefare-demo-*"))
     left = [p for p in psutil.process_iter(["cmdline", "environ"]) if p.pid not in before and _is_of(p, tmp_path)]
