@@ -75,7 +75,10 @@ def test_the_console_has_no_violation_and_fits(
             for details in page.locator("details").all():
                 details.evaluate("one => one.open = true")
             found[part] = violations(page)
-            wide[part] = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            wide[part] = page.evaluate(
+                """() => { for (const one of document.querySelectorAll("#live bdi")) one.textContent = "99999.9 ms";
+                    return document.documentElement.scrollWidth - innerWidth; }"""
+            )
     assert {part: problems for part, problems in found.items() if problems} == {}
     assert {part: more for part, more in wide.items() if more > 0} == {}
 

@@ -144,6 +144,7 @@ def test_a_coffee_with_the_keyboard_alone_and_a_receipt_by_code(site: Any, count
 def test_a_tip_with_a_gloved_finger(site: Any, counter: Any) -> None:
     ada = site.payer("ada")
     with counter() as till:
+        till.state(State.AMOUNT)
         for key in "35":
             till.page.locator(f"#amount-pad [data-digit='{key}']").tap()
         till.page.locator("#amount-pad [data-key=delete]").tap()
@@ -166,6 +167,7 @@ def test_a_tip_with_a_gloved_finger(site: Any, counter: Any) -> None:
 def test_no_means_no(site: Any, counter: Any) -> None:
     site.payer("ada")
     with counter() as till:
+        till.state(State.AMOUNT)
         till.page.keyboard.type("350")
         till.page.keyboard.press("Enter")
         till.page.get_by_role("button", name="No", exact=True).tap()

@@ -57,6 +57,7 @@ def test_a_till_takes_a_payment_from_whoever_looks(machine: Machine, visit: Any,
         till.event("ready", 60)
         with visit(f"http://localhost:{port}", **kiosk) as page:
             page.goto("/")
+            expect(page.locator("body")).to_have_attribute("data-state", "amount")
             page.keyboard.type("500")
             page.keyboard.press("Enter")
             page.get_by_text("10\u00a0%").click()
