@@ -357,9 +357,17 @@ def test_everything_fits_on_every_screen(served: Any, visit: Any, tag: str, size
     with served(screen.app_for(None)) as url, visit(url, viewport={"width": width, "height": height}) as page:  # type: ignore[arg-type]
         screen.show(Shown(State.AMOUNT, 0, "EUR"))
         page.goto("/")
+        page.locator("body[data-state=amount]").wait_for()
+        page.keyboard.type("1250")
+        typed = page.locator("#amount").inner_text()
+        assert typed == f"12{',' if tag == 'de' else '.'}50\u00a0€"
         for state in State:
             screen.show(Shown(state, 1000_00, "EUR", "pin_locked", receipt="rcp_0123456789abcdefghjkmnpqrs"))
             page.locator(f"body[data-state={state.value}]").wait_for()
+            if state is State.APPROVE:
+                point = "," if tag == "de" else "."
+                expect(page.locator("#amount")).to_have_text(f"1000{point}00\u00a0€")
+                expect(page.locator("#tips label").nth(1)).to_contain_text(f"50{point}00\u00a0€")
             outside = page.evaluate(
                 """() => [...document.querySelectorAll("h1, p, button, label, input, figure, .symbol svg")]
                     .filter((e) => e.checkVisibility() && e.textContent + e.tagName !== "P")

@@ -99,7 +99,7 @@ class KioskScreen:
             "detail": detail,
             "amount": ""
             if shown.state in _WITHOUT_PRICE
-            else words.prices(shown.amount, shown.at_most, shown.currency),
+            else words.prices(shown.amount, shown.at_most, shown.currency, self._language.decimal_point),
         }
 
     async def _events(self) -> AsyncIterator[str]:

@@ -90,7 +90,7 @@ class TillScreen(KioskScreen):
     def app_for(self, till: Pressed) -> ASGIApp:
         """The page, its stream of states, and the till's buttons."""
         app = self.pages(
-            "till.html", digits=MINOR_UNITS.get(self._terms.currency, 2), zero=words.money(0, self._terms.currency)
+            "till.html", digits=MINOR_UNITS.get(self._terms.currency, 2), zero=self._money(0, self._terms.currency)
         )
         _add_buttons(app, till)
         return TrustedHostMiddleware(guarded(app), allowed_hosts=["localhost", "127.0.0.1"], www_redirect=False)
@@ -107,19 +107,22 @@ class TillScreen(KioskScreen):
             said["code"] = _code(f"{self._terms.receipts.rstrip('/')}{PREFIX}/receipts/{shown.receipt}")
         return said
 
+    def _money(self, amount: int, currency: str) -> str:
+        return words.money(amount, currency, self._language.decimal_point)
+
     def _choices(self, price: int) -> list[dict[str, object]]:
         """Each tip with its name and the total; no choice where no tip is asked for."""
         say, currency = self._language, self._terms.currency
-        none = {"tip": 0, "name": say("No tip"), "total": words.money(price, currency)}
+        none = {"tip": 0, "name": say("No tip"), "total": self._money(price, currency)}
         offered = [
             {
                 "tip": tip,
                 "name": say(
                     "{percent} tip: {tip}",
                     percent=_ltr(f"{percent}\N{NO-BREAK SPACE}%"),
-                    tip=_ltr(words.money(tip, currency)),
+                    tip=_ltr(self._money(tip, currency)),
                 ),
-                "total": words.money(price + tip, currency),
+                "total": self._money(price + tip, currency),
             }
             for percent, tip in self._terms.offered(price)
         ]

@@ -180,9 +180,10 @@ def money(amount: int, currency: str, point: str = ".") -> str:
     return f"{sign}{number}\N{NO-BREAK SPACE}{_SIGNS.get(currency, currency)}"
 
 
-def prices(least: int, most: int | None, currency: str) -> str:
+def prices(least: int, most: int | None, currency: str, point: str = ".") -> str:
     """200, 300, EUR -> '2.00 € – 3.00 €'; one price where there is no other."""
-    return money(least, currency) if most is None else f"{money(least, currency)} – {money(most, currency)}"
+    first = money(least, currency, point)
+    return first if most is None else f"{first} – {money(most, currency, point)}"
 
 
 _SIGNS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}

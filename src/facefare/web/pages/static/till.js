@@ -37,8 +37,9 @@ function click(frequency = 1200) {
 
 function showTyped() {
   const units = typed.padStart(digits + 1, "0");
-  const number = digits ? `${units.slice(0, -digits)}.${units.slice(-digits)}` : units;
-  amountShown.textContent = body.dataset.zero.replace(/^[\d.]+/, number);
+  const [zero, point] = body.dataset.zero.match(/^\d+(\D\d+)?/); // "0.00", as the language writes it
+  const number = digits ? `${units.slice(0, -digits)}${point[0]}${units.slice(-digits)}` : units;
+  amountShown.textContent = body.dataset.zero.replace(zero, number);
 }
 
 function amountKey(key) {
