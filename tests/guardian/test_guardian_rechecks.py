@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from facefare.guardian.engine import Engine, Work
 from facefare.guardian.errors import RefusalCode
+from facefare.guardian.frames import Task
 from facefare.guardian.rechecks import Rechecks
 from facefare.identification.errors import AnswersDisagree, IdentificationError
 from facefare.mpc.answers import Match, NoMatch
@@ -37,11 +39,7 @@ def running(folder, permille):
 
 
 def enrol(trio):
-    async def ask():
-        async with trio.relay() as guardians:
-            await trio.enrol(guardians, PEOPLE)
-
-    asyncio.run(ask())
+    three.run(trio, lambda guardians: trio.enrol(guardians, PEOPLE))
 
 
 def restart(trio, index, prelude=""):
@@ -158,6 +156,35 @@ def made(monkeypatch, wanted=1000, live=(1, 1, 0, 1)):
 
 
 PROBE, THRESHOLD = np.zeros((2, 1, 2), np.uint32), np.array([-1], np.int32)
+
+
+def test_a_secret_order_gets_its_turn_though_searches_never_pause(tmp_path):
+    """Else busy guardians would make none, and refuse all searches when their patience is over."""
+    rows = SimpleNamespace(standing=b"s" * 32, version=1)
+    registry = SimpleNamespace(galleries=lambda: ["gal_a"], gallery=lambda _: "gal_a")
+    store = SimpleNamespace(load=lambda _: rows, erasure_pending=False)
+    rechecks = SimpleNamespace(due=lambda _: "gal_a")
+    leader = Engine(0, None, store, registry, None, None, tmp_path, rechecks)
+    search = Work(key=bytes(32), operation=None, gallery="gal_a", version=1)
+    announced = []
+    for _ in range(4):
+        leader._waiting = {search.key: search}
+        announced.append(leader._announce(SimpleNamespace(channels={})))
+    assert [announcement.keys for announcement in announced] == [(search.key,), ()] * 2
+    assert [announcement.task for announcement in announced] == [None, Task("reorder", 0)] * 2
+
+
+def test_a_gallery_that_waits_keeps_no_other_from_its_order(monkeypatch):
+    rechecks, rows, clock = made(monkeypatch)
+    other = gallery((1, 1))
+    other.definition.id = "gal_b"
+    assert rechecks.due([gallery((0, 1, 0, 1)), other]) == "gal_a"
+    rechecks.wait("gal_a")
+    assert rechecks.due([gallery((0, 1, 0, 1)), other]) == "gal_b"
+    rechecks.wait("gal_b")
+    assert rechecks.due([rows, other]) is None
+    clock.now += 3
+    assert rechecks.due([rows, other]) == "gal_b"
 
 
 @pytest.mark.parametrize("live", [(1, 0, 0, 1), (1, 1, 1, 1), (0, 0, 0, 0)])

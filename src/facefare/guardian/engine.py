@@ -85,7 +85,6 @@ _PATIENCE = 10.0  # seconds one read may take
 _WARM_UP_PATIENCE = 180.0  # the first run compiles the kernels
 _PAIRING_WAIT = 1.0  # seconds a follower waits for the relay to hand it an announced request
 _RETRY_PAUSE = 0.2
-_SETTLED = 2.0  # seconds without a change before a gallery's rows are brought into a secret order
 _PAUSE_IN_TASKS = 0.01  # between two chunks, for a request to come first
 _TRANSFER_PAUSE = 30.0  # seconds before a step is tried again that the receiver could not keep
 
@@ -337,8 +336,8 @@ class Engine:
         with self._change:
             may_transfer = self._to_transfer and time.monotonic() > self._transfer_from
             tasks = self._to_transfer if may_transfer else self._to_refresh
-            reorder = None if tasks else self._to_reorder()
-            pause = _PAUSE_IN_TASKS if tasks or reorder else _HEARTBEAT
+            next_task = tasks[0] if tasks else self._to_reorder()
+            pause = _PAUSE_IN_TASKS if next_task else _HEARTBEAT
             self._change.wait_for(lambda: self._waiting or self._stopping, pause)
             batch: list[Work] = []
             for work in self._waiting.values():
@@ -346,10 +345,12 @@ class Engine:
                     batch.append(work)
                 if len(batch) == MAX_BATCH or not batch[0].is_search:
                     break
-        if batch and tasks and self._task_is_due:
+        if batch and next_task and self._task_is_due:
             batch = []
         self._task_is_due = bool(batch)  # where requests never pause, they and tasks take turns
-        name, task = (batch[0].gallery, None) if batch else tasks.popleft() if tasks else reorder or ("", None)
+        name, task = (batch[0].gallery, None) if batch else next_task or ("", None)
+        if task is not None and tasks:
+            tasks.popleft()
         if not name and self._store.erasure_pending:
             self._store.truncate_log()
         gallery = self._gallery(name)
@@ -500,7 +501,7 @@ class Engine:
         (agreed,) = self._agree(session, [refusal])
         if agreed is not None or gallery is None:
             _log.error("reorder_refused", guardian=self.index)
-            self._rechecks.wait()
+            self._rechecks.wait(announcement.gallery)
         elif self._rechecks.advance(party, gallery):
             _log.info("secret_order_ready", guardian=self.index, gallery=gallery.definition.id)
 
@@ -653,7 +654,7 @@ class Engine:
             if frame.head != head:
                 raise LinkError(peer, f"Guardian {peer} is out of step.")
         committed = self._store.commit(gallery)
-        self._rechecks.wait()
+        self._rechecks.wait(gallery.definition.id)
         if change.operation is Operation.DELETE:
             self._sums_of(gallery).clear(np.arange(change.row, change.row + change.count))
         self._refresh_status()

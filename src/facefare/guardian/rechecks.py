@@ -62,7 +62,7 @@ class Rechecks:
         self._next: dict[str, _Ordered] = {}
         self._since: dict[str, float] = {}  # when an order was made
         self._served: dict[str, float] = {}  # when an order last held
-        self._not_before = 0.0
+        self._not_before: dict[str, float] = {}
 
     def agree(self, wanted: Iterable[int]) -> None:
         """What all three want."""
@@ -76,17 +76,17 @@ class Rechecks:
             else:
                 orders.pop(gallery, None)
 
-    def wait(self) -> None:
-        """Begin no order for a moment: something has changed, or went wrong."""
-        self._not_before = time.monotonic() + _SETTLED
+    def wait(self, gallery: str) -> None:
+        """Work on no order of this gallery for a moment: it has changed, or something went wrong."""
+        self._not_before[gallery] = time.monotonic() + _SETTLED
 
     def due(self, galleries: Iterable[Gallery]) -> str | None:
         """At the leader: a gallery whose order is to be made or continued."""
         now = time.monotonic()
-        if not self._permille or now < self._not_before:
-            return None
-        for gallery in galleries:
+        for gallery in galleries if self._permille else ():
             name, ready = gallery.definition.id, self._ready.get(gallery.definition.id)
+            if now < self._not_before.get(name, 0.0):
+                continue
             lacks_rows = ready is not None and ready.rows < gallery.rows and now > self._since[name] + _RENEWED_EVERY
             if name in self._next or ready is None or lacks_rows or not ready.holds(gallery):
                 return name
