@@ -1,7 +1,6 @@
 """The comparison before an enrolment, at three real guardians: what it finds, and that it is no way to ask at will."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from three_guardians import (
     TERMINAL,
     THRESHOLD,
     Trio,
+    run,
     synthetic_templates,
     three_guardians,
 )
@@ -26,14 +26,6 @@ from facefare.guardian.policy import Limits
 from facefare.identification.errors import RequestRefused, StaleGallery
 from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 async def check(trio: Trio, guardians: Guardians, request: EnrolRequest) -> Answer:

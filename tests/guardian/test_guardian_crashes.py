@@ -4,11 +4,11 @@ import asyncio
 import collections
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from three_guardians import DEMO, THRESHOLD, Trio, synthetic_templates, three_guardians
+from three_guardians import DEMO, THRESHOLD, Trio, run, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.guardian.commands import app
@@ -75,14 +75,6 @@ def trio(tmp_path_factory):
             start(running, index)
         asyncio.run(running.ready())
         yield running
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 def start(trio: Trio, index: int, prelude: str = "") -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from three_guardians import DEMO, Trio, synthetic_templates, three_guardians
+from three_guardians import DEMO, Trio, run, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.audit.commands import app as audit
@@ -24,14 +23,6 @@ from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.identification.relay import Guardians
 from facefare.identification.requests import prepare_opening, read_opening
 from facefare.mpc.answers import Match, NoMatch
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,11 @@ import os
 import random
 import resource
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from three_guardians import DEMO, LIVE, STATION, Trio, gallery, synthetic_templates
+from three_guardians import DEMO, LIVE, STATION, Trio, gallery, run, synthetic_templates
 
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.gallery import Change
@@ -25,14 +24,6 @@ from facefare.identification.errors import (
 )
 from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Match, NoMatch
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 async def heads(guardians: Guardians) -> set[tuple[tuple[int, bytes], ...]]:

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
 
 import httpx
 import numpy as np
 import pytest
-from three_guardians import DEMO, Trio, gallery, synthetic_templates, three_guardians
+from three_guardians import DEMO, Trio, gallery, run, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.guardian.ceremony import Folder
@@ -30,14 +29,6 @@ def trio(tmp_path_factory):
 
         run(running, fill)
         yield running
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 def shares_of(trio: Trio, index: int) -> np.ndarray:

@@ -4,12 +4,11 @@ import asyncio
 import dataclasses
 import json
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from three_guardians import DEMO, THRESHOLD, Trio, synthetic_templates, three_guardians
+from three_guardians import DEMO, THRESHOLD, Trio, run, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.guardian import ceremony
@@ -22,14 +21,6 @@ from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Match
 
 PEOPLE = synthetic_templates(3, seed=31)
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 def facefare_guardian(*arguments: object) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from three_guardians import (
     THRESHOLD,
     D,
     Trio,
+    run,
     synthetic_templates,
     three_guardians,
 )
@@ -37,14 +38,6 @@ from facefare.identification.errors import (
 )
 from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Match, NoMatch, Several
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 def test_answers_none_one_and_several(trio: Trio) -> None:

@@ -5,11 +5,10 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
-from three_guardians import DEMO, LIVE, STATION, THRESHOLD, Trio, gallery, synthetic_templates, three_guardians
+from three_guardians import DEMO, LIVE, STATION, THRESHOLD, Trio, gallery, run, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.guardian import backups
@@ -43,14 +42,6 @@ def trio(tmp_path_factory):
 
         run(running, fill)
         yield running
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 def lose_disk(trio: Trio, index: int) -> None:

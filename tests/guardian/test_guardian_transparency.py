@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from three_guardians import TERMINAL, Trio, synthetic_templates, three_guardians
+from three_guardians import TERMINAL, Trio, run, synthetic_templates, three_guardians
 from typer.testing import CliRunner
 
 from facefare.audit.commands import app as audit
@@ -18,14 +17,6 @@ from facefare.audit.verifier import Fault, Report, parse_trust, verify
 from facefare.guardian.messages import sha256
 from facefare.identification.errors import IdentificationError
 from facefare.identification.relay import Guardians
-
-
-def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
-    async def play() -> None:
-        async with trio.relay() as guardians:
-            await scene(guardians)
-
-    asyncio.run(play())
 
 
 def entries(trio: Trio, index: int) -> list[bytes]:

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,6 +179,16 @@ class Trio:
         word = done[0].fields
         self.version[word.gallery] = word.version
         self.rows[word.gallery] = max(self.rows.get(word.gallery, 0), word.row + word.count)
+
+
+def run(trio: Trio, scene: Callable[[Guardians], Awaitable[None]]) -> None:
+    """Play a scene in which the wallet's relay talks to the guardians."""
+
+    async def play() -> None:
+        async with trio.relay() as guardians:
+            await scene(guardians)
+
+    asyncio.run(play())
 
 
 def free_ports(count: int) -> list[int]:
