@@ -147,21 +147,7 @@ class Guardian:
         call = SearchCall.from_bytes(body)
         fields = SearchPayload.from_bytes(call.payload)
         digest = sha256(call.payload)
-        work = Work(
-            key=sha256(cbor2.dumps(["search", digest, call.threshold])),
-            operation=None,
-            gallery=fields.gallery,
-            version=call.version,
-            threshold=call.threshold,
-            entry=entry_of_search(
-                terminal=fields.terminal,
-                purpose=fields.purpose,
-                issued_at=fields.issued_at,
-                gallery=fields.gallery,
-                query_id=fields.query_id,
-                request_sha256=digest,
-            ).to_bytes(),
-        )
+        work = _comparison("search", call, fields, fields.terminal, fields.purpose, fields.query_id)
         now = _now()
         gallery = self._registry.gallery(fields.gallery)
         try:
@@ -193,21 +179,7 @@ class Guardian:
         call = SearchCall.from_bytes(body)
         fields = EnrolPayload.from_bytes(call.payload)
         digest = sha256(call.payload)
-        work = Work(
-            key=sha256(cbor2.dumps([CHECK, digest, call.threshold])),
-            operation=None,
-            gallery=fields.gallery,
-            version=call.version,
-            threshold=call.threshold,
-            entry=entry_of_search(
-                terminal=fields.station,
-                purpose=CHECK,
-                issued_at=fields.issued_at,
-                gallery=fields.gallery,
-                query_id=fields.enrolment_id,
-                request_sha256=digest,
-            ).to_bytes(),
-        )
+        work = _comparison(CHECK, call, fields, fields.station, CHECK, fields.enrolment_id)
         now = _now()
         gallery = self._registry.gallery(fields.gallery)
         accepted = False
@@ -392,6 +364,29 @@ class Guardian:
             ) from None
         finally:
             self.engine.withdraw(work)
+
+
+def _comparison(
+    kind: str, call: SearchCall, fields: SearchPayload | EnrolPayload, asker: str, purpose: str, request_id: bytes
+) -> Work:
+    """A request to compare one template with a gallery's rows, by a terminal or a station."""
+    digest = sha256(call.payload)
+    entry = entry_of_search(
+        terminal=asker,
+        purpose=purpose,
+        issued_at=fields.issued_at,
+        gallery=fields.gallery,
+        query_id=request_id,
+        request_sha256=digest,
+    )
+    return Work(
+        key=sha256(cbor2.dumps([kind, digest, call.threshold])),
+        operation=None,
+        gallery=fields.gallery,
+        version=call.version,
+        threshold=call.threshold,
+        entry=entry.to_bytes(),
+    )
 
 
 class _Metrics:
