@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,9 @@ import structlog
 import typer
 import uvicorn
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from sqlalchemy import Engine
 
 from facefare.fares.errors import FaresError
@@ -41,7 +43,7 @@ from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
 from facefare.web.pages import mount_pages
 from facefare.web.pages.errors import PageError
-from facefare.web.pages.notifying import Mail, Notifier, Push, push_key
+from facefare.web.pages.notifying import Mail, Notifier, Push
 from facefare.web.pages.rendering import PREFIX
 
 app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)
@@ -207,12 +209,26 @@ def database(settings: Settings) -> Iterator[Engine]:
 def receipt_key(settings: Settings) -> Ed25519PrivateKey:
     """The operator's key for consent receipts, passes and announcements, made when it is first needed."""
     path = settings.data_dir / "wallet" / "receipt-key.pem"
+    key = _kept_key(path, Ed25519PrivateKey.generate)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise WalletError(f"{path} is not an Ed25519 private key.")
+    return key
+
+
+def _push_key(settings: Settings) -> ec.EllipticCurvePrivateKey:
+    """The operator's key for web push, made when it is first needed."""
+    path = settings.data_dir / "wallet" / "push-key.pem"
+    key = _kept_key(path, lambda: ec.generate_private_key(ec.SECP256R1()))
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise WalletError(f"{path} is no key for web push.")
+    return key
+
+
+def _kept_key(path: Path, make: Callable[[], PrivateKeyTypes]) -> PrivateKeyTypes:
+    """The private key in this file, made when it is first needed."""
     if path.exists():
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise WalletError(f"{path} is not an Ed25519 private key.")
-        return key
-    made = Ed25519PrivateKey.generate()
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    made = make()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     pem = made.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -248,8 +264,7 @@ def _notifier(settings: Settings) -> Notifier:
             settings.smtp_user,
             settings.smtp_password.get_secret_value() if settings.smtp_password else None,
         )
-    key = push_key(settings.data_dir / "wallet" / "push-key.pem")
-    return Notifier(settings.operator, mail, Push(key, settings.operator_contact))
+    return Notifier(settings.operator, mail, Push(_push_key(settings), settings.operator_contact))
 
 
 def _raw_key(text: str) -> bytes:

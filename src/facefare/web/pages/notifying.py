@@ -5,7 +5,6 @@ A push service sees that something was sent and when, not what: the text is encr
 
 import base64
 import json
-import os
 import smtplib
 import ssl
 import time
@@ -13,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -151,23 +149,6 @@ class Notifier:
             self.push.send(address.address, address.keys or {}, {"title": title, "body": text})
         else:
             raise Undeliverable("The operator no longer sends there.")
-
-
-def push_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The operator's key for web push, made when it is first needed."""
-    if path.exists():
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise OSError(f"{path} is no key for web push.")
-        return key
-    made = ec.generate_private_key(ec.SECP256R1())
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pem = made.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
-    return made
 
 
 def _said(message: Message, operator: str, say: Language) -> tuple[str, str]:
