@@ -1,10 +1,21 @@
 """Three real guardians, and the wallet's API on a real database, for the promises that are tried on both."""
 
+import asyncio
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi.testclient import TestClient
+
+from facefare.payments import merchants
+from facefare.payments.merchants import Terminal
+from facefare.payments.top_ups import Funding
+from facefare.wallet import faces, stations
+from facefare.wallet.consents import Notice
+from facefare.web.api import create_app
 
 _TESTS = Path(__file__).parents[1]
 
@@ -26,8 +37,6 @@ world = _load("web_world", "web/conftest.py").world
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory):
     """Three guardians in session with 1,200 payers enrolled."""
-    import asyncio
-
     with _three.three_guardians(tmp_path_factory.mktemp("restraint")) as running:
 
         async def fill():
@@ -36,3 +45,35 @@ def trio(tmp_path_factory):
 
         asyncio.run(fill())
         yield running
+
+
+@pytest.fixture
+def wallet(trio, engine):
+    """Opens an honest wallet in front of the three guardians, with one terminal of this kind at this place."""
+    three = sys.modules["three_guardians"]
+
+    @contextlib.contextmanager
+    def opened(place, kind="gate"):
+        public = {name: key.public_key().public_bytes_raw() for name, key in trio.keys.items()}
+        with engine.begin() as connection:
+            merchant = merchants.register_merchant(connection, "Example")
+            terminal = Terminal(three.TERMINAL, merchant, place, public[three.TERMINAL], kind)
+            merchants.register_terminal(connection, terminal)
+            stations.register(connection, three.STATION, public[three.STATION])
+            faces.open_gallery(connection, three.LIVE, kind="live")
+        app = create_app(
+            engine=engine,
+            guardians=trio.relay(),
+            calibration=trio.calibration,
+            fpir=0.001,
+            receipt_key=Ed25519PrivateKey.generate(),
+            notice=Notice("1", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395),
+            funding=Funding.TEST,
+        )
+        with TestClient(app) as http:
+            asyncio.run(trio.ready())
+            if trio.version.get(three.LIVE):  # an earlier test's
+                http.portal.call(app.state.services.changes.agree, three.LIVE)
+            yield http
+
+    return opened

@@ -1,24 +1,12 @@
 """Real guardians, the wallet on a real database: people who look alike enrol, and a face alone pays for neither."""
 
-import asyncio
-
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi.testclient import TestClient
 from three_guardians import LIVE, STATION, TERMINAL, synthetic_templates
 
 from facefare.audit.entries import Entry
 from facefare.audit.log import read_frames
 from facefare.client import PayerClient, StationClient, TerminalClient
-from facefare.payments import merchants
-from facefare.payments.merchants import Terminal
-from facefare.payments.top_ups import Funding
-from facefare.wallet import faces, stations
-from facefare.wallet.consents import Notice
-from facefare.web.api import create_app
-
-NOTICE = Notice("1", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
 
 
 class Site:
@@ -48,26 +36,8 @@ class Site:
 
 
 @pytest.fixture
-def site(trio, engine):
-    public = {name: key.public_key().public_bytes_raw() for name, key in trio.keys.items()}
-    with engine.begin() as connection:
-        merchant = merchants.register_merchant(connection, "Example")
-        merchants.register_terminal(connection, Terminal(TERMINAL, merchant, "Till 1", public[TERMINAL], "till"))
-        stations.register(connection, STATION, public[STATION])
-        faces.open_gallery(connection, LIVE, kind="live")
-    app = create_app(
-        engine=engine,
-        guardians=trio.relay(),
-        calibration=trio.calibration,
-        fpir=0.001,
-        receipt_key=Ed25519PrivateKey.generate(),
-        notice=NOTICE,
-        funding=Funding.TEST,
-    )
-    with TestClient(app) as http:
-        asyncio.run(trio.ready())
-        if trio.version.get(LIVE):  # an earlier test's
-            http.portal.call(app.state.services.changes.agree, LIVE)
+def site(trio, wallet):
+    with wallet("Till 1", "till") as http:
         yield Site(trio, http)
 
 

@@ -1,6 +1,5 @@
 """Real guardians, the wallet on a real database, a payer with the command line: who keeps silent is found."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -8,22 +7,13 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from three_guardians import LIVE, STATION, TERMINAL, synthetic_templates
 from typer.testing import CliRunner
 
 from facefare.cli import main
 from facefare.client import PayerClient, StationClient, TerminalClient
-from facefare.payments import merchants
-from facefare.payments.merchants import Terminal
-from facefare.payments.top_ups import Funding
-from facefare.wallet import faces, stations
-from facefare.wallet.consents import Notice
-from facefare.web.api import create_app
 from facefare.web.payer_commands import CheckError, fetch_own_log
-
-NOTICE = Notice("1", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
 
 
 def run(*words):
@@ -31,28 +21,10 @@ def run(*words):
 
 
 @pytest.fixture
-def site(trio, engine, database_url, monkeypatch, tmp_path):
+def site(trio, engine, wallet, database_url, monkeypatch, tmp_path):
     """An honest wallet in front of the three guardians, a gate, and Ada, enrolled with a key of her own."""
     monkeypatch.setenv("FACEFARE_DATABASE_URL", database_url)
-    public = {name: key.public_key().public_bytes_raw() for name, key in trio.keys.items()}
-    with engine.begin() as connection:
-        merchant = merchants.register_merchant(connection, "Example")
-        merchants.register_terminal(connection, Terminal(TERMINAL, merchant, "Gate 1", public[TERMINAL]))
-        stations.register(connection, STATION, public[STATION])
-        faces.open_gallery(connection, LIVE, kind="live")
-    app = create_app(
-        engine=engine,
-        guardians=trio.relay(),
-        calibration=trio.calibration,
-        fpir=0.001,
-        receipt_key=Ed25519PrivateKey.generate(),
-        notice=NOTICE,
-        funding=Funding.TEST,
-    )
-    with TestClient(app) as http:
-        asyncio.run(trio.ready())
-        if trio.version.get(LIVE):  # an earlier test's
-            http.portal.call(app.state.services.changes.agree, LIVE)
+    with wallet("Gate 1") as http:
         ada, _ = PayerClient.register(http, "EUR")
         ada.top_up(1000, "first")
         _, consent = ada.consent("1")
