@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+PERIOD = timedelta(hours=24)
+
 
 @dataclass(frozen=True, repr=False)
 class Ride:
@@ -36,7 +38,7 @@ class Capture:
         return sum(ride.amount for ride in self.rides)
 
 
-def captures_of(rides: Iterable[Ride], *, spend_limit: int, period: timedelta = timedelta(hours=24)) -> list[Capture]:
+def captures_of(rides: Iterable[Ride], *, spend_limit: int, period: timedelta = PERIOD) -> list[Capture]:
     """Gather rides into captures, in order of travel.
 
     A capture is due when its period ends, or at the ride that would have taken it over `spend_limit`.

@@ -13,10 +13,11 @@ nor refused, its payer is not on the deny list for it.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Row, func, insert, or_, select, update
 
+from facefare.fares.periods import PERIOD
 from facefare.ledger.ids import new_id
 from facefare.ledger.tables import account
 from facefare.payments import card_top_ups, travel_tables
@@ -26,7 +27,6 @@ from facefare.wallet import payers
 from facefare.wallet import tables as wallet
 from facefare.wallet.payers import Payer
 
-PERIOD = timedelta(hours=24)
 _AT_MOST = 50
 _period = travel_tables.travel_period
 _UNCHARGED = _period.c.top_up_id.is_(None), _period.c.refused.is_(None), _period.c.settled_at.is_(None)
