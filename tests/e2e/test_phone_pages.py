@@ -125,6 +125,15 @@ def attest(site: Any, page: Any, template: Any = None) -> None:
     page.get_by_role("button", name="Take it").click()
 
 
+def set_up(site: Any, page: Any) -> None:
+    """Ada's phone, attested, its reference kept in the browser."""
+    site.sign_in(page, "ada")
+    agree(page)
+    attest(site, page)
+    page.get_by_role("button", name="Keep it in this browser").click()
+    page.get_by_text("kept on this phone").wait_for()
+
+
 def show_code(page: Any) -> bytes:
     page.goto("/app/phone/pay")
     page.get_by_role("button", name="Show my code").click()
@@ -194,11 +203,7 @@ def head_template(head: Sitter) -> Any:
 
 def test_the_code_changes_by_itself_and_each_counts_once(site: Any, visit: Any, gate: Gate, ada: Any) -> None:
     with visit(site.url) as page:
-        site.sign_in(page, "ada")
-        agree(page)
-        attest(site, page)
-        page.get_by_role("button", name="Keep it in this browser").click()
-        page.get_by_text("kept on this phone").wait_for()
+        set_up(site, page)
         page.clock.install()
         first = show_code(page)
         page.clock.run_for(21_000)
@@ -317,11 +322,7 @@ def test_a_lost_phone_stops_and_the_other_one_goes_on_paying(site: Any, visit: A
 
 def test_deleting_it_forgets_the_face_on_the_phone_and_ends_the_device(site: Any, visit: Any, ada: Any) -> None:
     with visit(site.url) as page:
-        site.sign_in(page, "ada")
-        agree(page)
-        attest(site, page)
-        page.get_by_role("button", name="Keep it in this browser").click()
-        page.get_by_text("kept on this phone").wait_for()
+        set_up(site, page)
         page.goto("/app/phone")
         expect(page.get_by_text("This phone", exact=True)).to_be_visible()
         page.get_by_role("button", name="Delete it").click()
@@ -332,11 +333,7 @@ def test_deleting_it_forgets_the_face_on_the_phone_and_ends_the_device(site: Any
 
 def test_the_code_is_shown_without_a_network(site: Any, visit: Any, gate: Gate, ada: Any) -> None:
     with visit(site.url, expect_missing=True) as page:
-        site.sign_in(page, "ada")
-        agree(page)
-        attest(site, page)
-        page.get_by_role("button", name="Keep it in this browser").click()
-        page.get_by_text("kept on this phone").wait_for()
+        set_up(site, page)
         page.evaluate("navigator.serviceWorker.ready.then(() => null)")
         show_code(page)
         page.wait_for_timeout(300)
@@ -346,11 +343,7 @@ def test_the_code_is_shown_without_a_network(site: Any, visit: Any, gate: Gate, 
 
 def test_the_link_on_a_gates_screen_chooses_the_gate(site: Any, visit: Any, gate: Gate, ada: Any) -> None:
     with visit(site.url) as page:
-        site.sign_in(page, "ada")
-        agree(page)
-        attest(site, page)
-        page.get_by_role("button", name="Keep it in this browser").click()
-        page.get_by_text("kept on this phone").wait_for()
+        set_up(site, page)
         gate.key = X25519PrivateKey.generate()
         link = base64.urlsafe_b64encode(gate.announce()).decode().rstrip("=")
         page.goto(f"/app/phone/pay#terminal={link}")

@@ -9,20 +9,12 @@ from sqlalchemy import Engine, text
 
 from facefare.guardian.messages import Operation
 from facefare.identification.errors import GuardianUnavailable
-from facefare.wallet import consents, faces, payers, stations
+from facefare.wallet import consents, faces, payers
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import ChangeUnconfirmed
 from facefare.wallet.faces import Changes, Face
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
-
-
-@pytest.fixture
-def changes(engine: Engine, guardians: Any, requests: Any) -> Changes:
-    with engine.begin() as connection:
-        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
-        faces.open_gallery(connection, "gal_town", kind="live")
-    return Changes(engine, guardians, threshold=lambda _: -2000)
 
 
 def enrolled(engine: Engine, changes: Changes, requests: Any, label: str) -> Face:

@@ -11,7 +11,7 @@ from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import Operation
 from facefare.identification.errors import CalibrationError
 from facefare.mpc.answers import Match
-from facefare.wallet import access, consents, faces, lookalikes, payers, stations, tables
+from facefare.wallet import access, consents, faces, lookalikes, payers, tables
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import (
     CannotCompare,
@@ -25,14 +25,6 @@ from facefare.wallet.faces import Changes, Face
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
 KEY = Ed25519PrivateKey.generate()
-
-
-@pytest.fixture
-def changes(engine: Engine, guardians: Any, requests: Any) -> Changes:
-    with engine.begin() as connection:
-        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
-        faces.open_gallery(connection, "gal_town", kind="live")
-    return Changes(engine, guardians, threshold=lambda _: -2000)
 
 
 def consented(engine: Engine) -> consents.Consent:

@@ -1,0 +1,17 @@
+"""An open gallery, and who changes it."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from facefare.wallet import faces, stations
+from facefare.wallet.faces import Changes
+
+
+@pytest.fixture
+def changes(engine: Engine, guardians: Any, requests: Any) -> Changes:
+    with engine.begin() as connection:
+        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
+        faces.open_gallery(connection, "gal_town", kind="live")
+    return Changes(engine, guardians, threshold=lambda _: -2000)
