@@ -50,20 +50,27 @@ class _Templates:
 def guardian(
     rows: Annotated[int, typer.Option(help="References in the gallery.")] = 1_000_000,
     searches: Annotated[int, typer.Option(help="Searches timed while nothing else is done.")] = 40,
+    rechecks: Annotated[bool, typer.Option(help="Make every search again in a secret order.")] = True,
 ) -> None:
     """Time load, refresh and recovery of a whole share store, and weigh it."""
     with tempfile.TemporaryDirectory(prefix="facefare-bench-") as base:
-        asyncio.run(_run(Path(base), rows, searches, Console()))
+        asyncio.run(_run(Path(base), rows, searches, rechecks, Console()))
 
 
-async def _run(base: Path, rows: int, searches: int, console: Console) -> None:
+async def _run(base: Path, rows: int, searches: int, rechecks: bool, console: Console) -> None:
     key = Ed25519PrivateKey.generate()
     identities = perform_on_one_machine(
         base,
         ports=free_ports(6),
         galleries=[_GALLERY],
         terminals=[Terminal(_TERMINAL, key.public_key().public_bytes_raw(), (_GALLERY.id,))],
-        limits=Limits(terminal_rate=1e3, terminal_burst=1e4, overall_rate=1e3, overall_burst=1e4),
+        limits=Limits(
+            terminal_rate=1e3,
+            terminal_burst=1e4,
+            overall_rate=1e3,
+            overall_burst=1e4,
+            recheck_permille=1000 if rechecks else 0,
+        ),
     )
     folders = [Folder(base / f"guardian-{index}") for index in range(3)]
     with console.status(f"building three stores of {rows:,} references"):
@@ -100,7 +107,13 @@ async def _run(base: Path, rows: int, searches: int, console: Console) -> None:
             times = [await search() for _ in range(searches)]
             _print_times(console, "a search", times)
             for index, process in enumerate(processes):
-                console.print(f"guardian {index} resident after it: {_resident(process.pid):.0f} MB")
+                console.print(f"guardian {index} resident after it: {_memory(process.pid, 'VmRSS'):.0f} MB")
+            if rechecks:
+                await _reordered(folders[0])
+                _print_times(console, "a search made again", [await search() for _ in range(searches)])
+                for index, process in enumerate(processes):
+                    held, most = _memory(process.pid, "VmRSS"), _memory(process.pid, "VmHWM")
+                    console.print(f"guardian {index} with a secret order: {held:.0f} MB, at most {most:.0f} MB so far")
             start = time.monotonic()
             await _command("refresh", folders[0])
             console.print(f"refresh of all shares, nothing else asked: {time.monotonic() - start:.1f} s")
@@ -218,11 +231,14 @@ def _load(folder: Folder, rows: int) -> dict[str, str]:
 
 
 def _serve(folder: Folder) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "facefare", "guardian", "serve", str(folder.path)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with _log(folder).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "facefare", "guardian", "serve", str(folder.path)], stdout=log, stderr=log
+        )
+
+
+def _log(folder: Folder) -> Path:
+    return folder.path / "bench.log"
 
 
 async def _command(name: str, folder: Folder) -> None:
@@ -240,6 +256,14 @@ async def _in_session(guardians: Guardians) -> None:
             return
         await asyncio.sleep(0.1)
     raise SystemExit("The guardians did not meet.")
+
+
+async def _reordered(folder: Folder) -> None:
+    for _ in range(3000):
+        if b"secret_order_ready" in _log(folder).read_bytes():
+            return
+        await asyncio.sleep(0.1)
+    raise SystemExit("The rows were not brought into a secret order.")
 
 
 async def _whole(guardians: Guardians) -> None:
@@ -260,9 +284,10 @@ def _lose_disk(folder: Folder, key: Ed25519PrivateKey) -> None:
     registry.close()
 
 
-def _resident(pid: int) -> float:
+def _memory(pid: int, what: str) -> float:
+    """MB as the kernel counts them: VmRSS, resident now; VmHWM, the most that ever was."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(what):
             return int(line.split()[1]) / 1024
     return 0.0
 
