@@ -1,10 +1,11 @@
 """The operator's console: live, closed to everybody else and to the wrong role, and without people."""
 
+import html
 import json
 import re
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -20,8 +21,17 @@ from facefare.client import TerminalClient
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.guardian.messages import GuardianIdentity
 from facefare.payments import merchants, settlements
+from facefare.payments.decision import SecondFactor
 from facefare.payments.merchants import Terminal
-from facefare.web.pages import console, console_books, console_evidence, console_payments, console_setup, staff
+from facefare.web.pages import (
+    console,
+    console_books,
+    console_evidence,
+    console_payments,
+    console_setup,
+    console_words,
+    staff,
+)
 from facefare.web.pages.staff import Role, StaffKey
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -362,6 +372,20 @@ def test_who_sees_whose_payment_it_was_is_seen_by_the_payer(site: Any, disputed:
     )
     assert again.status_code == 409  # it is decided, so nobody needs to know any more
     assert ada.account().id not in again.text
+
+
+def test_the_second_factor_of_every_kind_of_payment_is_said(site: Any) -> None:
+    assert set(console_words.FACTORS) == {*get_args(SecondFactor), ""}
+    site.payer("ada")
+    site.look("ada")
+    session = as_member(site, Role.SUPPORT)
+    for factor, word in console_words.FACTORS.items():
+        with site.engine.begin() as connection:
+            changed = text("UPDATE payment_intent SET second_factor = :factor RETURNING id")
+            (intent,) = connection.execute(changed, {"factor": factor or None}).scalars()
+        page = site.http.get(f"/app/console/payments/{intent}", headers=session)
+        assert page.status_code == 200
+        assert html.escape(word) in page.text.replace("&#39;", "&#x27;")
 
 
 def test_money_is_given_back_once_for_a_form_and_the_payer_reads_by_whom(site: Any, visit: Any) -> None:

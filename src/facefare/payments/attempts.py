@@ -21,7 +21,7 @@ from facefare.ledger.errors import InvalidAmount
 from facefare.ledger.ids import new_id
 from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.payments import intents, merchants, receipts, tables, tariffs, travel, travel_periods, webhooks
-from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, Situation, decide
+from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, SecondFactor, Situation, decide
 from facefare.payments.errors import AttemptUnderWay, NoFarePoint, QueryReused, UnknownIntent, WrongState
 from facefare.payments.intents import Intent
 from facefare.payments.merchants import Terminal
@@ -171,7 +171,7 @@ def charge(
     payer_id: str,
     rules: Rules,
     *,
-    second_factor: str | None,
+    second_factor: SecondFactor | None,
     found: Identification | None = None,
     passed: datetime | None = None,
 ) -> Reply:
@@ -263,7 +263,7 @@ def _charge(
     payer: Payer,
     rules: Rules,
     *,
-    second_factor: str | None,
+    second_factor: SecondFactor | None,
     found: Identification | None,
     passed: datetime | None,
 ) -> Reply:
@@ -294,7 +294,7 @@ def _decide(
     payer: Payer,
     rules: Rules,
     *,
-    second_factor: str | None,
+    second_factor: SecondFactor | None,
     log: Callable[[Outcome], None] = lambda _: None,
 ) -> Reply:
     before = _last_paid(connection, payer.id, intent.terminal_id)
@@ -431,7 +431,7 @@ def _close(
     decision: Decision,
     *,
     covered_by: str | None = None,
-    second_factor: str | None = None,
+    second_factor: SecondFactor | None = None,
 ) -> Reply:
     row = _written(connection, intent, payer, decision, covered_by=covered_by, second_factor=second_factor)
     return _told(connection, row)
@@ -444,7 +444,7 @@ def _written(
     decision: Decision,
     *,
     covered_by: str | None,
-    second_factor: str | None,
+    second_factor: SecondFactor | None,
 ) -> _Intent:
     """Write the decision down, and tell the merchant where money moves."""
     state = _state(decision, intent)

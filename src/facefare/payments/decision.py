@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 
 class Outcome(StrEnum):
@@ -36,6 +37,10 @@ class Reason(StrEnum):
     CONFIRMATION_TIMED_OUT = "confirmation_timed_out"
     FARE_UNKNOWN = "fare_unknown"
     OWING = "owing"
+
+
+SecondFactor = Literal["pin", "app", "device"]
+"""What a payer showed beside the face: a PIN, a yes in the app, or a device that a station has attested."""
 
 
 @dataclass(frozen=True)

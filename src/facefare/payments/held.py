@@ -37,7 +37,7 @@ from facefare.identification.held.errors import (
 from facefare.ledger import lock_accounts
 from facefare.payments import attempts, merchants, tables
 from facefare.payments.attempts import Asked, Reply
-from facefare.payments.decision import Outcome, Rules
+from facefare.payments.decision import Outcome, Rules, SecondFactor
 from facefare.payments.errors import QueryReused
 from facefare.payments.held_tables import held_payment, terminal_opening_key
 from facefare.payments.merchants import Terminal
@@ -246,7 +246,7 @@ def _charge(
     if isinstance(begun, Reply):
         return begun
     # The device is something the payer has, beside the face; a self-made reference counts as the face alone.
-    factor = None if device.self_made else "device"
+    factor: SecondFactor | None = None if device.self_made else "device"
     return attempts.charge(connection, begun, device.payer_id, rules, second_factor=factor, passed=passed)
 
 

@@ -18,7 +18,7 @@ STATES = {
     "canceled": "Ended, not charged",
 }
 
-FACTORS = {"pin": "PIN", "app": "Yes in the app", "": "None"}
+FACTORS = {"pin": "PIN", "app": "Yes in the app", "device": "The payer's own phone", "": "None"}
 
 DISPUTE_STATES = {
     "refunded": "Given back",
