@@ -25,8 +25,7 @@ Invariants:
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +51,8 @@ _FORMAT = struct.Struct("<BB2xI5Q")
 _Part = tuple[NDArray[np.uint16], NDArray[np.uint64], NDArray[np.uint16]]
 
 
-class _Held(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class _Held:
     """Shares (N, C) of rows, and two components (2, N) each of their labels and tags."""
 
     rows: NDArray[np.uint16]
@@ -124,7 +124,7 @@ class SecretOrder:
                 self._held, self._moved = self._moved, self._held
             self._phase, self._first = self._phase + 1, 0
             if self.ready:
-                self._held = self._moved = self._held._replace(tags=np.empty((2, 0), U16))  # free the memory
+                self._held = self._moved = replace(self._held, tags=np.empty((2, 0), U16))  # free the memory
                 self._order = np.empty(0, np.intp)
 
     def _begin(self, context: Context) -> None:
