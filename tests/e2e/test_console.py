@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from playwright.sync_api import expect
 from sqlalchemy import text
 from starlette.responses import Response
+from structlog.testing import capture_logs
 
 from facefare.audit.checkpoints import Checkpoint
 from facefare.audit.notes import KeyKind, NoteSigner
@@ -463,8 +464,11 @@ def test_a_tariff_shows_what_is_in_force_and_what_comes(site: Any, tariff_json: 
     assert "To come" in answer.text
     again = site.http.post("/app/console/tariffs", files={"file": tariff_json.encode()}, headers=headers)
     assert "Nothing in it was new." in again.text
-    broken = site.http.post("/app/console/tariffs", files={"file": b'{"id": 1}'}, headers=headers)
-    assert broken.status_code == 409
+    with capture_logs() as said:
+        broken = site.http.post("/app/console/tariffs", files={"file": b'{"id": 1}'}, headers=headers)
+        assert broken.status_code == 409
+        assert site.http.get("/app/console/tariffs", headers=headers).status_code == 200
+    assert [line for line in said if line["event"] == "unforeseen_error"] == []
     assert site.http.post("/app/console/tariffs", files={"file": b"x" * 2_100_000}, headers=headers).status_code == 413
 
 

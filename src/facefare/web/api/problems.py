@@ -109,6 +109,16 @@ class Problem(BaseModel):
     errors: list[InvalidPart] | None = None
 
 
+FAMILIES = (
+    fares.FaresError,
+    held.HeldError,
+    ledger.LedgerError,
+    wallet.WalletError,
+    payments.PaymentsError,
+    web.RequestError,
+)
+"""Errors of ours that a caller can be told, by API and pages alike; any other is unforeseen."""
+
 DOCUMENTED: dict[int | str, dict[str, object]] = {
     code: {
         "description": "Problem",
@@ -134,14 +144,7 @@ def describe(app: FastAPI) -> None:
 
 def install(app: FastAPI) -> None:
     """Answer every exception as a problem."""
-    for base in (
-        fares.FaresError,
-        held.HeldError,
-        ledger.LedgerError,
-        wallet.WalletError,
-        payments.PaymentsError,
-        web.RequestError,
-    ):
+    for base in FAMILIES:
         app.add_exception_handler(base, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

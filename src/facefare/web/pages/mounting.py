@@ -9,12 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from facefare.identification.held.errors import HeldError
-from facefare.ledger.errors import LedgerError
-from facefare.payments.errors import PaymentsError
-from facefare.wallet.errors import WalletError
-from facefare.web.api.errors import RequestError
-from facefare.web.api.problems import PROBLEMS
+from facefare.web.api.problems import FAMILIES, PROBLEMS
 from facefare.web.api.services import Services
 from facefare.web.pages import (
     console,
@@ -61,17 +56,7 @@ _STATUS: dict[type[PageError], int] = {
     NotAsExpected: 422,
 }
 
-_EXPLAINED = (
-    PageError,
-    HeldError,
-    LedgerError,
-    WalletError,
-    PaymentsError,
-    RequestError,
-    HTTPException,
-    RequestValidationError,
-    Exception,
-)
+_EXPLAINED = (PageError, *FAMILIES, HTTPException, RequestValidationError, Exception)
 
 
 def mount_pages(
