@@ -36,7 +36,15 @@ from rich.table import Table
 from sqlalchemy import Engine, insert
 
 from facefare.client import ApiError, TerminalClient
-from facefare.guardian.messages import Confirmation, EnrolRequest, OpenRequest, SearchPayload, SearchRequest, Status
+from facefare.guardian.messages import (
+    Confirmation,
+    EnrolRequest,
+    OpenAnswer,
+    OpenRequest,
+    SearchPayload,
+    SearchRequest,
+    Status,
+)
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.ledger import verify
 from facefare.ledger.database import embedded_postgres, make_engine
@@ -134,6 +142,8 @@ def payments(
 class _Guardians:
     """Answers at once with the row that is written in the first sealed part."""
 
+    log_keys = ("", "", "")
+
     async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:  # noqa: ARG002
         return Match(int.from_bytes(request.sealed[0][:4], "big"))
 
@@ -148,7 +158,7 @@ class _Guardians:
 
     pause = resume = delete
 
-    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+    async def open_row(self, request: OpenRequest) -> tuple[OpenAnswer, OpenAnswer, OpenAnswer]:
         raise NotImplementedError
 
     async def status(self) -> Sequence[Status | None]:

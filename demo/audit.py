@@ -116,7 +116,15 @@ class _Audit:
 
     def _compared(self) -> tuple[int, list[str]]:
         fetch_own_log(self._payer, self._key, self._folder / "mine")
-        return _run("audit", "my-log", self._folder / "mine", "--logs", self._folder / "copy")
+        return _run(
+            "audit",
+            "my-log",
+            self._folder / "mine",
+            "--trust",
+            self._folder / "trust",
+            "--logs",
+            self._folder / "copy",
+        )
 
     def _reconciled(self, *more: object) -> tuple[int, list[str]]:
         today, word = datetime.now(UTC).strftime("%Y-%m-%d"), self._folder / "wallet.json"

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 from sqlalchemy import Connection, Engine, make_url
 
-from facefare.audit.own_log import Components
+from facefare.audit.notes import KeyKind, NoteSigner
+from facefare.audit.openings import Components
 from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import (
     Confirmation,
@@ -19,6 +20,7 @@ from facefare.guardian.messages import (
     EnrolRequest,
     GalleryStatus,
     MessageError,
+    OpenAnswer,
     OpenRequest,
     Operation,
     SearchPayload,
@@ -95,6 +97,7 @@ class FakeGuardians:
 
     def __init__(self) -> None:
         self.keys = [Ed25519PrivateKey.generate() for _ in range(3)]
+        self.logs = [NoteSigner(f"guardian-{n}.example", KeyKind.LOG, Ed25519PrivateKey.generate()) for n in range(3)]
         self.rows: dict[str, dict[int, bytes]] = {}
         self.paused: set[tuple[str, int]] = set()
         self.versions: dict[str, int] = {}
@@ -109,6 +112,10 @@ class FakeGuardians:
         self.checked: set[bytes] = set()
         self.searches = 0
         self.threshold = 0
+
+    @property
+    def log_keys(self) -> list[str]:
+        return [str(log.key) for log in self.logs]
 
     async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:
         self.searches += 1
@@ -143,7 +150,7 @@ class FakeGuardians:
             raise lost
         return Match(found[0], tag)
 
-    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+    async def open_row(self, request: OpenRequest) -> tuple[OpenAnswer, OpenAnswer, OpenAnswer]:
         self._check()
         fields = request.fields()
         key = self.payer_keys.get((fields.gallery, fields.row))
@@ -154,12 +161,12 @@ class FakeGuardians:
         parts = [secrets.randbits(64), secrets.randbits(64)]
         parts.append(self.sums.get((fields.gallery, fields.row), 0) ^ parts[0] ^ parts[1])
         first, second, third = (
-            Components(guardian, 1, 0, 1, parts[guardian], parts[(guardian + 1) % 3]).seal(
-                fields.recipient, fields.gallery, fields.opening_id
+            Components(guardian, 1, 0, 1, parts[guardian], parts[(guardian + 1) % 3]).give(
+                fields.recipient, fields.gallery, fields.opening_id, signer
             )
-            for guardian in range(3)
+            for guardian, signer in enumerate(self.logs)
         )
-        return first, second, third
+        return OpenAnswer(**vars(first)), OpenAnswer(**vars(second)), OpenAnswer(**vars(third))
 
     async def enrol(self, request: EnrolRequest, row: int, version: int) -> list[Confirmation]:
         gallery = request.fields().gallery

@@ -15,7 +15,7 @@ from facefare.web.pages.staff import Role
 from facefare.web.pages.till_screen import TillScreen
 
 AXE = Settings().cache_dir / "web" / "axe.js"
-SIGNED_IN = ["", "receipts", "face", "face/delete", "access", "consent", "top-up", "safety", "none"]
+SIGNED_IN = ["", "receipts", "face", "face/delete", "access", "access/check", "consent", "top-up", "safety", "none"]
 SIGNED_IN += ["trips", "guardians", "close", "notifications", "pay", "phone", "phone/setup", "phone/pay"]
 
 

@@ -41,7 +41,7 @@ EXAMPLES = [
     EnrolPayload(1, "gal_a", "m", "stn_a", H, bytes(16), 5, (H, H, H), (H, H, H), H),
     OpenPayload(1, "gal_a", 3, H, bytes(16), 5),
     OpenRequest(b"p", bytes(64)),
-    OpenAnswer(bytes(80)),
+    OpenAnswer(bytes(80), bytes(64)),
     SearchAnswer(b"share", bytes(48)),
 ]
 

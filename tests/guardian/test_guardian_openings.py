@@ -3,11 +3,11 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from three_guardians import DEMO, Trio, run, synthetic_templates, three_guardians
@@ -15,13 +15,19 @@ from typer.testing import CliRunner
 
 from facefare.audit.commands import app as audit
 from facefare.audit.errors import OpeningError
-from facefare.audit.own_log import Access, Before, Comparison, Opened, Shown, compare, remember
+from facefare.audit.notes import KeyKind, NoteKey, NoteSigner
+from facefare.audit.openings import Components, Opened, Opening, SealedPart
+from facefare.audit.own_log import Access, Before, Comparison, Shown, compare, remember
 from facefare.guardian.accumulators import Accumulators
+from facefare.guardian.ceremony import write_trust
 from facefare.guardian.commands import app as operator
+from facefare.guardian.errors import Refused
 from facefare.guardian.messages import OpenRequest, sha256
+from facefare.guardian.openings import Openings
+from facefare.guardian.policy import Limits
 from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.identification.relay import Guardians
-from facefare.identification.requests import prepare_opening, read_opening
+from facefare.identification.requests import prepare_opening
 from facefare.mpc.answers import Match, NoMatch
 
 
@@ -56,8 +62,16 @@ class Payer:
         self.accesses.append(access)
 
     async def open(self, guardians: Guardians) -> Opened:
+        return read(self.trio, await self.asked(guardians))
+
+    async def asked(self, guardians: Guardians) -> Opening:
         request, recipient = prepare_opening(DEMO, self.row, key=self.key, now=datetime.now(UTC))
-        return read_opening(request, await guardians.open_row(request), recipient)
+        parts = tuple(SealedPart(one.sealed, one.signature) for one in await guardians.open_row(request))
+        return Opening(DEMO, request.fields().opening_id, recipient, parts)
+
+
+def read(trio: Trio, opening: Opening) -> Opened:
+    return opening.read([NoteKey.parse(identity.log_key) for identity in trio.identities])
 
 
 def test_a_wallet_that_identified_a_payer_and_kept_silent_is_caught(trio: Trio) -> None:
@@ -86,25 +100,14 @@ def test_a_wallet_that_identified_a_payer_and_kept_silent_is_caught(trio: Trio) 
 
 
 def test_the_payers_own_command_says_complete_or_not(trio: Trio, tmp_path) -> None:
-    payer = Payer(trio, 310)
+    payer, opening = Payer(trio, 310), []
+    write_trust(tmp_path / "trust", trio.identities)
 
     async def scene(guardians: Guardians) -> None:
         await payer.enrol(guardians)
         await payer.pay(guardians)
         await payer.pay(guardians)
-        request, recipient = prepare_opening(DEMO, payer.row, key=payer.key, now=datetime.now(UTC))
-        sealed = await guardians.open_row(request)
-        (tmp_path / "one-time-key.pem").write_bytes(
-            recipient.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        document = {
-            "gallery": DEMO,
-            "opening_id": request.fields().opening_id.hex(),
-            "sealed": [part.hex() for part in sealed],
-        }
-        (tmp_path / "opening.json").write_text(json.dumps(document))
+        opening.append(await payer.asked(guardians))
 
     run(trio, scene)
 
@@ -121,21 +124,22 @@ def test_the_payers_own_command_says_complete_or_not(trio: Trio, tmp_path) -> No
             }
             for access in accesses
         ]
-        (tmp_path / "access-log.json").write_text(json.dumps({"accesses": shown, "lost": []}))
+        document = {"accesses": shown, "lost": [], **opening[0].fields()}
+        (tmp_path / "own-log.json").write_text(json.dumps(document))
         for guardian in range(3):
             (tmp_path / str(guardian)).mkdir(exist_ok=True)
             entries = (trio.folder(guardian) / "log" / "entries").read_bytes()
             (tmp_path / str(guardian) / "entries").write_bytes(entries)
         (tmp_path / "last-comparison.json").unlink(missing_ok=True)
-        result = CliRunner().invoke(audit, ["my-log", str(tmp_path), "--logs", str(tmp_path)])
+        result = CliRunner().invoke(
+            audit, ["my-log", str(tmp_path), "--trust", str(tmp_path / "trust"), "--logs", str(tmp_path)]
+        )
         return result.exit_code, result.output
 
     assert check(payer.accesses)[0] == 0
     code, output = check(payer.accesses[1:])
     assert code == 1
     assert "INCOMPLETE" in output
-    from dataclasses import replace
-
     code, output = check([payer.accesses[0], replace(payer.accesses[1], at=payer.accesses[1].at - 1)])
     assert code == 1
     assert "NOT IN EVERY LOG" in output
@@ -151,12 +155,11 @@ def test_only_the_rows_own_payer_may_have_it_opened_and_only_that_payer_can_read
         request, _ = prepare_opening(DEMO, payer.row, key=thief.key, now=now)
         with pytest.raises(RequestRefused, match="own payer"):
             await guardians.open_row(request)
-        request, recipient = prepare_opening(DEMO, payer.row, key=payer.key, now=now)
-        sealed = await guardians.open_row(request)
-        with pytest.raises(OpeningError):
-            read_opening(request, sealed, X25519PrivateKey.generate())
-        with pytest.raises(OpeningError):
-            read_opening(request, sealed[::-1], recipient)
+        opening = await payer.asked(guardians)
+        with pytest.raises(OpeningError, match="can't be opened with this key"):
+            read(trio, replace(opening, key=X25519PrivateKey.generate()))
+        with pytest.raises(OpeningError, match="not signed"):
+            read(trio, replace(opening, parts=opening.parts[::-1]))
         without_key = await trio.enrol(guardians, synthetic_templates(1, seed=322)[0])
         request, _ = prepare_opening(DEMO, without_key[0].fields.row, key=payer.key, now=now)
         with pytest.raises(RequestRefused):
@@ -170,6 +173,89 @@ def test_only_the_rows_own_payer_may_have_it_opened_and_only_that_payer_can_read
             await guardians.open_row(request)
 
     run(trio, scene)
+
+
+def test_a_wallet_that_makes_up_what_the_guardians_opened_is_caught(trio: Trio) -> None:
+    async def scene(guardians: Guardians) -> None:
+        payer = Payer(trio, 325)
+        await payer.enrol(guardians)
+        await payer.pay(guardians)
+        await payer.pay(guardians)
+        shown = Shown(tuple(payer.accesses[:1]))  # it keeps silent about the second, and knows the one-time key
+        opening = await payer.asked(guardians)
+        words = (1, 2, shown.accesses[0].tag ^ 1 ^ 2)
+        liar = NoteSigner("wallet.example", KeyKind.LOG, Ed25519PrivateKey.generate())
+        made_up = tuple(
+            Components(n, 1, 0, 9, words[n], words[(n + 1) % 3]).give(
+                opening.key.public_key().public_bytes_raw(), DEMO, opening.opening_id, liar
+            )
+            for n in range(3)
+        )
+        forged = replace(opening, parts=made_up)
+        assert compare(forged.read([liar.key] * 3), shown).complete, "it would fit"
+        with pytest.raises(OpeningError, match="made up"):
+            read(trio, forged)
+        earlier = await payer.asked(guardians)
+        with pytest.raises(OpeningError, match="made up"):
+            read(trio, replace(opening, parts=earlier.parts))
+
+    run(trio, scene)
+
+
+MINUTE = 60_000
+START = 1_790_000_000_000
+
+
+@pytest.fixture
+def ask():
+    """`ask(openings, row, now)`: a payer asks for a row; which of two payers it is, `row` says."""
+    key = Ed25519PrivateKey.generate()
+
+    def asked(openings: Openings, row: int, now: int, *, signer: Ed25519PrivateKey = key) -> str:
+        request, _ = prepare_opening(DEMO, row, key=signer, now=datetime.fromtimestamp(now / 1000, UTC))
+        try:
+            openings.judge(request, key.public_key().public_bytes_raw(), now)
+        except Refused as refused:
+            return refused.code.value
+        return "opened"
+
+    return asked
+
+
+def test_a_row_is_opened_a_few_times_in_a_minute_and_no_other_payer_waits_for_it(ask) -> None:
+    openings, now = Openings(Limits(), START), START + 10 * MINUTE
+    assert [ask(openings, 1, now) for _ in range(6)] == ["opened"] * 5 + ["rate-limited"]
+    assert ask(openings, 2, now) == "opened"
+    assert ask(openings, 1, now + 9_000) == "rate-limited"
+    assert ask(openings, 1, now + 10_000) == "opened"
+    assert [ask(openings, 1, now + MINUTE * 2) for _ in range(6)] == ["opened"] * 5 + ["rate-limited"], (
+        "no more than that"
+    )
+
+
+def test_after_a_restart_openings_begin_at_none(ask) -> None:
+    openings = Openings(Limits(), START)
+    assert ask(openings, 1, START) == "rate-limited"
+    assert [ask(openings, 1, START + 10_000) for _ in range(2)] == ["opened", "rate-limited"]
+
+
+def test_what_others_sign_uses_up_nobodys_openings(ask) -> None:
+    openings, now, thief = Openings(Limits(), START), START + 10 * MINUTE, Ed25519PrivateKey.generate()
+    assert {ask(openings, 1, now, signer=thief) for _ in range(100)} == {"bad-signature"}
+    assert [ask(openings, 1, now) for _ in range(5)] == ["opened"] * 5
+
+
+def test_all_openings_together_are_limited_however_many_rows_ask(ask) -> None:
+    openings, now = Openings(Limits(openings_rate=1.0, openings_burst=20.0), START), START + 10 * MINUTE
+    assert [ask(openings, row, now) for row in range(25)] == ["opened"] * 20 + ["rate-limited"] * 5
+
+
+def test_rows_that_rested_are_forgotten(ask) -> None:
+    openings, now = Openings(Limits(openings_rate=500, openings_burst=500), START), START + 10 * MINUTE
+    for row in range(100):
+        ask(openings, row, now + row)
+    ask(openings, 1000, now + MINUTE)
+    assert len(openings._rows) == 1
 
 
 def test_two_guardians_hold_noise_for_every_row_whether_it_was_identified_or_not(trio: Trio) -> None:
@@ -191,6 +277,7 @@ def test_two_guardians_hold_noise_for_every_row_whether_it_was_identified_or_not
 _DIE = """
 import os
 from facefare.guardian.accumulators import Accumulators
+from facefare.guardian.ceremony import write_trust
 from facefare.guardian.commands import app as operator
 {point} = Accumulators.{point}
 calls = []

@@ -110,11 +110,21 @@ def test_rechecks_have_the_label_of_the_row_that_was_answered(name, row):
 def test_an_opening_is_the_xor_of_three_components():
     opening = signed_by("payer", cbor2.loads(raw("open request")))
     total = 0
-    for i, sealed in enumerate(VECTORS["sealed"]["opened"]):
+    for i, part in enumerate(VECTORS["sealed"]["opened"]):
+        answer = cbor2.loads(bytes.fromhex(part))
         info = ["facefare-opened-row-1", opening["gallery"], i, opening["opening_id"]]
-        version, guardian, *_, own, _following = cbor2.loads(unsealed("recipient", bytes.fromhex(sealed), info))
-        assert (version, guardian) == (1, i)
-        total ^= own
+        form, guardian, *_, own, _following = cbor2.loads(unsealed("recipient", answer["sealed"], info))
+        assert (form, guardian) == (2, i)
+        lines = [
+            "facefare opened row",
+            opening["gallery"],
+            i,
+            opening["opening_id"].hex(),
+            sha256(answer["sealed"]).hexdigest(),
+        ]
+        log = Ed25519PublicKey.from_public_bytes(raw("keys", f"ed25519 log {i}", "public"))
+        log.verify(answer["signature"], "".join(f"{line}\n" for line in lines).encode())
+        total ^= int.from_bytes(own, "big")
     assert total == 0x1234
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facefare.audit.own_log import Components, combine
+from facefare.audit.openings import Opening, SealedPart
 from facefare.guardian.messages import (
     Confirmation,
     EnrolCall,
     EnrolPayload,
+    OpenAnswer,
     OpenRequest,
     RowCall,
     SealedFor,
@@ -92,8 +93,7 @@ def test_rechecked_answers_are_confirmed_and_not_each_by_the_other_s_recheck():
 
 def test_an_opened_row_is_the_xor_of_three_components():
     recipient = made.X25519PrivateKey.from_private_bytes(made.named("recipient"))
-    parts = [
-        Components.unseal(bytes.fromhex(part), recipient, made.GALLERY, n, made.named("opening")[:16])
-        for n, part in enumerate(VECTORS["sealed"]["opened"])
-    ]
-    assert combine(parts).value == 0x1234
+    answers = [OpenAnswer.from_bytes(bytes.fromhex(part)) for part in VECTORS["sealed"]["opened"]]
+    parts = tuple(SealedPart(answer.sealed, answer.signature) for answer in answers)
+    opening = Opening(made.GALLERY, made.named("opening")[:16], recipient, parts)
+    assert opening.read([made.log(n).key for n in range(3)]).value == 0x1234

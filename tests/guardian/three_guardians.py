@@ -45,6 +45,10 @@ GENEROUS = Limits(
     station_rate=1000,
     station_burst=100_000,
     unfinished_checks=1000,
+    opening_rate=1000,
+    opening_burst=1000,
+    openings_rate=1000,
+    openings_burst=1000,
 )
 
 

@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from facefare.audit.entries import entry_of_search, opening_of, salt_of
-from facefare.audit.own_log import Components
+from facefare.audit.notes import KeyKind, NoteSigner
+from facefare.audit.openings import Components
 from facefare.guardian.messages import (
     Confirmation,
     EnrolCall,
     EnrolPayload,
     GuardianIdentity,
+    OpenAnswer,
     OpenPayload,
     OpenRequest,
     Operation,
@@ -156,6 +158,7 @@ def vectors(sealed: dict[str, list[str]]) -> dict[str, object]:
                 }
                 for kind, name, key in (
                     *(("ed25519", name, signing(name)) for name in ("terminal", "station", "payer", "guardian 0")),
+                    *(("ed25519", f"log {n}", signing(f"log {n}")) for n in range(3)),
                     *(("x25519", f"guardian {n}", sealing(n)) for n in range(3)),
                     ("x25519", "recipient", recipient),
                 )
@@ -230,6 +233,10 @@ def rechecks(label: int) -> list[RecheckShare]:
     return [RecheckShare(i, False, 100, labels[i], keys[i], keys[(i + 1) % 3]) for i in range(3)]
 
 
+def log(index: int) -> NoteSigner:
+    return NoteSigner(f"g{index}.example/log", KeyKind.LOG, signing(f"log {index}"))
+
+
 def opened_components() -> list[Components]:
     """Of a row whose accumulator is 0x1234."""
     parts = (0x1111, 0x2222, 0x1234 ^ 0x1111 ^ 0x2222)
@@ -246,7 +253,10 @@ def fresh_seals() -> dict[str, list[str]]:
             seal(s, identity(n), SealedFor.ENROL, GALLERY, named("enrolment")[:16]).hex()
             for n, s in enumerate(shares())
         ],
-        "opened": [part.seal(recipient, GALLERY, named("opening")[:16]).hex() for part in opened_components()],
+        "opened": [
+            OpenAnswer(**vars(part.give(recipient, GALLERY, named("opening")[:16], log(n)))).to_bytes().hex()
+            for n, part in enumerate(opened_components())
+        ],
     }
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from facefare.cli import main
 from facefare.client import PayerClient, StationClient, TerminalClient
+from facefare.guardian.ceremony import write_trust
 from facefare.web.payer_commands import CheckError, fetch_own_log
 
 
@@ -24,6 +25,7 @@ def run(*words):
 def site(trio, engine, wallet, database_url, monkeypatch, tmp_path):
     """An honest wallet in front of the three guardians, a gate, and Ada, enrolled with a key of her own."""
     monkeypatch.setenv("FACEFARE_DATABASE_URL", database_url)
+    write_trust(tmp_path / "trust", trio.identities)
     with wallet("Gate 1") as http:
         ada, _ = PayerClient.register(http, "EUR")
         ada.top_up(1000, "first")
@@ -53,7 +55,7 @@ def site(trio, engine, wallet, database_url, monkeypatch, tmp_path):
             fetch_own_log(ada, key, tmp_path / "mine")
             urls = [f"http://{one.host}:{one.public_port}" for one in trio.identities]
             assert run("audit", "fetch", *urls, "--to", tmp_path / "copy").exit_code == 0
-            return run("audit", "my-log", tmp_path / "mine", "--logs", tmp_path / "copy")
+            return run("audit", "my-log", tmp_path / "mine", "--trust", tmp_path / "trust", "--logs", tmp_path / "copy")
 
         def reconciled():
             """What an auditor does, as the guide says; one stranger looks at the gate each day."""

@@ -11,10 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
+from facefare.audit.openings import Opening, SealedPart
 from facefare.audit.own_log import Comparison, Shown, compare
 from facefare.client import ApiError, PayerClient
 from facefare.guardian.messages import OpenRequest, Operation, sha256
-from facefare.identification.requests import prepare_opening, read_opening
+from facefare.identification.requests import prepare_opening
 from facefare.ledger.errors import DatabaseUnavailable
 from facefare.mpc.answers import Match
 from facefare.payments import retention
@@ -26,6 +27,7 @@ class Ada:
 
     def __init__(self, world: Any, label: str = "ada") -> None:
         self.key = Ed25519PrivateKey.generate()
+        self.logs = [log.key for log in world.guardians.logs]
         self.client: PayerClient = world.payer()
         _, consent = self.client.consent("2026-11")
         public = self.key.public_key().public_bytes_raw()
@@ -38,7 +40,8 @@ class Ada:
     def compared(self, shown: dict[str, Any] | None = None) -> Comparison:
         said = shown or self.shown()
         request, recipient = prepare_opening(said["gallery"], said["row"], key=self.key, now=datetime.now(UTC))
-        opened = read_opening(request, self.client.open_row(request.to_bytes()), recipient)
+        parts = tuple(SealedPart(*part) for part in self.client.open_row(request.to_bytes()))
+        opened = Opening(said["gallery"], request.fields().opening_id, recipient, parts).read(self.logs)
         return compare(opened, Shown.from_json(json.dumps(said)))
 
 

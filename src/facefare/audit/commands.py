@@ -7,22 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from facefare.audit.errors import AuditError, OpeningError
+from facefare.audit.errors import AuditError
 from facefare.audit.fetching import fetch as fetch_logs
-from facefare.audit.own_log import (
-    COMPARE_WITHIN,
-    Before,
-    Components,
-    Opened,
-    Shown,
-    combine,
-    compare,
-    not_logged,
-    remember,
-)
+from facefare.audit.openings import Opening
+from facefare.audit.own_log import COMPARE_WITHIN, Before, Shown, compare, not_logged, remember
 from facefare.audit.receipts import Receipt
 from facefare.audit.reconciliation import PayerChecks, WalletWord, searches_in, sites_from_json, stations_in
 from facefare.audit.reconciliation import reconcile as reconcile_logs
@@ -80,21 +69,24 @@ def fetch(
 
 @app.command("my-log")
 def my_log(
-    folder: Annotated[Path, typer.Argument(help="Where `facefare payer open-log` has put everything.")],
+    folder: Annotated[Path, typer.Argument(help="With what the app or `facefare payer open-log` gave you.")],
+    trust: Annotated[Path, typer.Option(help="The guardians' keys, from a source you trust.")],
     logs: Annotated[Path | None, typer.Option(help="A verified copy of the logs: each entry must be in all.")] = None,
 ) -> None:
     """Check, as a payer, that the access log you are shown leaves out no identification of you."""
     last = folder / "last-comparison.json"
     try:
-        shown = Shown.from_json((folder / "access-log.json").read_text())
-        opened = _opened(folder)
+        given = (folder / "own-log.json").read_text()
+        shown = Shown.from_json(given)
+        opened = Opening.from_json(given).read([pair.log for pair in _keys(trust)])
         before = Before.from_json(last.read_text()) if last.exists() else None
         result = compare(opened, shown, before)
         missing = [] if logs is None else not_logged(logs, shown, now=int(datetime.now(UTC).timestamp() * 1000))
-    except (AuditError, OSError, ValueError, KeyError, TypeError) as error:
+    except (AuditError, OSError) as error:
         typer.echo(f"The check could not be made: {error}", err=True)
         raise typer.Exit(2) from error
-    typer.echo(f"The guardians have counted since {_utc(opened.since // 1000)} (era {opened.era}).")
+    since = f"since {_utc(opened.since // 1000)}" if opened.since else "from the beginning"
+    typer.echo(f"The guardians have counted {since} (era {opened.era}).")
     for access in missing:
         typer.echo(f"NOT IN EVERY LOG: {access.terminal} at {_utc(access.at // 1000)}")
     if result.gone:
@@ -113,20 +105,6 @@ def my_log(
         typer.echo(f"Compare at least every {COMPARE_WITHIN} payments: among so many, a set could be left out unseen.")
     if missing or not result.complete:
         raise typer.Exit(1)
-
-
-def _opened(folder: Path) -> Opened:
-    document = json.loads((folder / "opening.json").read_text())
-    private = serialization.load_pem_private_key((folder / "one-time-key.pem").read_bytes(), password=None)
-    if not isinstance(private, X25519PrivateKey):
-        raise OpeningError("one-time-key.pem holds a key of another kind.")
-    gallery, opening_id = document["gallery"], bytes.fromhex(document["opening_id"])
-    return combine(
-        [
-            Components.unseal(bytes.fromhex(sealed), private, gallery, guardian, opening_id)
-            for guardian, sealed in enumerate(document["sealed"])
-        ]
-    )
 
 
 @app.command()

@@ -3,7 +3,7 @@
 For each search that was answered none or one, the guardians draw a tag of 64 bits and let the row that was answered,
 which none of them knows, take it in: a running xor for each row, in shares (private-identification protocol). The
 wallet learns the tag with the answer and must show it with the access-log entry. A payer has the guardians open the
-own row, sealed to a key of the payer's alone, and compares: the xor of all tags shown must be what was opened.
+own row (`openings`), and compares: the xor of all tags shown must be what was opened.
 
 What it can't show: with 64 or more tags since the last comparison some *set* of them has the xor zero, and a wallet
 could leave out exactly such a set, about half of all entries. So compare often, and keep what the last comparison left
@@ -18,63 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import cbor2
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-
 from facefare.audit.entries import entry_of_search
 from facefare.audit.errors import OpeningError
 from facefare.audit.log import read_frames
+from facefare.audit.openings import Opened
 
 COMPARE_WITHIN = 48
 """Payments: 2^48 subsets of tags against 2^64 values leave a chance of 2^-16 that any set can be left out unseen."""
 _OVERLAP_MS = 60_000  # a search signed before an era began may have been answered in it
 FORGOTTEN_AFTER_MS = 365 * 86_400_000
 """An entry whose signed request the wallet says it has forgotten has to be this old."""
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
-
-
-@dataclass(frozen=True, repr=False)
-class Components:
-    """What one guardian knows of one row: two of three components, and since when (ms since 1970) they count."""
-
-    guardian: int
-    era: int
-    since: int
-    taken: int
-    own: int
-    following: int
-
-    def seal(self, recipient: bytes, gallery: str, opening_id: bytes) -> bytes:
-        """Seal to the payer's one-time X25519 key (32 bytes, raw) by HPKE (RFC 9180)."""
-        key = X25519PublicKey.from_public_bytes(recipient)
-        fields = [1, self.guardian, self.era, self.since, self.taken, self.own, self.following]
-        return _SUITE.encrypt(cbor2.dumps(fields), key, info=_info(gallery, self.guardian, opening_id))
-
-    @classmethod
-    def unseal(cls, sealed: bytes, key: X25519PrivateKey, gallery: str, guardian: int, opening_id: bytes) -> Self:
-        """Open what a guardian sealed; raises OpeningError."""
-        try:
-            plain = _SUITE.decrypt(sealed, key, info=_info(gallery, guardian, opening_id))
-            version, *fields = cbor2.loads(plain)
-            if version != 1 or any(type(field) is not int or field < 0 for field in fields):
-                raise ValueError
-            parts = cls(*fields)
-        except (InvalidTag, ValueError, TypeError, cbor2.CBORDecodeError):
-            raise OpeningError(f"What guardian {guardian} sealed can't be opened with this key.") from None
-        if parts.guardian != guardian:
-            raise OpeningError(f"What guardian {guardian} sealed names another guardian.")
-        return parts
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A row's running xor: of the tags of all identifications since `since` (ms since 1970), when era `era` began."""
-
-    value: int
-    era: int
-    since: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,20 +131,6 @@ class Comparison:
     gone: int = 0
 
 
-def combine(parts: Sequence[Components]) -> Opened:
-    """Put three guardians' components together; raises OpeningError where they don't fit."""
-    ordered = sorted(parts, key=lambda part: part.guardian)
-    if [part.guardian for part in ordered] != [0, 1, 2]:
-        raise OpeningError("An opening takes one part of each of the three guardians.")
-    if len({(part.era, part.since, part.taken) for part in ordered}) != 1:
-        raise OpeningError("The guardians opened different states; ask again.")
-    for i, part in enumerate(ordered):
-        if part.following != ordered[(i + 1) % 3].own:
-            raise OpeningError(f"Guardians {i} and {(i + 1) % 3} hold different values of one component: one is lying.")
-    value = ordered[0].own ^ ordered[1].own ^ ordered[2].own
-    return Opened(value, ordered[0].era, ordered[0].since)
-
-
 def compare(opened: Opened, shown: Shown, before: Before | None = None) -> Comparison:
     """Compare what the guardians opened with what the wallet shows.
 
@@ -260,7 +199,3 @@ def _xor(tags: Sequence[int]) -> int:
     for tag in tags:
         value ^= tag
     return value
-
-
-def _info(gallery: str, guardian: int, opening_id: bytes) -> bytes:
-    return cbor2.dumps(["facefare-opened-row-1", gallery, guardian, opening_id])

@@ -488,10 +488,11 @@ class PayerClient(Client):
         reply: dict[str, Any] = self._call("GET", f"/v1/payers/me/faces/{face_id}/identifications")
         return reply
 
-    def open_row(self, request: bytes) -> tuple[bytes, ...]:
-        """Have the guardians open the payer's row by a signed request; three parts that only the payer can read."""
+    def open_row(self, request: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        """Have the guardians open the payer's row by a signed request: what only the payer can read, and signatures."""
         reply = self._call("POST", "/v1/payers/me/openings", {"request": base64.b64encode(request).decode()})
-        return tuple(base64.b64decode(part) for part in reply["sealed"])
+        parts = zip(reply["sealed"], reply["signatures"], strict=True)
+        return tuple((base64.b64decode(sealed), base64.b64decode(signature)) for sealed, signature in parts)
 
     def register_device(
         self,

@@ -33,13 +33,12 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from facefare.audit.own_log import Components
+from facefare.audit.openings import Components
 from facefare.guardian.accumulators import Accumulators
 from facefare.guardian.errors import (
     GuardianError,
     GuardianUnreachable,
     LinkError,
-    MessageError,
     RefusalCode,
     Refused,
     StoreError,
@@ -66,8 +65,8 @@ from facefare.guardian.messages import (
     OpenRequest,
     Operation,
     SearchAnswer,
-    verify,
 )
+from facefare.guardian.openings import Openings
 from facefare.guardian.rechecks import Rechecks
 from facefare.guardian.registry import Registry
 from facefare.guardian.settlement import settle, settle_sums
@@ -155,6 +154,7 @@ class Engine:
         transparency: Transparency,
         sums: Path,
         rechecks: Rechecks,
+        openings: Openings,
     ) -> None:
         """Prepare the thread; what it is given is from now on that thread's alone. `sums`: accumulators' folder."""
         self.index = index
@@ -166,6 +166,7 @@ class Engine:
         self._sums_folder = sums
         self._sums: dict[str, Accumulators] = {}
         self._rechecks = rechecks
+        self._openings = openings
         self._wants_refresh = False
         self._checkpoint_wanted = False
         self._to_refresh: deque[tuple[str, Task]] = deque()  # at the leader, by gallery
@@ -405,7 +406,12 @@ class Engine:
         if gallery.standing != announcement.standing:
             return self._galleries_differ(gallery, announcement)
         if work.opening is not None:
-            return self._judge_opening(gallery, work.opening)
+            key = self._store.payer_key(gallery, work.opening.fields().row)
+            try:
+                self._openings.judge(work.opening, key, time.time_ns() // 1_000_000)
+            except Refused as refusal:
+                return refusal
+            return None
         if work.is_search and (overdue := self._rechecks.judge(gallery)) is not None:
             return overdue
         if work.operation is not None and self._made_before(gallery, work) is not None:
@@ -429,16 +435,6 @@ class Engine:
             f"Guardian {self.index} has version {gallery.version} of the gallery, guardian 0 has another "
             f"history at version {announcement.version}; it has to catch up first.",
         )
-
-    def _judge_opening(self, gallery: Gallery, opening: OpenRequest) -> Refused | None:
-        key = self._store.payer_key(gallery, opening.fields().row)
-        if key is None:
-            return Refused(RefusalCode.ROW_NOT_ENROLLED, "No payer's key was given for that row when it was enrolled.")
-        try:
-            verify(key, opening.signature, opening.payload)
-        except MessageError:
-            return Refused(RefusalCode.BAD_SIGNATURE, "Only the row's own payer may have it opened.")
-        return None
 
     def _agree(self, session: Session, own: Sequence[Refused | None]) -> list[Refused | None]:
         """For each request the first refusal of any guardian, the same list at all three."""
@@ -513,7 +509,8 @@ class Engine:
         sums = self._sums_of(gallery)
         at, (own, following) = sums.position, sums.components(fields.row)
         parts = Components(self.index, at.era, at.since, at.taken, own, following)
-        work.finish(OpenAnswer(parts.seal(fields.recipient, fields.gallery, fields.opening_id)).to_bytes())
+        given = parts.give(fields.recipient, fields.gallery, fields.opening_id, self._transparency.signer)
+        work.finish(OpenAnswer(given.sealed, given.signature).to_bytes())
 
     def _queue_refresh(self, galleries: Sequence[Gallery], *, unfinished_only: bool = False) -> None:
         """At the leader: what is to be refreshed, all or what a refresh broken off has left behind."""

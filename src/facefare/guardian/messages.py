@@ -331,11 +331,12 @@ class SearchAnswer(Message):
 
 @dataclass(frozen=True, repr=False)
 class OpenAnswer(Message):
-    """This guardian's components of one row, sealed to the payer (`audit.own_log`)."""
+    """This guardian's components of one row, sealed to the payer, and signed (`audit.openings`)."""
 
     sealed: bytes
+    signature: bytes
 
-    _FIELDS = {"sealed": octets(_HPKE_OVERHEAD, 512)}  # noqa: RUF012
+    _FIELDS = {"sealed": octets(_HPKE_OVERHEAD, 512), "signature": _SIGNATURE}  # noqa: RUF012
     _LIMIT = MAX_SMALL_BODY
 
 

@@ -14,14 +14,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from facefare.audit.entries import PAYMENT
 from facefare.guardian.errors import MessageError, Refused
 from facefare.guardian.messages import (
     EnrolPayload,
-    OpenPayload,
     Operation,
     RefusalCode,
     SearchPayload,
@@ -29,6 +27,7 @@ from facefare.guardian.messages import (
     templates_in,
     verify,
 )
+from facefare.guardian.rates import Bucket, refilled, take
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
 ENROLMENT = Operation.ENROL.value
@@ -45,6 +44,7 @@ class Limits:
     that were answered and not followed by the enrolment. `recheck_permille`: how many of a thousand searches are made
     again in a secret order (`mpc.recheck`), so that another guardian's lie is caught; what the strictest wants counts.
     `recheck_patience_s`: a guardian that wants rechecks and gets none for so long answers no search.
+    `opening_rate` is of one payer's row, `openings_rate` of all together (`guardian.openings`).
     """
 
     search_window_ms: int = 30_000
@@ -59,27 +59,26 @@ class Limits:
     station_rate: float = 0.05
     station_burst: float = 20.0
     unfinished_checks: int = 10
+    opening_rate: float = 0.1
+    opening_burst: float = 5.0
+    openings_rate: float = 5.0
+    openings_burst: float = 50.0
 
     def __post_init__(self) -> None:
         for rate, burst in (
             (self.terminal_rate, self.terminal_burst),
             (self.overall_rate, self.overall_burst),
             (self.station_rate, self.station_burst),
+            (self.opening_rate, self.opening_burst),
+            (self.openings_rate, self.openings_burst),
         ):
             if not 0 < burst <= rate * RATES_REMEMBER_MS / 1000:
                 raise ValueError("A burst is above 0 and made up for by its rate within ten minutes.")
 
-
-@dataclass
-class _Bucket:
-    rate: float
-    burst: float
-    tokens: float
-    at: int
-
-    def refill(self, now: int) -> None:
-        self.tokens = min(self.burst, self.tokens + max(0, now - self.at) * self.rate / 1000)
-        self.at = max(self.at, now)
+    def check_window(self, issued_at: int, window_ms: int, now: int) -> None:
+        """Raise `Refused` unless a request that was signed at `issued_at` may still be answered at `now` (ms)."""
+        if not now - window_ms <= issued_at <= now + self.clock_skew_ms:
+            raise Refused(RefusalCode.STALE_REQUEST, "The request is too old, or its clock is ahead; make a new one.")
 
 
 @dataclass
@@ -94,9 +93,9 @@ class Policy:
     seen: dict[bytes, int] = field(default_factory=dict)
     unfinished: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     _counted: dict[bytes, int] = field(default_factory=dict)
-    _overall: _Bucket | None = None
-    _terminals: dict[str, _Bucket] = field(default_factory=dict)
-    _stations: dict[str, _Bucket] = field(default_factory=dict)
+    _overall: Bucket | None = None
+    _terminals: dict[str, Bucket] = field(default_factory=dict)
+    _stations: dict[str, Bucket] = field(default_factory=dict)
 
     def search(
         self,
@@ -126,7 +125,7 @@ class Policy:
             raise Refused(RefusalCode.WRONG_PURPOSE, "Searches are for payments only.")
         _check_threshold(threshold, gallery)
         self._check_fresh(fields.query_id, fields.issued_at, self.limits.search_window_ms, now)
-        _take((self._terminal(terminal.id, terminal.rate, now), self._everyone(now)))
+        take((self._terminal(terminal.id, terminal.rate, now), self._everyone(now)))
         _remember(self.seen, fields.query_id, self.search_seen_until(fields), now)
         return fields
 
@@ -145,9 +144,9 @@ class Policy:
         Sent again it is accepted again, and counted once: the store knows its digest.
         """
         fields, gallery = self._enrolment(payload, signature, sealed, guardian, station, gallery)
-        self._check_window(fields.issued_at, self.limits.enrolment_window_ms, now)
+        self.limits.check_window(fields.issued_at, self.limits.enrolment_window_ms, now)
         if fields.enrolment_id not in self._counted:
-            _take((self._station(fields.station, now),), templates_in(sealed, gallery.dimensions))
+            take((self._station(fields.station, now),), templates_in(sealed, gallery.dimensions))
             _remember(self._counted, fields.enrolment_id, self.enrolment_until(fields), now)
         return fields
 
@@ -175,7 +174,7 @@ class Policy:
             raise Refused(
                 RefusalCode.RATE_LIMITED, "Too many comparisons of this station were not followed by an enrolment."
             )
-        _take((self._station(fields.station, now), self._everyone(now)))
+        take((self._station(fields.station, now), self._everyone(now)))
         _remember(self.seen, fields.enrolment_id, self.check_seen_until(fields), now)
         _remember(self._counted, fields.enrolment_id, self.enrolment_until(fields), now)
         self.unfinished[fields.enrolment_id] = (fields.station, self.enrolment_until(fields))
@@ -210,10 +209,6 @@ class Policy:
         _check_model(fields.model, gallery)
         return fields, gallery
 
-    def opening(self, fields: OpenPayload, now: int) -> None:
-        """Raise `Refused` unless a payer's opening is fresh; whose row it is, the engine judges."""
-        self._check_window(fields.issued_at, self.limits.search_window_ms, now)
-
     def search_seen_until(self, fields: SearchPayload) -> int:
         """When (ms) the query id may be forgotten: from then on the request is stale anyway."""
         return fields.issued_at + self.limits.search_window_ms + self.limits.clock_skew_ms
@@ -238,44 +233,26 @@ class Policy:
         for bucket in buckets:
             bucket.tokens = max(0.0, bucket.tokens - templates)
 
-    def _check_window(self, issued_at: int, window_ms: int, now: int) -> None:
-        if not now - window_ms <= issued_at <= now + self.limits.clock_skew_ms:
-            raise Refused(RefusalCode.STALE_REQUEST, "The request is too old, or its clock is ahead; make a new one.")
-
     def _check_fresh(self, request_id: bytes, issued_at: int, window_ms: int, now: int) -> None:
-        self._check_window(issued_at, window_ms, now)
+        self.limits.check_window(issued_at, window_ms, now)
         if request_id in self.seen:
             raise Refused(RefusalCode.REPLAYED, "This request was seen before; make a new one.")
 
-    def _terminal(self, id: str, own_rate: float | None, now: int) -> _Bucket:
+    def _terminal(self, id: str, own_rate: float | None, now: int) -> Bucket:
         limits = self.limits
         rate = limits.terminal_rate if own_rate is None else min(own_rate, limits.terminal_rate)
-        return _refilled(self._terminals, id, rate, min(limits.terminal_burst, rate * RATES_REMEMBER_MS / 1000), now)
+        return refilled(self._terminals, id, rate, min(limits.terminal_burst, rate * RATES_REMEMBER_MS / 1000), now)
 
-    def _station(self, id: str, now: int) -> _Bucket:
+    def _station(self, id: str, now: int) -> Bucket:
         limits = self.limits
-        return _refilled(self._stations, id, limits.station_rate, limits.station_burst, now)
+        return refilled(self._stations, id, limits.station_rate, limits.station_burst, now)
 
-    def _everyone(self, now: int) -> _Bucket:
+    def _everyone(self, now: int) -> Bucket:
         limits = self.limits
         if self._overall is None:
-            self._overall = _Bucket(limits.overall_rate, limits.overall_burst, limits.overall_burst, now)
+            self._overall = Bucket(limits.overall_rate, limits.overall_burst, limits.overall_burst, now)
         self._overall.refill(now)
         return self._overall
-
-
-def _refilled(buckets: dict[str, _Bucket], id: str, rate: float, burst: float, now: int) -> _Bucket:
-    bucket = buckets.setdefault(id, _Bucket(rate, burst, burst, now))
-    bucket.rate, bucket.burst = rate, burst  # a registration may have changed them
-    bucket.refill(now)
-    return bucket
-
-
-def _take(buckets: Sequence[_Bucket], tokens: int = 1) -> None:
-    if min(bucket.tokens for bucket in buckets) < tokens:
-        raise Refused(RefusalCode.RATE_LIMITED, "Too many requests; wait a moment.")
-    for bucket in buckets:
-        bucket.tokens -= tokens
 
 
 def _remember(ids: dict[bytes, int], request_id: bytes, until: int, now: int) -> None:

@@ -66,6 +66,7 @@ from facefare.guardian.messages import (
     open_sealed,
     sha256,
 )
+from facefare.guardian.openings import Openings
 from facefare.guardian.policy import ENROLMENT, RATES_REMEMBER_MS, Policy
 from facefare.guardian.rechecks import Rechecks
 from facefare.guardian.request_log import Entry, RequestLog
@@ -131,6 +132,7 @@ class Guardian:
             self._transparency,
             folder.sums,
             Rechecks(self._policy.limits.recheck_permille, self._policy.limits.recheck_patience_s),
+            Openings(self._policy.limits, _now()),
         )
 
     def close(self) -> None:
@@ -290,10 +292,6 @@ class Guardian:
             version=0,
             opening=request,
         )
-        try:
-            self._policy.opening(fields, _now())
-        except Refused as refused:
-            work.refusal = refused
         return await self._run(work, _SEARCH_TIMEOUT)
 
     def status(self) -> Status:

@@ -70,6 +70,11 @@ class Transparency:
         self._log.close()
 
     @property
+    def signer(self) -> NoteSigner:
+        """The log's key: what it signs is checked by whoever checks the log."""
+        return self._signer
+
+    @property
     def size(self) -> int:
         """How many entries the log has."""
         return self._log.size

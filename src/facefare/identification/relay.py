@@ -73,6 +73,11 @@ class Guardians:
         """What is public of guardians 0, 1 and 2."""
         return self._identities
 
+    @property
+    def log_keys(self) -> tuple[str, ...]:
+        """The verifier keys of their public logs."""
+        return tuple(identity.log_key for identity in self._identities)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -152,11 +157,11 @@ class Guardians:
         """Let a paused row match again."""
         return await self._change_row("resumptions", Operation.RESUME, gallery, row, version)
 
-    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
-        """Have a payer's row opened: three parts that only this payer can read (`audit.own_log`)."""
+    async def open_row(self, request: OpenRequest) -> tuple[OpenAnswer, OpenAnswer, OpenAnswer]:
+        """Have a payer's row opened: three parts that only this payer can read (`audit.openings`)."""
         answers = await self._call_all("openings", [request.to_bytes()] * GUARDIANS, _SEARCH_TIMEOUT)
         try:
-            first, second, third = (OpenAnswer.from_bytes(body).sealed for body in answers)
+            first, second, third = (OpenAnswer.from_bytes(body) for body in answers)
         except MessageError as error:
             raise AnswersDisagree(str(error)) from error
         return first, second, third

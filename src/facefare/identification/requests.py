@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from facefare.audit.own_log import Components, Opened, combine
 from facefare.guardian.messages import (
     GUARDIANS,
     MAX_REFERENCES,
@@ -137,17 +136,6 @@ def prepare_opening(
         issued_at=_milliseconds(now),
     ).to_bytes()
     return OpenRequest(payload, key.sign(payload)), recipient
-
-
-def read_opening(request: OpenRequest, sealed: Sequence[bytes], recipient: X25519PrivateKey) -> Opened:
-    """What three guardians opened for the payer; raises `audit.errors.OpeningError` where it does not fit."""
-    fields = request.fields()
-    return combine(
-        [
-            Components.unseal(part, recipient, fields.gallery, guardian, fields.opening_id)
-            for guardian, part in enumerate(sealed)
-        ]
-    )
 
 
 def _seal_shares(

@@ -14,8 +14,8 @@ import httpx
 import typer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from facefare.audit.openings import Opening, SealedPart
 from facefare.client import ApiError, PayerClient
 from facefare.identification.requests import prepare_opening
 
@@ -33,7 +33,10 @@ def new_key(file: Annotated[Path, typer.Argument(help="Where to keep the private
     """Make the key that you give to the enrolment station; prints its public half, 64 hex digits."""
     key = Ed25519PrivateKey.generate()
     try:
-        _write_key(file, key)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        _write(file, pem)
     except OSError as error:
         typer.echo(f"{file} can't be written: {error.strerror}.", err=True)
         raise typer.Exit(1) from error
@@ -58,11 +61,11 @@ def open_log(
     except (ApiError, CheckError, OSError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"Now: facefare audit my-log {folder} --logs COPY")
+    typer.echo(f"Now: facefare audit my-log {folder} --trust FILE --logs COPY")
 
 
 def fetch_own_log(payer: PayerClient, key: Ed25519PrivateKey, folder: Path, *, face: str = "") -> None:
-    """Write access-log.json, opening.json and one-time-key.pem into `folder`, of one moment.
+    """Write own-log.json into `folder`: the access log, what the guardians opened, and the key to it, of one moment.
 
     Raises CheckError, ApiError, OSError.
     """
@@ -72,21 +75,16 @@ def fetch_own_log(payer: PayerClient, key: Ed25519PrivateKey, folder: Path, *, f
         if shown["payer_key"] != key.public_key().public_bytes_raw().hex():
             raise CheckError("Another key than this one was given at enrolment, or none: the guardians open nothing.")
         request, recipient = prepare_opening(shown["gallery"], shown["row"], key=key, now=datetime.now(UTC))
-        sealed = payer.open_row(request.to_bytes())
+        answers = payer.open_row(request.to_bytes())
         if payer.identifications(chosen) == shown:
             break
     else:
         raise CheckError("You are being identified right now; try again in a minute.")
+    parts = tuple(SealedPart(sealed, signature) for sealed, signature in answers)
+    opening = Opening(shown["gallery"], request.fields().opening_id, recipient, parts)
     folder.mkdir(parents=True, exist_ok=True)
-    opening = {
-        "gallery": shown["gallery"],
-        "opening_id": request.fields().opening_id.hex(),
-        "sealed": [part.hex() for part in sealed],
-    }
-    (folder / "access-log.json").write_text(json.dumps(shown, indent=1) + "\n")
-    (folder / "opening.json").write_text(json.dumps(opening, indent=1) + "\n")
-    (folder / "one-time-key.pem").unlink(missing_ok=True)
-    _write_key(folder / "one-time-key.pem", recipient)
+    (folder / "own-log.json").unlink(missing_ok=True)
+    _write(folder / "own-log.json", (json.dumps({**shown, **opening.fields()}, indent=1) + "\n").encode())
 
 
 def _only_face(payer: PayerClient) -> str:
@@ -96,7 +94,6 @@ def _only_face(payer: PayerClient) -> str:
     return faces[0].id
 
 
-def _write_key(path: Path, key: Ed25519PrivateKey | X25519PrivateKey) -> None:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+def _write(path: Path, data: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+        file.write(data)

@@ -9,7 +9,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from facefare.guardian.messages import MessageError, OpenRequest, Operation
+from facefare.guardian.messages import MessageError, OpenRequest, Operation, RefusalCode
 from facefare.identification.errors import IdentificationError, RequestRefused
 from facefare.ledger import balance_of
 from facefare.ledger.currency import MAX_AMOUNT
@@ -223,9 +223,10 @@ class OpeningIn(BaseModel):
 
 
 class OpeningOut(BaseModel):
-    """Base64 of what guardians 0, 1 and 2 sealed to the payer; nobody else can read it."""
+    """Base64 of what guardians 0, 1 and 2 sealed to the payer, and of their signatures; nobody else can read it."""
 
     sealed: list[str]
+    signatures: list[str]
 
 
 class NewPin(BaseModel):
@@ -433,12 +434,17 @@ async def open_row(body: OpeningIn, payer: SignedIn, services: WithServices) -> 
         raise OpeningRefused("The request is not base64 of a well-formed opening.") from error
     await asyncio.to_thread(_check_own_row, services, payer, fields.gallery, fields.row)
     try:
-        sealed = await services.guardians.open_row(request)
+        answers = await services.guardians.open_row(request)
     except RequestRefused as error:
+        if error.code == RefusalCode.RATE_LIMITED:
+            raise OpeningRefused("You asked a moment ago. Try again in a minute.") from error
         raise OpeningRefused(f"The guardians refused: {error}") from error
     except IdentificationError as error:
         raise GuardiansAway("The guardians can't all be reached now; try again later.") from error
-    return OpeningOut(sealed=[base64.b64encode(part).decode() for part in sealed])
+    return OpeningOut(
+        sealed=[base64.b64encode(part.sealed).decode() for part in answers],
+        signatures=[base64.b64encode(part.signature).decode() for part in answers],
+    )
 
 
 @router.post("/me/face/pause")

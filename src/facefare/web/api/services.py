@@ -1,7 +1,7 @@
 """What the routes share: the database, the guardians, the operator's key and rules."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection, Engine
 
-from facefare.guardian.messages import OpenRequest, SearchRequest
+from facefare.guardian.messages import OpenAnswer, OpenRequest, SearchRequest
 from facefare.identification.calibration import Calibration
 from facefare.mpc.answers import Answer
 from facefare.payments.decision import Rules
@@ -32,10 +32,14 @@ if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
 class Guardians(GalleryKeepers, Protocol):
     """All three guardians, as the wallet reaches them; any failure is an exception."""
 
+    @property
+    def log_keys(self) -> Sequence[str]:
+        """The verifier keys of the three public logs, by which payers know what the guardians signed."""
+
     async def search(self, request: SearchRequest, gallery_version: int, threshold: int) -> Answer:
         """None, one or several of the gallery's live rows match; raises IdentificationError."""
 
-    async def open_row(self, request: OpenRequest) -> tuple[bytes, bytes, bytes]:
+    async def open_row(self, request: OpenRequest) -> tuple[OpenAnswer, OpenAnswer, OpenAnswer]:
         """A payer's row opened: three parts that only this payer can read; raises IdentificationError."""
 
 

@@ -18,6 +18,7 @@ from facefare.web.pages import (
     console_payments,
     console_setup,
     payer,
+    payer_check,
     payer_data,
     payer_money,
     payer_notices,
@@ -94,6 +95,7 @@ def mount_pages(
     pages.include_router(sign_in.router)
     pages.include_router(payer.router)
     parts = (
+        payer_check,
         payer_data,
         payer_money,
         payer_notices,

@@ -30,6 +30,7 @@ from facefare.web.pages.visitor import Shown, SignedIn, Visitor
 router = APIRouter()
 
 _PAGE = 20
+_CheckKey = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
 _StartingAfter = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}_[0-9a-z]{26}$")]
 
 
@@ -232,17 +233,18 @@ def consent(
         )
     if profile is Profile.HELD:
         return RedirectResponse(f"{PREFIX}/phone/setup", status_code=303)
-    return shown.page("consented.html", consent=given, notice=notice)
+    return shown.page("consented.html", consent=given, notice=notice, logs=services.guardians.log_keys)
 
 
 @router.get("/consent/code.svg")
-def consent_code(payer: SignedIn, services: WithServices) -> Response:
-    """The hash of the consent's receipt as a QR code: it tells a station which consent it enrols for."""
+def consent_code(payer: SignedIn, services: WithServices, key: _CheckKey = None) -> Response:
+    """What a station reads: which consent it enrols for, by its receipt's hash, and the payer's check key, if any."""
     with services.engine.connect() as connection:
         given = _given(connection, payer, Profile.HANDS_FREE)
     if given is None:
         raise UnknownConsent("There is no consent in force.")
-    code = segno.make(given.receipt_sha256.hex().upper(), error="m")
+    words = [given.receipt_sha256.hex(), *([] if key is None else [key])]
+    code = segno.make(".".join(words).upper(), error="m")
     picture = io.BytesIO()
     code.save(picture, kind="svg", border=4, scale=6, dark="#000", light="#fff", svgclass=None, lineclass=None)
     return Response(picture.getvalue(), media_type="image/svg+xml")

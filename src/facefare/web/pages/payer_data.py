@@ -31,8 +31,11 @@ def access_log(
             intent for intent in intents.of_payer(connection, payer.id, limit=_PAGE) if intent.state != "succeeded"
         ]
         places = merchants.places(connection, {entry.by for entry in found})
+        enrolled = bool(faces.of_payer(connection, payer.id))
     older = found[_PAGE - 1].id if len(found) > _PAGE else None
-    return shown.page("access.html", entries=found[:_PAGE], places=places, older=older, refused=refused)
+    return shown.page(
+        "access.html", entries=found[:_PAGE], places=places, older=older, refused=refused, enrolled=enrolled
+    )
 
 
 @router.get("/guardians")

@@ -89,6 +89,23 @@ CODE = {
 }
 """What the page says that shows a code."""
 
+OWN_LOG = {
+    "checking": "The guardians are asked",
+    "complete": "Nothing is missing. Your list is complete",
+    "incomplete": "Something is missing: you were recognised, and your list does not show it",
+    "gone": "Something is gone: your list showed it at your last check, and does not any more",
+    "made up": "The answer is not signed by the guardians. Somebody made it up on the way",
+    "differ": "The guardians' answers do not fit together. One of them is wrong. Please tell them",
+    "busy": "You are being recognised just now. Try again in a minute",
+    "no key": "No check key was given when your face was enrolled, so nobody can open your count, not even you. "
+    "To get one, delete your face and enrol again",
+    "other key": "Your check key is not in this browser. Use the one in which you agreed, or the program that made the "
+    "key. If you never had one, somebody else was given the right to check for you: delete your face and enrol again",
+    "other guardians": "The guardians' keys are not those that your browser noted. Ask the guardians if they changed",
+    "failed": "That did not work. Please try again",
+}
+"""What a payer's own check of the list says."""
+
 OUTCOMES = {
     "accepted": "Paid",
     "already_paid": "Already paid, not charged again",
