@@ -14,6 +14,7 @@ from sqlalchemy import text
 from facefare.audit.openings import Opening, SealedPart
 from facefare.audit.own_log import Comparison, Shown, compare
 from facefare.client import ApiError, PayerClient
+from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import OpenRequest, Operation, sha256
 from facefare.identification.requests import prepare_opening
 from facefare.ledger.errors import DatabaseUnavailable
@@ -84,6 +85,9 @@ def test_only_the_payers_own_token_and_key_open_the_own_row(world: Any) -> None:
     assert refused(lambda: ada.client.open_row(stolen.to_bytes())) == "opening-refused"
     assert refused(lambda: ada.client.open_row(b"not cbor")) == "opening-refused"
     assert refused(lambda: ada.client.open_row(OpenRequest(b"x", bytes(64)).to_bytes())) == "opening-refused"
+    world.guardians.refuse = RefusalCode.RATE_LIMITED
+    with pytest.raises(ApiError, match="Try again in a minute"):
+        ada.client.open_row(request.to_bytes())
     world.guardians.down = True
     assert refused(lambda: ada.client.open_row(request.to_bytes())) == "guardians-away"
     for path in (f"faces/{ada.face}/identifications", "access_log"):

@@ -436,7 +436,7 @@ async def open_row(body: OpeningIn, payer: SignedIn, services: WithServices) -> 
     try:
         answers = await services.guardians.open_row(request)
     except RequestRefused as error:
-        if error.code == RefusalCode.RATE_LIMITED:
+        if error.reason == RefusalCode.RATE_LIMITED:
             raise OpeningRefused("You asked a moment ago. Try again in a minute.") from error
         raise OpeningRefused(f"The guardians refused: {error}") from error
     except IdentificationError as error:
