@@ -1,63 +1,91 @@
 """The `facefare` command: one sub-command per room, each defined in the room's own `commands.py`.
 
 Packages that stand on top of this one add theirs through the entry-point group `facefare.commands`.
+Invariant: only what was asked for is loaded. So a gate starts without the wallet's code, and a guardian's process has
+none that could see a face, a name or money.
 """
 
-from importlib.metadata import entry_points
+import sys
+from collections.abc import Collection
+from importlib.metadata import EntryPoint, entry_points
 
 import typer
 
-from facefare.audit.commands import app as audit
-from facefare.biometrics.commands import app as models
-from facefare.evaluation.commands import calibrate, evaluate
-from facefare.guardian.commands import app as guardian
-from facefare.terminal.commands import app as gate
-from facefare.terminal.station_commands import app as station
-from facefare.web.audit_commands import assessment, searches
-from facefare.web.commands import app as wallet
-from facefare.web.commands import ledger
-from facefare.web.money_commands import export, keys, reconcile, settle
-from facefare.web.pages.commands import app as web
-from facefare.web.payer_commands import app as payer
-from facefare.web.rights_commands import consent, dispute_details, fares, pay_outs, retention_app
-from facefare.web.staff_commands import app as staff
-from facefare.web.staff_commands import key_proof
-from facefare.web.till_commands import app as till
+_GROUP = "facefare.commands"
 
-main = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-main.add_typer(audit, name="audit")
-main.add_typer(consent, name="consent")
-main.add_typer(fares, name="fares")
-main.add_typer(gate, name="gate")
-main.add_typer(guardian, name="guardian")
-main.add_typer(ledger, name="ledger")
-main.add_typer(models, name="models")
-main.add_typer(payer, name="payer")
-main.add_typer(station, name="station")
-main.add_typer(till, name="till")
-main.add_typer(wallet, name="wallet")
-main.add_typer(web, name="web")
-wallet.add_typer(retention_app, name="retention")
-wallet.add_typer(pay_outs, name="pay-outs")
-wallet.add_typer(staff, name="staff")
-wallet.command("dispute")(dispute_details)
-wallet.command("key-proof")(key_proof)
-wallet.command("searches")(searches)
-wallet.command("assessment")(assessment)
-ledger.command("settle")(settle)
-ledger.command("export")(export)
-ledger.command("reconcile")(reconcile)
-wallet.add_typer(keys, name="api-keys")
-main.command()(calibrate)
-main.command()(evaluate)
-for _point in entry_points(group="facefare.commands"):
-    _command = _point.load()
-    if isinstance(_command, typer.Typer):
-        main.add_typer(_command, name=_point.name)
-    else:
-        main.command(_point.name)(_command)
+# What `facefare --help` says, and where it is defined.
+_ROOMS = {
+    "audit": ("Check the guardians' transparency logs.", "facefare.audit.commands:app"),
+    "calibrate": (
+        "Write the thresholds for a site's cameras, from consenting volunteers; nothing else of them is written.",
+        "facefare.evaluation.commands:calibrate",
+    ),
+    "consent": ("Consent receipts.", "facefare.web.rights_commands:consent"),
+    "evaluate": (
+        "Measure error rates on a public set or consenting volunteers; never on traffic.",
+        "facefare.evaluation.commands:evaluate",
+    ),
+    "fares": ("Tariffs, and which gate charges which.", "facefare.web.rights_commands:fares"),
+    "gate": ("A gate: camera, attempt, screen.", "facefare.terminal.commands:app"),
+    "guardian": ("One of the three guardians: keys, registrations, service.", "facefare.guardian.commands:app"),
+    "ledger": ("The books.", "facefare.web.commands:ledger"),
+    "models": ("The networks that find and embed faces.", "facefare.biometrics.commands:app"),
+    "payer": ("For payers: check what the wallet shows you.", "facefare.web.payer_commands:app"),
+    "station": ("An enrolment station: code, guided capture, reference.", "facefare.terminal.station_commands:app"),
+    "till": ("A till: amount, tip, a look, receipt.", "facefare.web.till_commands:app"),
+    "wallet": ("The wallet: payers, payments and the HTTP API.", "facefare.web.commands:app"),
+    "web": ("The pages.", "facefare.web.pages.commands:app"),
+}
+_INSIDE = {
+    "ledger": {
+        "export": "facefare.web.money_commands:export",
+        "reconcile": "facefare.web.money_commands:reconcile",
+        "settle": "facefare.web.money_commands:settle",
+    },
+    "wallet": {
+        "api-keys": "facefare.web.money_commands:keys",
+        "assessment": "facefare.web.audit_commands:assessment",
+        "dispute": "facefare.web.rights_commands:dispute_details",
+        "key-proof": "facefare.web.staff_commands:key_proof",
+        "pay-outs": "facefare.web.rights_commands:pay_outs",
+        "retention": "facefare.web.rights_commands:retention_app",
+        "searches": "facefare.web.audit_commands:searches",
+        "staff": "facefare.web.staff_commands:app",
+    },
+}
 
 
-@main.callback()
+def main() -> None:
+    """Run the command that the arguments name."""
+    command_line(sys.argv[1:2])()
+
+
+def command_line(asked: Collection[str] | None = None) -> typer.Typer:
+    """The command with these rooms, or all; the other rooms are names with a line of help."""
+    root = typer.Typer(name="facefare", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    root.callback()(_root)
+    others = {
+        point.name: (f"Of another package: facefare {point.name} --help", point.value)
+        for point in entry_points(group=_GROUP)
+    }
+    for name, (line, where) in {**_ROOMS, **others}.items():
+        if asked is not None and name not in asked:
+            root.add_typer(typer.Typer(help=line), name=name)
+            continue
+        room = _add(root, name, where)
+        for inner, inner_where in _INSIDE.get(name, {}).items():
+            _add(room, inner, inner_where)
+    return root
+
+
 def _root() -> None:
     """Pay a fare or a coffee by looking at a camera."""
+
+
+def _add(parent: typer.Typer, name: str, where: str) -> typer.Typer:
+    loaded = EntryPoint(name, where, _GROUP).load()
+    if isinstance(loaded, typer.Typer):
+        parent.add_typer(loaded, name=name)
+        return loaded
+    parent.command(name)(loaded)
+    return parent

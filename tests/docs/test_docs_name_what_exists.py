@@ -2,12 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.settings import Settings
 from facefare.web.api import app as api
 
@@ -80,19 +80,28 @@ def test_settings_that_the_documents_name_exist() -> None:
 
 
 def test_commands_that_the_documents_name_exist() -> None:
-    root = typer.main.get_command(main)
+    root = typer.main.get_group(command_line())
     unknown, named = [], 0
     for document in DOCUMENTS:
+        if document.name == "wire-format.md":  # `facefare opened row` is a line that is signed there
+            continue
         for line in re.findall(r"(?:^|`|&& )facefare ((?:[a-z][a-z-]* ?)+)", document.read_text(), flags=re.MULTILINE):
-            command: click.Command = root
+            inside: dict[str, Any] = root.commands
             named += 1
             for word in line.split():
-                if not isinstance(command, click.Group):
-                    break
-                found = command.get_command(click.Context(command), word)
-                if found is None:
+                if word not in inside:
                     unknown.append(f"{document.name}: facefare {line}")
                     break
-                command = found
+                inside = getattr(inside[word], "commands", {})
+                if not inside:  # what follows are arguments
+                    break
     assert named > 20
     assert unknown == []
+
+
+def test_the_first_screen_of_help_says_of_each_room_what_the_room_says_of_itself() -> None:
+    whole = typer.main.get_group(command_line()).commands
+    listed = typer.main.get_group(command_line([])).commands
+    assert set(listed) == set(whole)
+    own = set(whole) - {"bench", "demo"}  # these stand on top: nothing here knows what they do
+    assert {name: listed[name].help for name in own} == {name: whole[name].help for name in own}
