@@ -17,6 +17,7 @@ from sqlalchemy import delete, insert, select
 
 from demo.machine import TERMINAL, Machine
 from demo.scenario import Step
+from facefare.cli import command_line
 from facefare.client import PayerClient
 from facefare.guardian.ceremony import write_key, write_trust
 from facefare.wallet.tables import access_log
@@ -155,11 +156,11 @@ class _Audit:
 
 def _run(*words: object) -> tuple[int, list[str]]:
     """Run a command of ours; its exit code and the lines it said."""
-    from facefare.cli import main  # which has the demo itself among its commands
-
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = typer.main.get_command(main).main([str(word) for word in words], standalone_mode=False)
+        code = typer.main.get_command(command_line([str(words[0])])).main(
+            [str(word) for word in words], standalone_mode=False
+        )
     return code or 0, said.getvalue().splitlines() or [""]
 
 

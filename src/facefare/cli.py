@@ -7,7 +7,9 @@ none that could see a face, a name or money.
 
 import sys
 from collections.abc import Collection
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import typer
 
@@ -71,10 +73,8 @@ def command_line(asked: Collection[str] | None = None) -> typer.Typer:
     for name, (line, where) in {**_ROOMS, **others}.items():
         if asked is not None and name not in asked:
             root.add_typer(typer.Typer(help=line), name=name)
-            continue
-        room = _add(root, name, where)
-        for inner, inner_where in _INSIDE.get(name, {}).items():
-            _add(room, inner, inner_where)
+        else:
+            _add(root, name, _room(name, where))
     return root
 
 
@@ -82,10 +82,20 @@ def _root() -> None:
     """Pay a fare or a coffee by looking at a camera."""
 
 
-def _add(parent: typer.Typer, name: str, where: str) -> typer.Typer:
-    loaded = EntryPoint(name, where, _GROUP).load()
-    if isinstance(loaded, typer.Typer):
-        parent.add_typer(loaded, name=name)
-        return loaded
-    parent.command(name)(loaded)
-    return parent
+@cache
+def _room(name: str, where: str) -> Any:
+    room = _load(name, where)
+    for inner, inner_where in _INSIDE.get(name, {}).items():
+        _add(room, inner, _load(inner, inner_where))
+    return room
+
+
+def _load(name: str, where: str) -> Any:
+    return EntryPoint(name, where, _GROUP).load()
+
+
+def _add(parent: typer.Typer, name: str, command: Any) -> None:
+    if isinstance(command, typer.Typer):
+        parent.add_typer(command, name=name)
+    else:
+        parent.command(name)(command)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.audit.openings import Components
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.client import PayerClient, StationClient
 from facefare.guardian.messages import OpenAnswer
 from facefare.terminal.enrolling import HandsFree, read_wish
@@ -97,7 +97,7 @@ def test_an_honest_list_is_complete_again_and_again_and_a_program_says_the_same(
     saved.value.save_as(tmp_path / "own-log.json")
     trust = [f"{log.key} {witness(n).key}" for n, log in enumerate(site.guardians.logs)]
     (tmp_path / "trust").write_text("\n".join(trust))
-    said = CliRunner().invoke(main, ["audit", "my-log", str(tmp_path), "--trust", str(tmp_path / "trust")])
+    said = CliRunner().invoke(command_line(), ["audit", "my-log", str(tmp_path), "--trust", str(tmp_path / "trust")])
     assert (said.exit_code, "3 identifications since the last comparison, all shown." in said.output) == (0, True)
     site.look("ada")
     check(ada, "Nothing is missing")

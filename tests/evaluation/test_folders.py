@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from demo.faces import Person, Sitter, View
 from facefare.biometrics.errors import SourceError
 from facefare.biometrics.frames import open_source
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.evaluation import calibrating
 from facefare.evaluation.attacks import Species, present
 from facefare.evaluation.dataset import read_dataset
@@ -117,7 +117,7 @@ def test_the_command_writes_a_page_and_figures_and_leaves_nothing_else(folder, m
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "models").symlink_to(models_dir)
-    result = CliRunner().invoke(main, [*arguments, "--cache-dir", str(cache)])
+    result = CliRunner().invoke(command_line(), [*arguments, "--cache-dir", str(cache)])
     assert result.exit_code == 0, result.output
     assert "<svg" in out.read_text()
     report = json.loads(figures.read_text())
@@ -128,7 +128,7 @@ def test_the_command_writes_a_page_and_figures_and_leaves_nothing_else(folder, m
 
 
 def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path):
-    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
+    result = CliRunner().invoke(command_line(), ["evaluate", str(tmp_path)])
     assert result.exit_code == 1
     assert "Traceback" not in result.output
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.evaluation import commands
 from facefare.evaluation.calibrating import Site
 from facefare.evaluation.errors import TooFewPeopleError
@@ -123,7 +123,7 @@ def test_the_command_writes_a_calibration_for_the_site(tmp_path, monkeypatch, mo
     monkeypatch.setattr(commands, "measure_site", lambda *_: site(40, 0.2))
     out = tmp_path / "site.json"
     arguments = ["calibrate", str(tmp_path), "--out", str(out), "--cache-dir", str(models_dir.parent)]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(command_line(), arguments)
     assert result.exit_code == 0, result.output
     made, default = Calibration.from_file(out), Calibration.default()
     assert made.model == default.model
@@ -136,6 +136,6 @@ def test_the_command_refuses_a_calibration_of_another_embedder(tmp_path, models_
     base = tmp_path / "base.json"
     base.write_text(Calibration.default_text().replace("dlib-resnet-v1", "another"))
     arguments = ["calibrate", str(tmp_path), "--out", str(tmp_path / "out.json"), "--calibration", str(base)]
-    result = CliRunner().invoke(main, [*arguments, "--cache-dir", str(models_dir.parent)])
+    result = CliRunner().invoke(command_line(), [*arguments, "--cache-dir", str(models_dir.parent)])
     assert result.exit_code == 1
     assert not (tmp_path / "out.json").exists()

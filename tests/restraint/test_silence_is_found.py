@@ -11,14 +11,14 @@ from sqlalchemy import text
 from three_guardians import LIVE, STATION, TERMINAL, synthetic_templates
 from typer.testing import CliRunner
 
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.client import PayerClient, StationClient, TerminalClient
 from facefare.guardian.ceremony import write_trust
 from facefare.web.payer_commands import CheckError, fetch_own_log
 
 
 def run(*words):
-    return CliRunner().invoke(main, [str(word) for word in words])
+    return CliRunner().invoke(command_line(), [str(word) for word in words])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.client import ApiError
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.guardian.messages import Confirmation
@@ -86,7 +86,7 @@ def test_a_consent_receipt_is_downloaded_and_verified_by_the_command(world: Any,
     receipt, keys = tmp_path / "receipt.jws", tmp_path / "keys.json"
     receipt.write_text(jws.text)
     keys.write_text(world.http.get("/v1/consent_keys").text)
-    said = CliRunner().invoke(main, ["consent", "verify", str(receipt), "--keys", str(keys)])
+    said = CliRunner().invoke(command_line(), ["consent", "verify", str(receipt), "--keys", str(keys)])
     assert said.exit_code == 0
     assert json.loads(said.output)["record_id"] == given["id"]
     assert "16 years" in said.output
@@ -95,11 +95,11 @@ def test_a_consent_receipt_is_downloaded_and_verified_by_the_command(world: Any,
     forged["pii_principal_id"] = "pay_other"
     body = base64.urlsafe_b64encode(json.dumps(forged).encode()).rstrip(b"=").decode()
     receipt.write_text(f"{header}.{body}.{signature}")
-    assert CliRunner().invoke(main, ["consent", "verify", str(receipt), "--keys", str(keys)]).exit_code == 1
+    assert CliRunner().invoke(command_line(), ["consent", "verify", str(receipt), "--keys", str(keys)]).exit_code == 1
     other = consents.jwk(Ed25519PrivateKey.generate().public_key())
     receipt.write_text(jws.text)
     keys.write_text(json.dumps({"keys": [other]}))
-    assert CliRunner().invoke(main, ["consent", "verify", str(receipt), "--keys", str(keys)]).exit_code == 1
+    assert CliRunner().invoke(command_line(), ["consent", "verify", str(receipt), "--keys", str(keys)]).exit_code == 1
 
 
 def test_nobody_agrees_below_the_minimum_age(world: Any) -> None:

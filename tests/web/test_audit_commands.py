@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from facefare.cli import main
+from facefare.cli import command_line
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def lively(world: Any, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def run(*words: Any) -> Any:
-    return CliRunner().invoke(main, [str(word) for word in words])
+    return CliRunner().invoke(command_line(), [str(word) for word in words])
 
 
 def test_the_figures_of_an_installation_are_counts_and_name_nobody(lively: Any, tmp_path: Path) -> None:

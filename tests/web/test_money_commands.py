@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner, Result
 
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.client import ApiError, MerchantClient
 
 HEADER = "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id,payment_intent_id\n"
@@ -28,7 +28,7 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words: str) -> Result:
-        return CliRunner().invoke(main, list(words))
+        return CliRunner().invoke(command_line(), list(words))
 
     return run
 

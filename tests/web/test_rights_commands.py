@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
-from facefare.cli import main
+from facefare.cli import command_line
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.payments import merchants, tariffs
 from facefare.payments.merchants import Terminal
@@ -31,7 +31,7 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
     monkeypatch.setenv("FACEFARE_DATA_DIR", str(tmp_path / "run"))
 
     def run(*words: str) -> Result:
-        return CliRunner().invoke(main, list(words))
+        return CliRunner().invoke(command_line(), list(words))
 
     return run
 
