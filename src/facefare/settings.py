@@ -39,6 +39,12 @@ class Settings(BaseSettings):
     travel_on_account: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default={}, description="JSON, by currency: minor units up to which rides are gathered for one card charge."
     )
+    face_alone: dict[str, Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, description="JSON, by currency: minor units a face alone may pay; what was measured if none."
+    )
+    face_alone_accepted: str | None = Field(
+        default=None, min_length=8, description="Who accepts, and when, that this is more than was measured."
+    )
     hands_free: bool = Field(
         default=False,
         description="Offer payers to be found by three guardians as well; else a code on their own phone is the way.",

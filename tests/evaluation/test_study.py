@@ -4,10 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from facefare.evaluation.amounts import Attacks, Costs, describe
 from facefare.evaluation.comparisons import Subjects, all_pairs, draw, fused_pairs, squared_distances
 from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.report import render
-from facefare.evaluation.study import Study
+from facefare.evaluation.study import Study, group_curves
+from facefare.evaluation.thresholds import ImpostorCurve, worst_distance
 from facefare.identification.calibration import Calibration
 
 
@@ -82,6 +84,35 @@ def test_groups_are_compared_at_one_threshold(report):
     assert all(row["people"] == 60 and row["fnmr"]["low"] <= row["fnmr"]["value"] for row in report["groups"])
 
 
+def test_the_worst_groups_threshold_is_stricter_and_its_upper_end_meets_the_rate(report):
+    held = report["recommended_for_groups"]
+    over_all = {(row["payers"], row["fpir"]): row["threshold"] for row in report["recommended"]}
+    assert held["too_small"] == []
+    assert held["rows"]
+    for row in held["rows"]:
+        assert row["threshold"] >= over_all[row["payers"], row["fpir"]]
+        assert row["fpir_high"] <= row["fpir"] * (1 + 1e-9)
+        assert row["group"] in ("even", "odd")
+
+
+def test_strangers_of_the_worst_group_are_held_to_the_rate_that_the_pooled_threshold_breaks(crowd):
+    some = subjects(crowd)
+    alike = some.people % 2 == 0
+    centre = some.vectors[alike].mean(axis=0)
+    vectors = np.where(alike[:, None], centre + 0.8 * (some.vectors - centre), some.vectors)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    draws = [draw(replace(some, vectors=vectors), 5, 3, seed, whole=True) for seed in range(30)]
+    members = {"alike": np.arange(120) % 2 == 0, "apart": np.arange(120) % 2 == 1, "few": np.arange(120) < 8}
+    groups = group_curves(draws[:20], members)
+    assert [group.name for group in groups] == ["alike", "apart"]  # none pretends to hold for eight people
+    held, worst = worst_distance(groups, 1e-3)
+    pooled = ImpostorCurve.of(fused_pairs(draws[:20]).impostor).distance(1e-3)
+    assert worst.name == "alike"
+    inside = fused_pairs([one.only(members["alike"]) for one in draws[20:]]).impostor
+    assert inside.share_below(pooled) > 1.3e-3
+    assert inside.share_below(held) <= 1e-3
+
+
 def test_thresholds_get_stricter_with_payers_and_say_where_they_are_extrapolated(report):
     rows = [row for row in report["recommended"] if row["fpir"] == 0.001]
     thresholds = [row["threshold"] for row in rows]
@@ -109,7 +140,10 @@ def test_the_rate_that_a_threshold_states_is_searched_for_by_strangers(report):
 
 
 def test_the_report_is_plain_numbers_and_one_page_without_anything_from_elsewhere(report):
-    page = render({**json.loads(json.dumps(report)), "attacks": []})
+    risk = describe(report["recommended"], Attacks.of([]), Costs())
+    page = render({**json.loads(json.dumps(report)), "attacks": [], "face_alone": risk})
+    assert "What a face alone may pay" in page
+    assert "Too small" not in page
     assert "<svg" in page
     assert "<script" not in page
     for outside in ('src="', "@import", "url(http", '<link rel="stylesheet"'):

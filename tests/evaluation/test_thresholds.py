@@ -9,7 +9,15 @@ from facefare.evaluation import commands
 from facefare.evaluation.calibrating import Site
 from facefare.evaluation.errors import TooFewPeopleError
 from facefare.evaluation.metrics import Distances
-from facefare.evaluation.thresholds import ImpostorCurve, calibration_document, new_calibration, rounding
+from facefare.evaluation.thresholds import (
+    ImpostorCurve,
+    calibration_document,
+    integer,
+    moved_rows,
+    new_calibration,
+    rounding,
+    squared_distance,
+)
 from facefare.identification.calibration import Calibration
 from facefare.identification.quantise import quantise
 
@@ -44,7 +52,10 @@ def test_a_threshold_is_never_looser_than_one_in_a_thousand(curve):
 
 def test_a_calibration_file_is_read_back_with_its_curve(curve):
     default = Calibration.default()
-    text = calibration_document(default, curve, curve.table(default, lambda _: 0.0), ["made up"], volunteers=3)
+    rows = curve.table(default, lambda _: 0.0)
+    text = calibration_document(
+        default, curve, rows, ["made up"], verification=curve.distance(1e-4), currency="EUR", volunteers=3
+    )
     back = Calibration.from_json(text)
     assert back.mean == pytest.approx(default.mean, abs=1e-6)
     assert back.directions == pytest.approx(default.directions, abs=1e-4)
@@ -54,7 +65,8 @@ def test_a_calibration_file_is_read_back_with_its_curve(curve):
         if (row["payers"], row["fpir"]) == (100, 0.001)
     )
     assert back.verification is not None
-    assert back.verification_threshold == curve.threshold(1e-4, default)
+    assert back.verification_threshold == integer(curve.distance(1e-4), default)
+    assert back.face_alone(100, 0.001) == {}  # no amounts, no payment by face alone
     assert ImpostorCurve.read(text) == curve
 
 
@@ -130,6 +142,20 @@ def test_the_command_writes_a_calibration_for_the_site(tmp_path, monkeypatch, mo
     assert made.mean == pytest.approx(default.mean, abs=1e-6)
     assert made.threshold(100, 0.001) > default.threshold(100, 0.001)  # strangers come nearer: stricter
     assert "40 volunteers" in out.read_text()
+    assert made.face_alone(100, 0.001) == {"EUR": 50_00}
+    assert made.face_alone(10_000, 0.001) == default.face_alone(10_000, 0.001)  # the shape of the tail is the base's
+    assert made.verification_threshold > default.verification_threshold
+
+
+def test_a_site_keeps_the_rates_of_the_thresholds_it_builds_upon():
+    default = Calibration.default()
+    same, nearer = (moved_rows(default, factor, lambda _: 0.0) for factor in (1.0, 0.5))
+    for row, moved, was in zip(same, nearer, default.thresholds, strict=True):
+        assert abs(row["threshold"] - was.threshold) <= 1
+        assert (moved["payers"], moved["fpir"], moved["fpir_high"]) == (was.payers, was.fpir, was.fpir_high)
+        assert squared_distance(moved["threshold"], default) == pytest.approx(
+            squared_distance(was.threshold, default) / 2, abs=1e-4
+        )
 
 
 def test_the_command_refuses_a_calibration_of_another_embedder(tmp_path, models_dir):

@@ -5,7 +5,18 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facefare.payments.decision import Decision, FaceAlone, Outcome, Paid, Reason, Rules, Situation, decide
+from facefare.payments.decision import (
+    Decision,
+    FaceAlone,
+    Outcome,
+    Paid,
+    Reason,
+    Rules,
+    Situation,
+    Stated,
+    decide,
+    face_alone,
+)
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 RULES = Rules()
@@ -65,3 +76,29 @@ def test_a_second_factor_never_turns_a_yes_into_a_no(amount: int, situation: Sit
 def test_a_currency_without_limits_always_takes_a_second_factor_at_a_till() -> None:
     situation = Situation(NOW, False, "CHF", 1000, None, 0, None, 0, 0, confirmed=False)
     assert decide(1, "CHF", situation, RULES).reason is Reason.SECOND_FACTOR
+
+
+limits = st.dictionaries(st.sampled_from(["EUR", "CHF", "GBP"]), st.integers(0, 10_000))
+
+
+@given(limits, st.none() | limits)
+def test_what_is_stated_never_raises_what_was_measured(measured: dict[str, int], stated: dict[str, int] | None) -> None:
+    for currency, limit in face_alone(measured, Stated(stated)).items():
+        assert 0 < limit.single <= measured[currency]
+        assert stated is None or limit.single <= stated[currency]
+        assert limit.total == 3 * limit.single
+
+
+@given(limits, limits)
+def test_what_is_stated_counts_once_somebody_accepted_it_in_writing(
+    measured: dict[str, int], stated: dict[str, int]
+) -> None:
+    accepted = face_alone(measured, Stated(stated, "A. Example, 2026-11-20"))
+    assert {currency: limit.single for currency, limit in accepted.items()} == {k: v for k, v in stated.items() if v}
+
+
+@given(limits, st.integers(0, 10_000))
+def test_a_worse_measured_risk_never_raises_a_limit(measured: dict[str, int], less: int) -> None:
+    worse = {currency: max(0, amount - less) for currency, amount in measured.items()}
+    before, after = (face_alone(risk, Stated({"EUR": 50_00, "CHF": 20_00})) for risk in (measured, worse))
+    assert all(after[currency].single <= before[currency].single for currency in after)

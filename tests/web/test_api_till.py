@@ -1,13 +1,16 @@
 """A till's payments over HTTP: second factor, capture with a tip, void, refund, dispute, limits."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from facefare.client import ApiError
+from facefare.identification.calibration import Threshold
 from facefare.ledger import verify
 from facefare.payments import intents
+from facefare.payments.decision import Stated
 from facefare.payments.verify import INVARIANTS
 
 
@@ -38,6 +41,46 @@ def test_more_than_fifty_takes_the_pin(world: Any) -> None:
     assert world.till.confirm(asked.payment_intent, "2580").outcome == "accepted"
     assert ada.account().available == 9_999
     assert refused(world.till.confirm, asked.payment_intent, "2580") == "wrong-state"
+
+
+def measured(world: Any, *rows: Threshold, stated: Stated = Stated()) -> None:  # noqa: B008 (immutable)
+    """The calibration measured these amounts, the operator states those."""
+    services = world.app.state.services
+    risk = replace(services.calibration, thresholds=rows, currency="EUR")
+    world.app.state.services = replace(services, risk=risk, stated=stated)
+
+
+def test_above_what_the_measured_risk_allows_the_pin_is_asked_for_and_more_payers_allow_less(world: Any) -> None:
+    ada = world.payer("ada", funds=20_000)
+    ada.set_pin("2580")
+    measured(world, Threshold(1, 0.001, -3000, face_alone=40_00), Threshold(3, 0.001, -2000, face_alone=10_00))
+    assert pay(world, 40_00).outcome == "accepted"
+    asked = pay(world, 40_01)
+    assert asked.reason == "second_factor"
+    assert world.till.confirm(asked.payment_intent, "2580").outcome == "accepted"  # and in a row begins anew
+    world.payer("ben")
+    assert pay(world, 10_00).outcome == "accepted"
+    asked = pay(world, 10_01)
+    assert (asked.outcome, asked.reason) == ("confirmation_required", "second_factor")
+    assert world.till.confirm(asked.payment_intent, "2580").outcome == "accepted"
+
+
+def test_where_nothing_was_measured_for_so_many_payers_every_payment_at_a_till_takes_the_pin(world: Any) -> None:
+    world.payer("ada", funds=20_000)
+    measured(world, Threshold(3, 0.001, -2000))
+    assert pay(world, 1).reason == "second_factor"
+
+
+def test_an_operator_states_less_but_more_only_in_writing(world: Any) -> None:
+    world.payer("ada", funds=60_000)
+    risk = Threshold(3, 0.001, -2000, face_alone=40_00)
+    measured(world, risk, stated=Stated({"EUR": 5_00}))
+    assert pay(world, 5_01).reason == "second_factor"
+    measured(world, risk, stated=Stated({"EUR": 45_00}))
+    assert pay(world, 40_01).reason == "second_factor"
+    measured(world, risk, stated=Stated({"EUR": 45_00}, "A. Example, 2026-11-20"))
+    assert pay(world, 45_00).outcome == "accepted"
+    assert pay(world, 45_01).reason == "second_factor"
 
 
 def test_three_wrong_pins_lock_it_until_a_new_one_is_set(world: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +16,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from facefare.biometrics import FacePipeline
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.frames import open_source
+from facefare.evaluation.amounts import Attacks, Costs, describe, with_amounts
 from facefare.evaluation.calibrating import PASSES, measure_live, measure_site
 from facefare.evaluation.dataset import read_dataset
 from facefare.evaluation.errors import EvaluationError
 from facefare.evaluation.extraction import extract
+from facefare.evaluation.metrics import Report
 from facefare.evaluation.presentation import rates, recorded, simulate
 from facefare.evaluation.report import render
 from facefare.evaluation.study import SYSTEM, Study
-from facefare.evaluation.thresholds import ImpostorCurve, calibration_document, new_calibration
+from facefare.evaluation.thresholds import (
+    VERIFICATION_FMR,
+    ImpostorCurve,
+    calibration_document,
+    moved_rows,
+    new_calibration,
+    squared_distance,
+)
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 
@@ -39,6 +49,10 @@ EmbedderFile = Annotated[
 Base = Annotated[
     Path | None, typer.Option("--calibration", help="Calibration file to build upon; the default one if none.")
 ]
+CostsFile = Annotated[
+    Path | None,
+    typer.Option("--costs", help="TOML: what a fraud costs you (see `facefare.evaluation.amounts`); defaults if none."),
+]
 
 
 def evaluate(
@@ -51,6 +65,10 @@ def evaluate(
         Path | None, typer.Option("--write-calibration", help="Write a calibration file with this run's thresholds.")
     ] = None,
     source: Annotated[str, typer.Option(help="What was measured, for the calibration file.")] = "",
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="Thresholds over all people, though the CSV states groups.")
+    ] = False,
+    costs_file: CostsFile = None,
     embedder: EmbedderFile = None,
     base: Base = None,
     cache_dir: CacheDir = _DEFAULT_CACHE,
@@ -58,6 +76,7 @@ def evaluate(
     """Measure error rates on a public set or consenting volunteers; never on traffic."""
     with _reporting() as progress:
         calibration = Calibration.from_file(base) if base else Calibration.default()
+        costs = Costs.read(costs_file) if costs_file else Costs()
         photos = read_dataset(folder, labels)
         models = cache_dir / "models"
         model_id = FacePipeline.load(models, embedder).model_id
@@ -78,6 +97,9 @@ def evaluate(
         if heads:
             judged += simulate(photos, extracted, heads, models, _advancing(progress, "Simulated attacks"))
         report["attacks"] = rates(judged)
+        attacks = Attacks.of(report["attacks"])
+        if "recommended" in report:
+            report["face_alone"] = describe(_rows(report, pooled), attacks, costs)
         if pieces:
             pieces.destroy()
         if json_file:
@@ -87,15 +109,45 @@ def evaluate(
         if thresholds:
             if "recommended" not in report:
                 raise EvaluationError(f"Thresholds need people with {sum(SYSTEM)} photos. Nothing was written.")
-            curve = ImpostorCurve.from_description(report["impostor_curve"])
-            notes = [
-                source or f"{len(photos):,} photos of {report['what']['people']:,} people.",
-                f"{SYSTEM[0]} views enrolled, {SYSTEM[1]} in the probe; FPIR = payers x FMR, FMR never above 1e-3.",
-                f"Measured down to FMR {curve.measured_fmr:.1e}; below, ln(squared distance) is carried on as a line"
-                " in log10 FMR. Calibrate for your own cameras.",
-            ]
-            thresholds.write_text(calibration_document(calibration, curve, report["recommended"], notes))
+            thresholds.write_text(_document(report, calibration, attacks, costs, source, pooled=pooled))
     _summary(report)
+
+
+def _rows(report: Report, pooled: bool) -> list[Report]:
+    """The thresholds to be written: where groups were stated, those that hold in the worst of them."""
+    groups = report.get("recommended_for_groups")
+    rows: list[Report] = report["recommended"] if pooled or groups is None else groups["rows"]
+    return rows
+
+
+def _document(
+    report: Report, calibration: Calibration, attacks: Attacks, costs: Costs, source: str, *, pooled: bool
+) -> str:
+    curve = ImpostorCurve.from_description(report["impostor_curve"])
+    rows, groups = _rows(report, pooled), None if pooled else report.get("recommended_for_groups")
+    if not rows:
+        raise EvaluationError("No group is large enough to hold a threshold to. Nothing was written; see --pooled.")
+    what = report["what"]
+    notes = [
+        source or f"{what['photos']:,} photos of {what['people']:,} people.",
+        f"{SYSTEM[0]} views enrolled, {SYSTEM[1]} in the probe; FPIR = payers x FMR, FMR never above 1e-3.",
+        f"Measured down to FMR {curve.measured_fmr:.1e}; below, ln(squared distance) is carried on as a line"
+        " in log10 FMR. Calibrate for your own cameras.",
+    ]
+    if groups is not None:
+        notes.append("Thresholds at which the upper end of the interval inside the worst stated group meets the FPIR.")
+        if groups["too_small"]:
+            notes.append(f"Too small to be held to: {', '.join(groups['too_small'])}.")
+    verification = curve.distance(VERIFICATION_FMR) if groups is None else groups["verification"]
+    return calibration_document(
+        calibration,
+        curve,
+        with_amounts(rows, attacks, costs),
+        notes,
+        verification=verification,
+        currency=costs.currency,
+        attacks=asdict(attacks),
+    )
 
 
 def calibrate(
@@ -105,6 +157,7 @@ def calibrate(
     *,
     camera: Annotated[int | None, typer.Option(help="Volunteers walk up to this camera instead.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The calibration file to write.")],
+    costs_file: CostsFile = None,
     embedder: EmbedderFile = None,
     base: Base = None,
     cache_dir: CacheDir = _DEFAULT_CACHE,
@@ -124,14 +177,29 @@ def calibrate(
             site = measure_live(partial(open_source, camera or 0), pipeline, _ready)
         rate, factor, cautious = site.factor(curve)
         genuine = site.genuine()
-        rows = curve.moved(cautious).table(calibration, lambda distance: float((genuine >= distance).mean()))
+        rows = moved_rows(calibration, cautious, lambda distance: float((genuine >= distance).mean()))
+        costs = Costs.read(costs_file) if costs_file else Costs()
+        attacks = Attacks.read(json.loads(text).get("measured", {}))
+        verification = None
+        if calibration.verification is not None:
+            verification = cautious * squared_distance(calibration.verification.threshold, calibration)
+        priced = with_amounts(rows, attacks, costs)
         notes = [
             f"{site.volunteers} volunteers on this site's cameras: strangers' squared distances at a rate of {rate:g}"
             f" are {factor:.3f} times those of the public set, {cautious:.3f} at the cautious end; the tail is the"
             " public set's, moved by the latter.",
         ]
         out.write_text(
-            calibration_document(calibration, curve.moved(cautious), rows, notes, volunteers=site.volunteers)
+            calibration_document(
+                calibration,
+                curve.moved(cautious),
+                priced,
+                notes,
+                verification=verification,
+                currency=costs.currency,
+                attacks=asdict(attacks),
+                volunteers=site.volunteers,
+            )
         )
     for row in rows:
         if row["fpir"] == 0.001 and row["payers"] in (10, 100, 1000, 10_000):
@@ -139,6 +207,8 @@ def calibrate(
                 f"{row['payers']:>6,} payers, FPIR 0.1 %: threshold {row['threshold']},"
                 f" {100 * row['genuine_refused']:.1f} % of walks refused"
             )
+    largest = max((row["payers"] for row in priced if row["face_alone"]), default=0)
+    typer.echo(f"A face alone may pay something up to {largest:,} payers; above it the PIN or the phone is asked for.")
     typer.echo(f"Written: {out}")
 
 

@@ -3,6 +3,7 @@
 EvaluationError
 ├── DatasetError            the folder or the CSV is not laid out as described
 ├── TooFewPeopleError       too few people or photos for a figure that means anything
+├── CostsError              the file of costs is not one
 └── ResumeError             what an interrupted run left cannot be opened
 """
 
@@ -17,6 +18,10 @@ class DatasetError(EvaluationError):
 
 class TooFewPeopleError(EvaluationError):
     """Too few people or photos for a figure that means anything."""
+
+
+class CostsError(EvaluationError):
+    """The file of costs is not one."""
 
 
 class ResumeError(EvaluationError):

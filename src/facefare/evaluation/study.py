@@ -6,7 +6,7 @@ rest on fewer than 30 errors are marked (rule of 30). Not followed: there is no 
 volunteer crew, and attempts are single transactions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,13 @@ from facefare.evaluation.extraction import FAILURES, MEASURES, STAGES, Extracted
 from facefare.evaluation.integers import FMRS, pooled, private_identification, private_verification
 from facefare.evaluation.metrics import Rate, Report
 from facefare.evaluation.open_set import MIN_PEOPLE, identification, open_sets, stated_fpir
-from facefare.evaluation.thresholds import ImpostorCurve
+from facefare.evaluation.thresholds import (
+    VERIFICATION_FMR,
+    GroupCurve,
+    ImpostorCurve,
+    table_for_groups,
+    worst_distance,
+)
 from facefare.identification.calibration import Calibration
 
 VIEWS: Final = ((1, 1), (3, 1), (3, 3), (5, 1), (5, 3))
@@ -81,6 +87,9 @@ class Study:
             without = _leaving_out(draws[SYSTEM])
             report["recommended"] = curve.table(self.calibration, _refused(fused[SYSTEM].genuine), without)
             report["impostor_curve"] = curve.describe()
+            if report["groups"]:
+                on_step("thresholds for the worst group")
+                report["recommended_for_groups"] = self._for_groups(draws[SYSTEM], rows, fused[SYSTEM])
             report["stated_fpir"] = stated_fpir(draws[SYSTEM], curve)
             report["transfer"] = self._transfer(subjects)
         return report
@@ -140,6 +149,21 @@ class Study:
             )
         return report
 
+    def _for_groups(self, draws: Sequence[Draw], rows: NDArray[np.int64], fused: FusedComparisons) -> Report:
+        """Thresholds that hold in every stated group, from the system's own comparisons inside each; too small ones
+        are named, and held to nothing."""
+        members = {}
+        for name in sorted({self.photos[row].group for row in rows.tolist()} - {""}):
+            members[name] = np.zeros(1 + max(photo.person for photo in self.photos), bool)
+            members[name][[self.photos[row].person for row in rows.tolist() if self.photos[row].group == name]] = True
+        groups = group_curves(draws, members)
+        verification = worst_distance(groups, VERIFICATION_FMR) if groups else None
+        return {
+            "too_small": sorted(set(members) - {group.name for group in groups}),
+            "rows": table_for_groups(groups, self.calibration, _refused(fused.genuine)) if groups else [],
+            "verification": None if verification is None else verification[0],
+        }
+
     def _quality(self, single: Comparisons, rows: NDArray[np.int64]) -> list[Report]:
         """FNMR at FMR 1e-3 when the worst share of comparisons by one measure is discarded (ISO/IEC 29794-1)."""
         missed = single.genuine >= single.impostor.threshold_at(1e-3)
@@ -182,6 +206,18 @@ class Study:
                 share = float(compared[tried].impostor.share_below(curve.distance(fmr)))
                 rows.append({"asked_fmr": fmr, "measured_fmr": share, "pairs": compared[tried].impostor.total})
         return rows
+
+
+def group_curves(draws: Sequence[Draw], members: Mapping[str, NDArray[np.bool_]]) -> list[GroupCurve]:
+    """The curve of impostors inside each group of people, (P,) each; none for a group with too few comparisons."""
+    groups = []
+    for name, inside in members.items():
+        own = [one.only(inside) for one in draws]
+        impostor = fused_pairs(own).impostor
+        without = _leaving_out(own) if impostor.total >= _ENOUGH_PAIRS else []
+        if without:
+            groups.append(GroupCurve(name, ImpostorCurve.of(impostor), tuple(without)))
+    return groups
 
 
 def _leaving_out(draws: Sequence[Draw]) -> list[ImpostorCurve]:

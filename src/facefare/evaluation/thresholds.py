@@ -31,8 +31,10 @@ VERIFICATION_FMR: Final = 1e-4
 """FMR of comparisons with one reference, the payer-held key profile."""
 BULK: Final = (0.1, 0.03, 0.01, 0.003, 0.001)
 _FIT = (3e-6, 3e-4)
+_IN_FILE = ("payers", "fpir", "threshold", "fpir_high", "face_alone")
 _DEFAULT_SCALE = 160.0
 _MAX_SQUARED_NORM = 8191  # so that no squared distance of two allowed templates leaves 16 bits
+_LOWEST = 1e-4  # of a rate, that a cautious distance is looked for down to
 _ENOUGH = 30  # false matches for a rate to be measured rather than extrapolated
 
 
@@ -74,9 +76,15 @@ class ImpostorCurve:
         error = float(np.sqrt((len(logs) - 1) * np.var(logs)))
         return fmr * 10 ** (-1.96 * error), fmr * 10 ** (1.96 * error)
 
-    def threshold(self, fmr: float, calibration: Calibration) -> int:
-        """Return the threshold for quantised templates: minus a squared distance of integers."""
-        return -max(1, int(calibration.scale**2 * self.distance(fmr) + rounding(calibration)))
+    def cautious_distance(self, fmr: float, without: Sequence[Self]) -> float | None:
+        """Return the largest squared distance at which the upper end of `interval` is `fmr`.
+
+        None where there is none: so far beyond the data the interval widens faster than the rate falls.
+        """
+        for rate in np.geomspace(fmr, fmr * _LOWEST, 161).tolist():
+            if self.interval(rate, without)[1] <= fmr:
+                return self.distance(rate)
+        return None
 
     def moved(self, factor: float) -> "ImpostorCurve":
         """Return the same curve with all squared distances multiplied."""
@@ -100,7 +108,7 @@ class ImpostorCurve:
                     {
                         "payers": payers,
                         "fpir": fpir,
-                        "threshold": self.threshold(fmr, calibration),
+                        "threshold": integer(distance, calibration),
                         "squared_distance": round(distance, 5),
                         "genuine_refused": round(refused(distance), 4),
                         "extrapolated": bool(fmr < self.measured_fmr),
@@ -137,6 +145,82 @@ class ImpostorCurve:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError("The calibration file holds no impostor curve.") from error
+
+
+def integer(distance: float, calibration: Calibration) -> int:
+    """Return the threshold for quantised templates at a squared distance of unit vectors: minus one of integers."""
+    return -max(1, int(calibration.scale**2 * distance + rounding(calibration)))
+
+
+def squared_distance(threshold: int, calibration: Calibration) -> float:
+    """Undo `integer`, to within its rounding."""
+    return max(0.0, -threshold - rounding(calibration)) / calibration.scale**2
+
+
+@dataclass(frozen=True)
+class GroupCurve:
+    """Impostors inside one group of people, and the same without parts of it."""
+
+    name: str
+    curve: ImpostorCurve
+    without: tuple[ImpostorCurve, ...]
+
+
+def worst_distance(groups: Sequence[GroupCurve], fmr: float) -> tuple[float, GroupCurve] | None:
+    """Return the squared distance at which every group's upper end is at most `fmr`, and the group that sets it."""
+    found = [(group.curve.cautious_distance(fmr, group.without), group) for group in groups]
+    reached = [(distance, group) for distance, group in found if distance is not None]
+    return min(reached, key=lambda one: one[0]) if reached and len(reached) == len(found) else None
+
+
+def table_for_groups(
+    groups: Sequence[GroupCurve], calibration: Calibration, refused: Callable[[float], float]
+) -> list[dict[str, Any]]:
+    """Return `ImpostorCurve.table`'s rows at the distances where the worst group's upper end meets the FPIR.
+
+    As if all payers and strangers were of that group. Rows that no distance reaches are left out: no search there.
+    """
+    rows = []
+    for payers in PAYERS:
+        for fpir in FPIRS:
+            fmr = min(fpir / payers, LOOSEST)
+            worst = worst_distance(groups, fmr)
+            if worst is None:
+                continue
+            distance, group = worst
+            inside = group.curve.fmr(distance)
+            low, high = group.curve.interval(inside, group.without)
+            rows.append(
+                {
+                    "payers": payers,
+                    "fpir": fpir,
+                    "threshold": integer(distance, calibration),
+                    "squared_distance": round(distance, 5),
+                    "genuine_refused": round(refused(distance), 4),
+                    "extrapolated": bool(inside < group.curve.measured_fmr),
+                    "fpir_low": payers * low,
+                    "fpir_high": min(1.0, payers * high),
+                    "group": group.name,
+                }
+            )
+    return rows
+
+
+def moved_rows(calibration: Calibration, factor: float, refused: Callable[[float], float]) -> list[dict[str, Any]]:
+    """Return the rows of a calibration with all squared distances multiplied: the same rates on other cameras."""
+    rows = []
+    for row in calibration.thresholds:
+        distance = factor * squared_distance(row.threshold, calibration)
+        rows.append(
+            {
+                "payers": row.payers,
+                "fpir": row.fpir,
+                "threshold": integer(distance, calibration),
+                "genuine_refused": round(refused(distance), 4),
+                "fpir_high": row.fpir_high,
+            }
+        )
+    return rows
 
 
 def new_calibration(model_id: str, vectors: NDArray[np.float32], people: NDArray[np.int64]) -> Calibration:
@@ -179,9 +263,20 @@ def rounding(calibration: Calibration) -> float:
 
 
 def calibration_document(
-    calibration: Calibration, curve: ImpostorCurve, rows: list[dict[str, Any]], notes: list[str], **measured: object
+    calibration: Calibration,
+    curve: ImpostorCurve,
+    rows: list[dict[str, Any]],
+    notes: list[str],
+    *,
+    verification: float | None,
+    currency: str,
+    **measured: object,
 ) -> str:
-    """Return the text of a calibration file: `calibration` with the thresholds of `rows`, and where they come from."""
+    """Return the text of a calibration file: `calibration` with the thresholds of `rows`, and where they come from.
+
+    verification: squared distance for comparisons with one reference; None leaves these out. currency: of the rows'
+    amounts.
+    """
     body: dict[str, Any] = {
         "model": calibration.model,
         "mean": [round(float(value), 7) for value in calibration.mean],
@@ -189,10 +284,12 @@ def calibration_document(
         "min_squared_norm": calibration.min_squared_norm,
         "max_squared_norm": calibration.max_squared_norm,
         "notes": notes,
-        "verification": {"fmr": VERIFICATION_FMR, "threshold": curve.threshold(VERIFICATION_FMR, calibration)},
         "measured": {**measured, "impostor_curve": curve.describe()},
-        "thresholds": [{name: row[name] for name in ("payers", "fpir", "threshold")} for row in rows],
+        "currency": currency,
+        "thresholds": [{name: row[name] for name in _IN_FILE if row.get(name) is not None} for row in rows],
     }
+    if verification is not None:
+        body["verification"] = {"fmr": VERIFICATION_FMR, "threshold": integer(verification, calibration)}
     if calibration.directions is not None:
         body["directions"] = [[round(float(value), 4) for value in row] for row in calibration.directions]
     return json.dumps(body, separators=(", ", ": ")) + "\n"

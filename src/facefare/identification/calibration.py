@@ -26,11 +26,18 @@ two errors there add to a squared distance begins to vary."""
 
 @dataclass(frozen=True)
 class Threshold:
-    """For up to `payers` payers the false-positive identification rate stays at `fpir` at this threshold."""
+    """For up to `payers` payers the false-positive identification rate stays at `fpir` at this threshold.
+
+    fpir_high: the upper end of the interval that it was measured within; None where that was not measured.
+    face_alone: what a face alone may pay at this risk, in minor units of the calibration's currency; None where no
+        risk was measured. See `facefare.evaluation.amounts`.
+    """
 
     payers: int
     fpir: float
     threshold: int
+    fpir_high: float | None = None
+    face_alone: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Calibration:
         verification: for comparisons with one reference; none where it was not measured.
         directions: (K, D) float32, rows orthonormal, K < D: in which this embedder's templates differ. None where
             they differ in all, or it was not measured.
+        currency: of the amounts that a face alone may pay (ISO 4217); None where the file holds none.
         placeholder: true while the centre was not measured with the embedder: for tests only.
     """
 
@@ -65,6 +73,7 @@ class Calibration:
     thresholds: tuple[Threshold, ...]
     verification: Verification | None = None
     directions: NDArray[np.float32] | None = None
+    currency: str | None = None
     placeholder: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +88,8 @@ class Calibration:
         for row in self.thresholds:
             if row.payers < 1 or not 0 < row.fpir < 1 or not -32_767 <= row.threshold <= -1:
                 raise CalibrationError("A threshold has payers >= 1, FPIR in (0, 1), and is in -32,767..-1.")
+            if (row.fpir_high is not None and not 0 <= row.fpir_high <= 1) or (row.face_alone or 0) < 0:
+                raise CalibrationError("An FPIR's upper end lies within 0 and 1, an amount is not negative.")
         one = self.verification
         if one is not None and not (0 < one.fmr < 1 and -32_767 <= one.threshold <= -1):
             raise CalibrationError("A 1:1 threshold has an FMR in (0, 1), and is in -32,767..-1.")
@@ -129,10 +140,25 @@ class Calibration:
         Raises:
             CalibrationError: the table does not reach that far; ask for a second factor.
         """
-        fitting = [row.threshold for row in self.thresholds if row.payers >= payers and row.fpir <= fpir * (1 + 1e-9)]
+        return self._row(payers, fpir).threshold
+
+    def face_alone(self, payers: int, fpir: float) -> dict[str, int]:
+        """What a face alone may pay at the threshold of `threshold`, in minor units by currency.
+
+        Empty where nothing was measured for so many payers: every payment then takes a second factor.
+        """
+        try:
+            amount = self._row(payers, fpir).face_alone
+        except CalibrationError:
+            return {}
+        return {} if amount is None or self.currency is None else {self.currency: amount}
+
+    def _row(self, payers: int, fpir: float) -> Threshold:
+        fitting = [row for row in self.thresholds if row.payers >= payers and row.fpir <= fpir * (1 + 1e-9)]
         if not fitting:
             raise CalibrationError(f"No threshold was measured for {payers} payers at FPIR {fpir:g}.")
-        return max(fitting, key=abs)
+        # Equal thresholds are one decision: of their rows, the one that states the larger risk counts.
+        return max(fitting, key=lambda row: (abs(row.threshold), row.fpir_high or 0.0))
 
     @property
     def verification_threshold(self) -> int:
@@ -155,6 +181,7 @@ class Calibration:
                 thresholds=tuple(Threshold(**row) for row in body["thresholds"]),
                 verification=Verification(**body["verification"]) if "verification" in body else None,
                 directions=np.array(body["directions"], np.float32) if "directions" in body else None,
+                currency=str(body["currency"]) if "currency" in body else None,
                 placeholder=bool(body.get("placeholder", False)),
             )
         except (ValueError, KeyError, TypeError) as error:

@@ -43,6 +43,10 @@ SecondFactor = Literal["pin", "app", "device"]
 """What a payer showed beside the face: a PIN, a yes in the app, or a device that a station has attested."""
 
 
+UNTIL_FACTOR = 3
+"""Single payments that a face alone may make in total until a second factor is asked for."""
+
+
 @dataclass(frozen=True)
 class FaceAlone:
     """What may be paid without a second factor, in minor units.
@@ -52,8 +56,33 @@ class FaceAlone:
     """
 
     single: int = 50_00
-    total: int = 150_00
+    total: int = UNTIL_FACTOR * 50_00
     in_a_row: int = 5
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the operator says a face alone may pay, in minor units by currency; None: what was measured.
+
+    `accepted`: who accepts, and when, to bear more than was measured; None: the lower of both counts.
+    """
+
+    amounts: Mapping[str, int] | None = None
+    accepted: str | None = None
+
+
+def face_alone(measured: Mapping[str, int], stated: Stated) -> dict[str, FaceAlone]:
+    """The limits by currency; a currency that is not in them always takes a second factor.
+
+    `measured`: the amount that the measured risk allows (`Calibration.face_alone`); a currency that is not in it: none.
+    """
+    if stated.amounts is None:
+        amounts = dict(measured)
+    elif stated.accepted:
+        amounts = dict(stated.amounts)
+    else:
+        amounts = {one: min(amount, measured.get(one, 0)) for one, amount in stated.amounts.items()}
+    return {one: FaceAlone(amount, UNTIL_FACTOR * amount) for one, amount in amounts.items() if amount > 0}
 
 
 @dataclass(frozen=True)

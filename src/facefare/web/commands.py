@@ -27,7 +27,7 @@ from facefare.ledger import verify
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.ledger.errors import LedgerError
 from facefare.payments import merchants, webhooks
-from facefare.payments.decision import Rules
+from facefare.payments.decision import Rules, Stated
 from facefare.payments.errors import PaymentsError
 from facefare.payments.held import HeldRules
 from facefare.payments.merchants import Terminal
@@ -85,6 +85,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
                 ride_risk=settings.ride_risk,
                 travel_on_account=settings.travel_on_account,
             ),
+            face_alone=Stated(settings.face_alone, settings.face_alone_accepted),
             funding=Funding(settings.funding_source),
             processor=_processor(settings, origin),
             notifier=_notifier(settings),

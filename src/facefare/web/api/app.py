@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from facefare.identification.calibration import Calibration
 from facefare.payments import card_top_ups, intents, merchants, notifications, travel, travel_periods, webhooks
-from facefare.payments.decision import Rules
+from facefare.payments.decision import Rules, Stated
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
@@ -48,6 +48,7 @@ def create_app(
     receipt_key: Ed25519PrivateKey,
     notice: Notice,
     rules: Rules | None = None,
+    face_alone: Stated | None = None,
     held_rules: HeldRules | None = None,
     pending_keys: PendingKeys | None = None,
     funding: Funding = Funding.NONE,
@@ -60,8 +61,9 @@ def create_app(
     A search takes the loosest threshold of `calibration` that keeps the false-positive identification rate
     at `fpir` for the gallery's current size; where there is none, a card is asked for.
     A new face is compared with those enrolled at the one that keeps it at `lookalike_fpir` (by default `fpir`).
-    `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, `held_rules` about payers
-    who hold their own reference. `funding` says where payers' money comes from (by default from nowhere);
+    `receipt_key` signs consent receipts under `notice`; `rules` decide about payments, but for what a face alone may
+    pay: that follows what the calibration measured and `face_alone` states. `held_rules` are about payers who hold
+    their own reference. `funding` says where payers' money comes from (by default from nowhere);
     `processor` charges cards, `notifier` tells payers of payments. `profiles`: which ways of paying by face can be
     agreed to. `pending_keys`: so that nothing of an enrolment stays in the database's files.
     """
@@ -75,10 +77,12 @@ def create_app(
             threshold=lambda payers: calibration.threshold(payers, lookalike_fpir or fpir),
         ),
         calibration=calibration,
+        risk=calibration if calibration.currency else Calibration.default(),
         fpir=fpir,
         receipt_key=receipt_key,
         notice=notice,
         rules=rules or Rules(),
+        stated=face_alone or Stated(),
         held=held_rules or HeldRules(),
         funding=funding,
         processor=processor,

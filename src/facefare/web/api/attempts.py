@@ -113,10 +113,10 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
             refused = error
     with services.stages.timed("conclude"):
         try:
-            reply = await asyncio.to_thread(_conclude, services, intent_id, answer)
+            reply = await asyncio.to_thread(_conclude, services, intent_id, answer, gallery.live)
         except Exception:
             if answer is not None:
-                _later(services, _write_down(services, intent_id, answer))
+                _later(services, _write_down(services, intent_id, gallery, answer))
             raise
     if refused is not None:
         raise SearchRefused(f"The guardians refused the search: {refused}")
@@ -293,9 +293,9 @@ def _begin(services: Services, terminal: Terminal, asked: Asked, gallery_id: str
         return begun if isinstance(begun, Reply) else (begun, gallery)
 
 
-def _conclude(services: Services, intent_id: str, answer: Answer | None) -> Reply:
+def _conclude(services: Services, intent_id: str, answer: Answer | None, payers: int) -> Reply:
     with brief_locks(services.engine) as connection:
-        return attempts.conclude(connection, intent_id, answer, services.rules)
+        return attempts.conclude(connection, intent_id, answer, services.rules_for(payers))
 
 
 async def _answer(services: Services, search: SearchRequest, gallery: Gallery, intent_id: str) -> Answer:
@@ -326,15 +326,15 @@ async def _await(services: Services, searching: asyncio.Future[Answer], gallery:
     except IdentificationError as error:
         await asyncio.to_thread(_lost, services, gallery, error)
     else:
-        await _write_down(services, intent_id, answer)
+        await _write_down(services, intent_id, gallery, answer)
 
 
-async def _write_down(services: Services, intent_id: str, answer: Answer) -> None:
+async def _write_down(services: Services, intent_id: str, gallery: Gallery, answer: Answer) -> None:
     """Get an answer into its payer's access log, however long the database is away; nobody is charged for it now."""
     for tried in range(_TRIES):
         try:
-            await asyncio.to_thread(_conclude, services, intent_id, None)
-            await asyncio.to_thread(_conclude, services, intent_id, answer)
+            await asyncio.to_thread(_conclude, services, intent_id, None, 0)
+            await asyncio.to_thread(_conclude, services, intent_id, answer, gallery.live)
             return
         except Exception as error:
             _log.warning("answer_not_written_down", payment_intent=intent_id, error=type(error).__name__)

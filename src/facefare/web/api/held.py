@@ -184,7 +184,7 @@ def revoke_all(payer: SignedIn, connection: Transaction) -> Devices:
 @router.post("/payers/me/devices/{device_id}/settle", tags=["payer"])
 def settle(device_id: DeviceId, payer: SignedIn, services: WithServices, connection: Transaction) -> Devices:
     """Pay what is owed; the device pays again at once if all of it could be paid."""
-    held.settle(connection, payer.id, device_id, services.rules)
+    held.settle(connection, payer.id, device_id, services.rules_for(1))
     return device_list(payer, connection)
 
 
@@ -239,7 +239,7 @@ def pay(body: HeldPayment, terminal: SignedTerminal, services: WithServices) -> 
             terminal,
             signed,
             operator_key=services.receipt_key.public_key(),
-            rules=services.rules,
+            rules=services.rules_for(1),
             held=services.held,
         )
     _log.info("held_payment", payment_intent=reply.payment_intent, terminal=terminal.id, outcome=reply.outcome.value)

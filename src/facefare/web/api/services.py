@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from facefare.guardian.messages import OpenAnswer, OpenRequest, SearchRequest
 from facefare.identification.calibration import Calibration
 from facefare.mpc.answers import Answer
-from facefare.payments.decision import Rules
+from facefare.payments.decision import Rules, Stated, face_alone
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
@@ -51,10 +51,12 @@ class Services:
     guardians: Guardians
     changes: Changes
     calibration: Calibration
+    risk: Calibration
     fpir: float
     receipt_key: Ed25519PrivateKey
     notice: Notice
     rules: Rules
+    stated: Stated
     held: HeldRules
     funding: Funding
     processor: Processor | None
@@ -63,6 +65,12 @@ class Services:
     stages: Stages = field(default_factory=Stages)
     late: set[asyncio.Task[None]] = field(default_factory=set)
     """Answers that came too late to decide by, on their way into access logs."""
+
+    def rules_for(self, payers: int) -> Rules:
+        """The rules of a search among so many payers: what a face alone may pay follows the risk measured for them.
+        A gallery of one is a comparison with one reference.
+        """
+        return replace(self.rules, face_alone=face_alone(self.risk.face_alone(max(payers, 1), self.fpir), self.stated))
 
     def check_offered(self, profile: Profile) -> None:
         """Raise ProfileNotOffered for a way of paying by face that this operator does not offer."""

@@ -109,12 +109,16 @@ class Known(Protocol):
 
 @dataclass(frozen=True)
 class Rule:
-    """The threshold that is in force for a gallery; none where the table doesn't reach, and a card is asked for."""
+    """The threshold that is in force for a gallery; none where the table doesn't reach, and a card is asked for.
+
+    face_alone: (minor units, currency) that a till takes without a second factor.
+    """
 
     gallery: str
     kind: str
     payers: int
     threshold: int | None
+    face_alone: tuple[tuple[int, str], ...]
 
 
 @router.get("/reports")
@@ -125,6 +129,7 @@ def reports(desk: ForFigures, services: WithServices, site: WithSite) -> Respons
         "console_reports.html",
         calibration=services.calibration,
         fpir=services.fpir,
+        stated=services.stated,
         table=[row for row in table if row.fpir == services.fpir] or table,
         rules=_rules(services),
         accuracy=None if site.accuracy is None else Accuracy.read(site.accuracy),
@@ -140,7 +145,9 @@ def _rules(services: Services) -> list[Rule]:
             threshold = services.calibration.threshold(max(gallery.live, 1), services.fpir)
         except CalibrationError:
             threshold = None
-        rules.append(Rule(gallery.id, gallery.kind, gallery.live, threshold))
+        limits = services.rules_for(gallery.live).face_alone
+        amounts = tuple((limit.single, currency) for currency, limit in sorted(limits.items()))
+        rules.append(Rule(gallery.id, gallery.kind, gallery.live, threshold, amounts))
     return rules
 
 

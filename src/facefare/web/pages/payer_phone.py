@@ -111,7 +111,7 @@ def renew(device_id: DeviceId, payer: SignedIn, services: WithServices) -> PassO
 def settle(device_id: DeviceId, payer: SignedIn, services: WithServices) -> Response:
     """Pay what the phone accepted offline and could not be charged for."""
     with services.engine.begin() as connection:
-        held.settle(connection, payer.id, device_id, services.rules)
+        held.settle(connection, payer.id, device_id, services.rules_for(1))
     return _back()
 
 
