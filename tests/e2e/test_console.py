@@ -541,8 +541,9 @@ def test_the_reports_show_what_is_in_force_and_what_was_measured(site: Any, tmp_
     }
     file.write_text(json.dumps(report))
     page = site.http.get("/app/console/reports", headers=headers).text
-    for shown in ("26 photos of 12 people", "1.23 %", "bent photo", "APCER", "gal_town", "-2000"):
+    for shown in ("26 photos of 12 people", "1.23 %", "bent photo", "APCER", "gal_town", "-2000", "50.00"):
         assert shown in page
+    assert "follows the measured risk" in page
     for broken in ("{}", "[]", "x", '{"what": 1}'):
         file.write_text(broken)
         assert "No report is named" in site.http.get("/app/console/reports", headers=headers).text
