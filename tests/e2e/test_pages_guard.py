@@ -1,6 +1,9 @@
 """What the pages refuse, and what they tell every browser; spoken to directly, as an attacker would."""
 
+import base64
 import gzip
+import hashlib
+import re
 from typing import Any
 
 import brotli
@@ -134,8 +137,29 @@ def test_choosing_a_language_leads_nowhere_else(site: Any, back: str) -> None:
 def test_pages_are_not_kept_by_caches_and_named_files_are(site: Any) -> None:
     page = site.http.get("/app/", headers=HTML)
     assert page.headers["cache-control"] == "no-store"
-    style = next(part for part in page.text.split('"') if part.startswith("/app/static/app.css?v="))
-    assert "immutable" in site.http.get(style).headers["cache-control"]
+    script = next(part for part in page.text.split('"') if part.startswith("/app/static/app.js?v="))
+    assert "immutable" in site.http.get(script).headers["cache-control"]
+
+
+def test_a_page_is_drawn_after_one_round_trip_and_no_other_style_is_let_in(site: Any) -> None:
+    page = site.http.get("/app/", headers=HTML)
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    named = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'self' 'sha256-{named}'; " in page.headers["content-security-policy"]
+    assert "stylesheet" not in page.text
+    assert re.findall(r"<script (?!type=.module. async )", page.text) == []
+    assert 'style="' not in page.text
+
+
+def test_a_page_that_shows_what_was_sent_to_it_is_not_compressed(site: Any) -> None:
+    site.payer("ada")
+    session = {**signed_in(site, "ada"), **HTML, "Accept-Encoding": "br"}
+    assert site.http.get("/app/", headers=session).headers["content-encoding"] == "br"
+    before = site.http.get("/app/receipts?starting_after=rcp_" + "0" * 26, headers=session)
+    assert before.status_code == 200
+    after_a_form = site.http.post("/app/safety/pin", data={"pin": "2468"}, headers={**session, **OWN})
+    missing = site.http.get("/app/no-such-page", headers=session)
+    assert not any("content-encoding" in answer.headers for answer in (before, after_a_form, missing))
 
 
 @pytest.mark.parametrize(("accepted", "coding"), [("br, gzip", "br"), ("gzip, deflate", "gzip"), ("identity", None)])

@@ -1,7 +1,8 @@
 """What every page is wrapped in: a strict policy for the browser, and no request from another site's page.
 
 Invariants:
-  - no inline script or style, nothing from another host, no framing, no camera for anybody but ourselves;
+  - no inline script, no inline style but our own one, nothing from another host, no framing, no camera for anybody
+    but ourselves;
   - a request that changes something comes from our own page: by Fetch Metadata where the browser sends it,
     else by the Origin header; without either it is refused (no token in forms is needed for that);
   - a body is small: no picture fits into one, but for the two forms that take an operator's file.
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facefare.web.pages.errors import BodyTooLarge, ForeignOrigin, PageError
+from facefare.web.pages.rendering import style_source
 
 MAX_BODY = 16_384
 """Bytes; the largest is a passkey's answer, of about 2 KB."""
@@ -23,7 +25,7 @@ POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self' 'wasm-unsafe-eval'",
-        "style-src 'self'",
+        f"style-src 'self' {style_source()}",
         "img-src 'self'",
         "connect-src 'self'",
         "worker-src 'self'",

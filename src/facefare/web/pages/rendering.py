@@ -1,9 +1,16 @@
-"""Templates: autoescaped, in the visitor's language, with the files of `static/` named by their content."""
+"""Templates: autoescaped, in the visitor's language, with the files of `static/` named by their content.
 
+Each page of the app brings its style along, which saves a slow phone a round trip; the policy names that one style
+by its hash. A page is compressed only where nothing in it came with the request: what somebody else put there could
+be used to guess, by the page's size, what stands beside it (the BREACH attack).
+"""
+
+import base64
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from http import HTTPStatus
 from importlib import resources
 
 from fastapi import Request
@@ -11,11 +18,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from facefare.web.pages import words
+from facefare.web.pages import packing, static_files, words
 from facefare.web.pages.languages import NAMES, Language, language, preferred
 
 PREFIX = "/app"
 LANGUAGE_COOKIE = "language"
+_AT_ONCE = 5
+"""Of brotli's and gzip's quality: pages are compressed while somebody waits, in a fraction of a millisecond."""
 
 _environment = Environment(
     loader=PackageLoader("facefare.web.pages"),
@@ -32,10 +41,16 @@ class Rendering:
 
     language: Language
     path: str
+    coding: str | None = None
 
     def page(self, template: str, *, status: int = 200, **facts: object) -> HTMLResponse:
         """The template as a response; `facts` are its variables."""
-        return HTMLResponse(self.text(template, **facts), status_code=status)
+        text = self.text(template, **facts)
+        if self.coding is None or status != HTTPStatus.OK:
+            return HTMLResponse(text, status_code=status)
+        answer = HTMLResponse(packing.compressed(text.encode(), self.coding, quality=_AT_ONCE))
+        answer.headers["Content-Encoding"] = self.coding
+        return answer
 
     def text(self, template: str, **facts: object) -> str:
         """The template as text."""
@@ -45,7 +60,7 @@ class Rendering:
             languages=NAMES,
             path=self.path,
             prefix=PREFIX,
-            static=static,
+            style=_style(),
             money=self.money,
             plain_money=self.plain_money,
             moment=_moment,
@@ -65,7 +80,9 @@ class Rendering:
 def of(request: Request) -> Rendering:
     """In the language that the visitor chose, else in the browser's."""
     chosen = request.cookies.get(LANGUAGE_COOKIE) or preferred(request.headers.get("accept-language", ""))
-    return Rendering(language(chosen), request.url.path)
+    bare = request.method == "GET" and not request.url.query
+    coding = packing.best(request.headers.get("accept-encoding", "")) if bare else None
+    return Rendering(language(chosen), request.url.path, coding)
 
 
 @cache
@@ -73,6 +90,19 @@ def static(name: str) -> str:
     """The URL of a file in `static/`, with the start of its hash: it may be cached for ever."""
     data = (resources.files(__package__) / "static" / name).read_bytes()
     return f"{PREFIX}/static/{name}?v={hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def style_source() -> str:
+    """The style that pages bring along, as a content security policy names it (CSP 3, hash-source)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()}'"
+
+
+@cache
+def _style() -> Markup:
+    return Markup((static_files.FOLDER / "app.css").read_text("utf-8"))  # noqa: S704 - our own file
+
+
+_environment.globals["static"] = static
 
 
 def _moment(at: datetime) -> Markup:

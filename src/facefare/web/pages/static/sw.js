@@ -2,7 +2,7 @@
 // always asked for anew, for they show money; without a network there is one page that says so, and the one that
 // shows a phone's code, which has nothing personal in it.
 
-const NAME = "facefare-2";
+const NAME = "facefare-3";
 const OFFLINE = "/app/offline";
 const CODE = "/app/phone/pay";
 const KEPT = /^\/app\/(static|assets)\//;
@@ -26,7 +26,12 @@ async function precached() {
 
 self.addEventListener("activate", (event) => {
   const old = caches.keys().then((names) => names.filter((name) => name !== NAME));
-  event.waitUntil(old.then((names) => Promise.all(names.map((name) => caches.delete(name)))).then(() => self.clients.claim()));
+  event.waitUntil(
+    Promise.all([
+      old.then((names) => Promise.all(names.map((name) => caches.delete(name)))),
+      self.registration.navigationPreload?.enable(), // a page is asked for while this worker starts
+    ]).then(() => self.clients.claim()),
+  );
 });
 
 async function kept(request) {
@@ -43,10 +48,10 @@ async function kept(request) {
   }
 }
 
-async function page(request) {
+async function page({ request, preloadResponse }) {
   const isCode = new URL(request.url).pathname === CODE;
   try {
-    const response = await fetch(request);
+    const response = (await preloadResponse) ?? (await fetch(request));
     if (isCode && response.ok) await (await caches.open(NAME)).put(CODE, response.clone());
     return response;
   } catch {
@@ -69,5 +74,5 @@ self.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET") return;
   if (KEPT.test(new URL(request.url).pathname)) event.respondWith(kept(request));
-  else if (request.mode === "navigate") event.respondWith(page(request));
+  else if (request.mode === "navigate") event.respondWith(page(event));
 });
