@@ -187,7 +187,7 @@ def _guardian(
         answers = party.identify(probes, rule, shares, live, thresholds)
         again: list[RecheckShare | None] = [None] * len(answers)
         if order is not None:
-            again = [*party.recheck(probes, rule, order, thresholds)]
+            again = [*party.recheck(probes, rule, order, order.everywhere, thresholds)]
         end = time.monotonic()
         sent = previous.bytes + following.bytes - before[0], max(previous.messages, following.messages) - before[1]
         pipe.send((start, end, sent, answers, again))

@@ -84,7 +84,7 @@ def searched_twice(trio, liar, change):
     parts = trio.run(
         lambda i: (
             trio.parties[i].identify(held_by(i, components), RULE, rows[i], np.array([~np.uint64(0)]), THRESHOLD)[0],
-            trio.parties[i].recheck(held_by(i, components), RULE, orders[i], THRESHOLD)[0],
+            trio.parties[i].recheck(held_by(i, components), RULE, orders[i], orders[i].everywhere, THRESHOLD)[0],
         )
     )
     if None in (answer for answer, _ in parts):

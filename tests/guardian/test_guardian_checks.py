@@ -61,6 +61,19 @@ def test_a_face_that_is_enrolled_again_is_found_before_it_is_live_and_never_find
     run(trio, scene)
 
 
+def test_a_paused_face_is_found_by_an_enrolment_but_by_no_search_and_a_deleted_one_by_neither(trio: Trio) -> None:
+    async def scene(guardians: Guardians) -> None:
+        (ada,) = synthetic_templates(1, seed=67)
+        row = await enrolled(trio, guardians, trio.enrol_request(ada))
+        trio.follow(await guardians.pause(DEMO, row, trio.version[DEMO]))
+        assert await trio.search(guardians, ada) == NoMatch()
+        assert await check(trio, guardians, trio.enrol_request(ada)) == Match(row)
+        trio.follow(await guardians.delete(DEMO, row, trio.version[DEMO]))
+        assert await check(trio, guardians, trio.enrol_request(ada)) == NoMatch()
+
+    run(trio, scene)
+
+
 def test_one_enrolment_is_compared_once_whatever_the_threshold_and_after_a_restart(trio: Trio) -> None:
     async def scene(guardians: Guardians) -> None:
         request = trio.enrol_request(synthetic_templates(1, seed=62)[0])

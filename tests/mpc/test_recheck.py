@@ -28,10 +28,13 @@ def ordered(trio, rows, numbers=None):
     return orders
 
 
-def recheck(trio, orders, probes, thresholds):
+def recheck(trio, orders, probes, thresholds, places=None):
     components = split(np.asarray(probes, np.int32))
+    places = orders[0].everywhere if places is None else places
     parts = trio.run(
-        lambda i: trio.parties[i].recheck(held_by(i, components), RULE, orders[i], np.asarray(thresholds, np.int32))
+        lambda i: trio.parties[i].recheck(
+            held_by(i, components), RULE, orders[i], places, np.asarray(thresholds, np.int32)
+        )
     )
     return [list(part) for part in zip(*parts, strict=True)]
 
@@ -241,7 +244,46 @@ def test_an_order_that_is_not_ready_searches_nothing(trio):
     _, rows = trio.admit(vectors(np.random.default_rng(4), 10), RULE)
     order = SecretOrder(rows[0], np.arange(10, dtype=np.uint64), 10)
     with pytest.raises(ValueError, match="order"):
-        trio.parties[0].recheck(np.zeros((2, 1, 4), np.uint32), RULE, order, np.array([-1], np.int32))
+        trio.parties[0].recheck(np.zeros((2, 1, 4), np.uint32), RULE, order, order.everywhere, np.array([-1], np.int32))
+    with pytest.raises(ValueError, match="order"):
+        trio.parties[0].reveal(order, np.array([3], np.uint64))
+
+
+def test_a_revealed_row_is_where_all_three_say_and_left_out_it_pays_for_nobody(trio):
+    gallery = vectors(np.random.default_rng(8), 300)
+    numbers = np.arange(5, 905, 3, dtype=np.uint64)
+    _, rows = trio.admit(gallery, RULE)
+    orders = ordered(trio, rows, numbers)
+    gone = np.array([17, 0, 299])
+    said = trio.run(lambda i: trio.parties[i].reveal(orders[i], numbers[gone]))
+    for places in said:
+        np.testing.assert_array_equal(places, said[0])
+    np.testing.assert_array_equal(opened(orders, 0)[said[0]], gallery[gone])
+    live = orders[0].everywhere
+    for place in map(int, said[0]):
+        live[place // 64] &= ~(np.uint64(1) << np.uint64(place % 64))
+    paused, other = recheck(trio, orders, gallery[[17, 18]], [-1, -1], live)
+    confirm(NoMatch(), paused)
+    confirm(Match(int(numbers[18])), other)
+    with pytest.raises(ShareMismatch):
+        confirm(Match(int(numbers[17])), paused)
+    for order in orders:
+        order.erase(said[0])
+    for i in range(3):
+        assert not orders[i].rows[said[0]].any()
+
+
+@pytest.mark.parametrize("phase", [1, 2, 3])
+@pytest.mark.parametrize("liar", range(3))
+def test_a_guardian_that_reveals_another_row_s_place_is_caught(trio, liar, phase):
+    _, rows = trio.admit(vectors(np.random.default_rng(9), 40), RULE)
+    orders = ordered(trio, rows)
+    if phase in orders[liar]._moved_to:
+        orders[liar]._moved_to[phase] = orders[liar]._moved_to[phase][::-1].copy()
+        with pytest.raises(ShareMismatch, match="places"):
+            trio.run(lambda i: trio.parties[i].reveal(orders[i], np.array([3], np.uint64)))
+    else:
+        assert (phase - 1 - liar) % 3 == 1, "each guardian lacks the other pair's permutation, and no other"
 
 
 @pytest.mark.parametrize("data", [b"", bytes(47), bytes(49), b"\x03" + bytes(47), b"\x00\x02" + bytes(46)])

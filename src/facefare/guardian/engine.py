@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -93,14 +94,29 @@ _log = structlog.get_logger()
 # --- requests that wait ---
 
 
+class Kind(Enum):
+    """What a request asks for: a search among live rows, one among paused rows too, a row's opening, a change."""
+
+    SEARCH = "search"
+    CHECK = "check"
+    OPENING = "opening"
+    CHANGE = "change"
+
+    @property
+    def is_search(self) -> bool:
+        """Whether it has a probe that is compared with rows."""
+        return self in (Kind.SEARCH, Kind.CHECK)
+
+
 @dataclass(eq=False, repr=False)
 class Work:
     """One request as this guardian got it from the relay.
 
     Attributes:
+        kind: what it asks for.
         key: 32 bytes, equal at the three guardians for one request (all that they must agree on is in it).
-        operation: None for a search or an opening.
-        opening: of an opening, with its signature; None otherwise.
+        operation: of a change.
+        opening: of an opening, with its signature.
         gallery: its id.
         version: the gallery version the request is based on.
         refusal: why this guardian's own policy says no.
@@ -111,10 +127,11 @@ class Work:
         done: gets the answer share's bytes, or the confirmation, or an error.
     """
 
+    kind: Kind
     key: bytes
-    operation: Operation | None
     gallery: str
     version: int
+    operation: Operation | None = None
     refusal: Refused | None = None
     components: NDArray[np.uint32] | None = None
     threshold: int = 0
@@ -125,10 +142,9 @@ class Work:
     opening: OpenRequest | None = None
     done: Future[bytes] = field(default_factory=Future)
 
-    @property
-    def is_search(self) -> bool:
-        """Searches of one gallery can be answered together."""
-        return self.operation is None and self.opening is None
+    def goes_with(self, other: Work) -> bool:
+        """Whether both can be answered together."""
+        return self is other or (self.kind is other.kind and self.kind.is_search and self.gallery == other.gallery)
 
     def fail(self, error: GuardianError) -> None:
         """Give up with this error, unless the caller has left already."""
@@ -289,7 +305,7 @@ class Engine:
         while not order.ready:
             party.reorder(order)
         party.draw()
-        party.recheck(probe, rule, order, threshold)
+        party.recheck(probe, rule, order, order.everywhere, threshold)
         session.set_patience(_PATIENCE)
         return party
 
@@ -324,13 +340,18 @@ class Engine:
                 work.fail(refusal)
             elif refusal is None and work is not None:
                 chosen.append(work)
+        if not all(work.goes_with(chosen[0]) for work in chosen):
+            raise LinkError(LEADER, "Guardian 0 named requests that can't be answered together.")
         if chosen and gallery is not None:
-            if chosen[0].opening is not None:
-                self._open(gallery, chosen[0])
-            elif chosen[0].operation is None:
-                self._search(party, gallery, chosen)
-            else:
-                self._apply(session, party, gallery, chosen[0], announcement.attempt)
+            match chosen[0].kind:
+                case Kind.SEARCH:
+                    self._search(party, gallery, gallery.live, chosen)
+                case Kind.CHECK:
+                    self._search(party, gallery, gallery.enrolled, chosen)
+                case Kind.OPENING:
+                    self._open(gallery, chosen[0])
+                case Kind.CHANGE:
+                    self._apply(session, party, gallery, chosen[0], announcement.attempt)
         self._running = []
 
     def _announce(self, session: Session) -> Announcement:
@@ -342,9 +363,9 @@ class Engine:
             self._change.wait_for(lambda: self._waiting or self._stopping, pause)
             batch: list[Work] = []
             for work in self._waiting.values():
-                if not batch or (work.is_search and batch[0].is_search and work.gallery == batch[0].gallery):
+                if not batch or work.goes_with(batch[0]):
                     batch.append(work)
-                if len(batch) == MAX_BATCH or not batch[0].is_search:
+                if len(batch) == MAX_BATCH:
                     break
         if batch and next_task and self._task_is_due:
             batch = []
@@ -412,7 +433,7 @@ class Engine:
             except Refused as refusal:
                 return refusal
             return None
-        if work.is_search and (overdue := self._rechecks.judge(gallery)) is not None:
+        if work.kind.is_search and (overdue := self._rechecks.judge(gallery)) is not None:
             return overdue
         if work.operation is not None and self._made_before(gallery, work) is not None:
             return None
@@ -463,7 +484,7 @@ class Engine:
                     break
         return agreed
 
-    def _search(self, party: Party, gallery: Gallery, works: list[Work]) -> None:
+    def _search(self, party: Party, gallery: Gallery, live: NDArray[np.uint64], works: list[Work]) -> None:
         probes = np.concatenate([work.components for work in works if work.components is not None], axis=1)
         thresholds = np.array([work.threshold for work in works], np.int32)
         # On the disk before it is answered: the disk is written while the rows are searched.
@@ -471,9 +492,9 @@ class Engine:
         sums = self._sums_of(gallery)
         state = sums.begin(gallery.rows)
         rule = gallery.definition.rule
-        answers = party.identify(probes, rule, gallery.shares, gallery.live, thresholds, state)
+        answers = party.identify(probes, rule, gallery.shares, live, thresholds, state)
         allowed = [b for b, answer in enumerate(answers) if answer is not None]
-        rechecked = iter(self._rechecks.search(party, gallery, probes[:, allowed], thresholds[allowed]))
+        rechecked = iter(self._rechecks.search(party, gallery, live, probes[:, allowed], thresholds[allowed]))
         logged.result()
         sums.keep()
         for work, answer in zip(works, answers, strict=True):
@@ -554,7 +575,7 @@ class Engine:
             sums.keep()
             return
         shares = gallery.shares[gallery.rows_of(number)].copy()
-        self._rechecks.forget(gallery.definition.id)
+        self._rechecks.renew(gallery.definition.id)
         party.refresh(shares)
         try:
             mark: bytes | None = self._store.prepare_refresh(gallery, number, announcement.attempt, shares).mark
@@ -616,6 +637,7 @@ class Engine:
             except Refused as refused:
                 work.fail(refused)
                 return
+            self._rechecks.follow(party, gallery)
         confirmation = Confirmation.sign(
             self._signing_key,
             gallery=gallery.definition.id,
@@ -651,7 +673,6 @@ class Engine:
             if frame.head != head:
                 raise LinkError(peer, f"Guardian {peer} is out of step.")
         committed = self._store.commit(gallery)
-        self._rechecks.wait(gallery.definition.id)
         if change.operation is Operation.DELETE:
             self._sums_of(gallery).clear(np.arange(change.row, change.row + change.count))
         self._refresh_status()

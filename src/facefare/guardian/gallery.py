@@ -114,6 +114,11 @@ class Gallery:
         return self._live[: -(-self.rows // 64)]
 
     @property
+    def enrolled(self) -> NDArray[np.uint64]:
+        """Which rows hold a payer's reference, paused or not; as `live`."""
+        return (self._used & ~self._deleted)[: -(-self.rows // 64)]
+
+    @property
     def standing(self) -> bytes:
         """A hash over history and refreshes: guardians with the same one may search together."""
         return standing_of(self.head, self.chunks.values())

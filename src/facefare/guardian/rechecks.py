@@ -4,8 +4,10 @@ Job: say when a gallery needs a new order, make it step by step between requests
 Invariants:
 - all that decides whether a search is made again is the same at all three guardians, but for the coin, which none of
   them can bend; the guardian that wants the most rechecks has its way;
-- an order is used only as long as the rows in it match as they did when it was made: a deletion or a pause ends it at
-  once, a refresh too; rows enrolled later are searched, but not in it;
+- an order outlives changes: the place of a row that is paused or deleted is revealed, and left out from then on (of a
+  deleted row nothing is kept there). Only a row enrolled below its last one, which is rare, ends it;
+- an order is made anew for rows enrolled or resumed since, which it can't protect, and after a refresh, since its
+  shares are to be of use no longer than the refreshed ones;
 - a guardian that has wanted rechecks for too long and got none answers no search any more.
 """
 
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,27 +24,52 @@ from facefare.guardian.gallery import Gallery
 from facefare.mpc.party import Party
 from facefare.mpc.recheck import SecretOrder
 
-_SETTLED = 2.0  # seconds without a change before an order is begun
-_RENEWED_EVERY = 60.0  # seconds an order is used before it is made anew for the sake of new rows alone
+_RENEWED_EVERY = 60.0  # seconds an order is used before it is made anew
+_PAUSE = 2.0  # seconds without work on an order that could not be made
 
 
-@dataclass(frozen=True)
 class _Ordered:
-    """An order of a gallery's live rows, of which there were `rows` with these bits when it was begun."""
+    """An order of the rows that a gallery had when it was begun, paused ones too."""
 
-    order: SecretOrder
-    rows: int
-    live: NDArray[np.uint64]
+    def __init__(self, gallery: Gallery) -> None:
+        self.rows = gallery.rows
+        self._known = gallery.enrolled.copy()
+        numbers = _numbers(self._known)
+        self.order = SecretOrder(gallery.shares[numbers.astype(np.intp)], numbers, gallery.rows)
+        self._places: dict[int, int] = {}  # of rows that were revealed
+        self.since = 0.0
 
-    @classmethod
-    def begin(cls, gallery: Gallery) -> _Ordered:
-        numbers = np.flatnonzero(np.unpackbits(gallery.live.view(np.uint8), bitorder="little")[: gallery.rows])
-        order = SecretOrder(gallery.shares[numbers], numbers.astype(np.uint64), gallery.rows)
-        return cls(order, gallery.rows, _among(gallery.live, gallery.rows))
+    def follow(self, party: Party, gallery: Gallery) -> None:
+        """Let all three know the places of rows that may not match any more, and forget what is deleted."""
+        hidden = [n for n in _numbers(self._left_out(gallery.live)) if int(n) not in self._places]
+        if hidden:
+            places = party.reveal(self.order, np.array(hidden, np.uint64))
+            self._places.update(zip(map(int, hidden), map(int, places), strict=True))
+        if deleted := self._places_of(gallery.enrolled):
+            self.order.erase(np.array(deleted, np.uint32))
+
+    def among(self, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """A bitmap of rows that may match as one of places; the places of all others are known."""
+        places = self.order.everywhere
+        out = np.array(self._places_of(rows), np.int64)
+        np.bitwise_and.at(places, out // 64, ~(np.uint64(1) << (out % 64).astype(np.uint64)))
+        return places
 
     def holds(self, gallery: Gallery) -> bool:
-        """Whether its rows match as they did."""
-        return gallery.rows >= self.rows and np.array_equal(self.live, _among(gallery.live, self.rows))
+        """Whether no row was enrolled meanwhile below its last one: a recheck would deny it."""
+        rows = _first(gallery.enrolled, self.rows)
+        return not (rows & ~self._known).any()
+
+    def lacks(self, gallery: Gallery) -> bool:
+        """Whether rows were enrolled or resumed since."""
+        return gallery.rows > self.rows or len(self._places) > len(self._places_of(gallery.live))
+
+    def _left_out(self, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        return self._known & ~rows[: len(self._known)]
+
+    def _places_of(self, rows: NDArray[np.uint64]) -> list[int]:
+        """Where the rows are that are not among these."""
+        return [self._places[int(n)] for n in _numbers(self._left_out(rows))]
 
 
 class Rechecks:
@@ -60,25 +86,28 @@ class Rechecks:
         self._patience = patience
         self._ready: dict[str, _Ordered] = {}
         self._next: dict[str, _Ordered] = {}
-        self._since: dict[str, float] = {}  # when an order was made
-        self._served: dict[str, float] = {}  # when an order last held
+        self._outdated: set[str] = set()  # refreshed since the order was begun
+        self._served: dict[str, float] = {}  # when there was an order last
         self._not_before: dict[str, float] = {}
 
     def agree(self, wanted: Iterable[int]) -> None:
         """What all three want."""
         self._permille = max(wanted)
 
-    def forget(self, gallery: str | None = None) -> None:
-        """Give up the orders of a gallery, or of all."""
-        for orders in (self._ready, self._next):
-            if gallery is None:
-                orders.clear()
-            else:
-                orders.pop(gallery, None)
+    def forget(self) -> None:
+        """Give up all orders: they belong to a session."""
+        self._ready.clear()
+        self._next.clear()
+        self._outdated.clear()
+
+    def renew(self, gallery: str) -> None:
+        """Make an order of this gallery anew: its rows' shares are refreshed."""
+        self._next.pop(gallery, None)
+        self._outdated.add(gallery)
 
     def wait(self, gallery: str) -> None:
-        """Work on no order of this gallery for a moment: it has changed, or something went wrong."""
-        self._not_before[gallery] = time.monotonic() + _SETTLED
+        """Work on no order of this gallery for a moment: something went wrong."""
+        self._not_before[gallery] = time.monotonic() + _PAUSE
 
     def due(self, galleries: Iterable[Gallery]) -> str | None:
         """At the leader: a gallery whose order is to be made or continued."""
@@ -87,27 +116,39 @@ class Rechecks:
             name, ready = gallery.definition.id, self._ready.get(gallery.definition.id)
             if now < self._not_before.get(name, 0.0):
                 continue
-            lacks_rows = ready is not None and ready.rows < gallery.rows and now > self._since[name] + _RENEWED_EVERY
-            if name in self._next or ready is None or lacks_rows or not ready.holds(gallery):
+            if name in self._next or name in self._outdated or ready is None:
+                return name
+            if now > ready.since + _RENEWED_EVERY and ready.lacks(gallery):
                 return name
         return None
 
     def advance(self, party: Party, gallery: Gallery) -> bool:
-        """Do one step of the gallery's next order; begin anew if rows have changed. Whether it is ready."""
+        """Do one step of the gallery's next order. Whether it is ready."""
         name = gallery.definition.id
-        coming = self._next.get(name)
-        if coming is None or not coming.holds(gallery):
-            coming = self._next[name] = _Ordered.begin(gallery)
+        if name not in self._next:
+            self._next[name] = _Ordered(gallery)
+            self._outdated.discard(name)
+        coming = self._next[name]
         party.reorder(coming.order)
         if coming.order.ready:
+            coming.follow(party, gallery)
+            coming.since = time.monotonic()
             self._ready[name] = self._next.pop(name)
-            self._since[name] = time.monotonic()
         return coming.order.ready
+
+    def follow(self, party: Party, gallery: Gallery) -> None:
+        """The gallery was changed."""
+        name = gallery.definition.id
+        for orders in (self._ready, self._next):
+            if name in orders and not orders[name].holds(gallery):
+                del orders[name]
+        if name in self._ready:
+            self._ready[name].follow(party, gallery)
 
     def judge(self, gallery: Gallery) -> Refused | None:
         """Why this guardian answers no search of the gallery, if it does not."""
         name, now = gallery.definition.id, time.monotonic()
-        if not self.wanted or self._holding(gallery) is not None:
+        if not self.wanted or name in self._ready:
             self._served[name] = now
         if now - self._served.setdefault(name, now) <= self._patience:
             return None
@@ -118,25 +159,36 @@ class Rechecks:
 
     def in_use(self, gallery: Gallery) -> bool:
         """Whether searches of this gallery are made again."""
-        return self._permille > 0 and self._holding(gallery) is not None
+        return self._permille > 0 and gallery.definition.id in self._ready
 
     def search(
-        self, party: Party, gallery: Gallery, probes: NDArray[np.uint32], thresholds: NDArray[np.int32]
+        self,
+        party: Party,
+        gallery: Gallery,
+        live: NDArray[np.uint64],
+        probes: NDArray[np.uint32],
+        thresholds: NDArray[np.int32],
     ) -> Sequence[bytes | None]:
-        """For each of the allowed probes (2, B, D) this guardian's part of the recheck; None if there was none."""
-        ready = self._holding(gallery)
+        """For each of the allowed probes (2, B, D) this guardian's part of the recheck among these rows, or None."""
+        ready = self._ready.get(gallery.definition.id)
         if ready is None or not self._permille or not len(thresholds) or party.draw() % 1000 >= self._permille:
             return [None] * len(thresholds)
-        return [share.to_bytes() for share in party.recheck(probes, gallery.definition.rule, ready.order, thresholds)]
-
-    def _holding(self, gallery: Gallery) -> _Ordered | None:
-        ready = self._ready.get(gallery.definition.id)
-        return ready if ready is not None and ready.holds(gallery) else None
+        places = ready.among(live)
+        rule = gallery.definition.rule
+        return [share.to_bytes() for share in party.recheck(probes, rule, ready.order, places, thresholds)]
 
 
-def _among(live: NDArray[np.uint64], rows: int) -> NDArray[np.uint64]:
+def _first(bits: NDArray[np.uint64], rows: int) -> NDArray[np.uint64]:
     """The bits of the first `rows` rows."""
-    words = live[: -(-rows // 64)].copy()
+    words = bits[: -(-rows // 64)].copy()
     if rows % 64:
         words[-1] &= np.uint64((1 << rows % 64) - 1)
     return words
+
+
+def _numbers(rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Which bits of a bitmap are set."""
+    words = np.flatnonzero(rows)
+    bits = np.unpackbits(rows[words].view(np.uint8), bitorder="little").reshape(-1, 64)
+    word, bit = np.nonzero(bits)
+    return (words[word] * 64 + bit).astype(np.uint64)

@@ -39,7 +39,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from facefare.audit.entries import CHECK, entry_of_enrolment, entry_of_search
 from facefare.guardian.backups import check_restored, serving_alone
 from facefare.guardian.ceremony import Folder
-from facefare.guardian.engine import Engine, Work
+from facefare.guardian.engine import Engine, Kind, Work
 from facefare.guardian.errors import (
     GuardianUnreachable,
     MessageError,
@@ -149,7 +149,7 @@ class Guardian:
         call = SearchCall.from_bytes(body)
         fields = SearchPayload.from_bytes(call.payload)
         digest = sha256(call.payload)
-        work = _comparison("search", call, fields, fields.terminal, fields.purpose, fields.query_id)
+        work = _comparison(Kind.SEARCH, call, fields, fields.terminal, fields.purpose, fields.query_id)
         now = _now()
         gallery = self._registry.gallery(fields.gallery)
         try:
@@ -181,7 +181,7 @@ class Guardian:
         call = SearchCall.from_bytes(body)
         fields = EnrolPayload.from_bytes(call.payload)
         digest = sha256(call.payload)
-        work = _comparison(CHECK, call, fields, fields.station, CHECK, fields.enrolment_id)
+        work = _comparison(Kind.CHECK, call, fields, fields.station, CHECK, fields.enrolment_id)
         now = _now()
         gallery = self._registry.gallery(fields.gallery)
         accepted = False
@@ -222,6 +222,7 @@ class Guardian:
         fields = EnrolPayload.from_bytes(call.payload)
         digest = sha256(call.payload)
         work = Work(
+            Kind.CHANGE,
             key=sha256(cbor2.dumps([ENROLMENT, digest, call.row])),
             operation=Operation.ENROL,
             gallery=fields.gallery,
@@ -272,6 +273,7 @@ class Guardian:
         call = RowCall.from_bytes(body)
         digest = sha256(cbor2.dumps([operation.value, call.gallery, call.row]))
         work = Work(
+            Kind.CHANGE,
             key=digest,
             operation=operation,
             gallery=call.gallery,
@@ -286,8 +288,8 @@ class Guardian:
         request = OpenRequest.from_bytes(body)
         fields = request.fields()
         work = Work(
+            Kind.OPENING,
             key=sha256(cbor2.dumps(["open", sha256(request.payload)])),
-            operation=None,
             gallery=fields.gallery,
             version=0,
             opening=request,
@@ -365,7 +367,7 @@ class Guardian:
 
 
 def _comparison(
-    kind: str, call: SearchCall, fields: SearchPayload | EnrolPayload, asker: str, purpose: str, request_id: bytes
+    kind: Kind, call: SearchCall, fields: SearchPayload | EnrolPayload, asker: str, purpose: str, request_id: bytes
 ) -> Work:
     """A request to compare one template with a gallery's rows, by a terminal or a station."""
     digest = sha256(call.payload)
@@ -378,8 +380,8 @@ def _comparison(
         request_sha256=digest,
     )
     return Work(
-        key=sha256(cbor2.dumps([kind, digest, call.threshold])),
-        operation=None,
+        kind,
+        key=sha256(cbor2.dumps([kind.value, digest, call.threshold])),
         gallery=fields.gallery,
         version=call.version,
         threshold=call.threshold,

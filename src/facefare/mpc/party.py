@@ -137,27 +137,40 @@ class Party:
             own, following = context.own.take((1,), np.uint64), context.next.take((1,), np.uint64)
             return int((own ^ following ^ run(context, _missing(own, following))[0])[0])
 
+    def reveal(self, order: SecretOrder, numbers: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """Let all three know where some rows of a secret order are, so that they can be left out.
+
+        Args:
+            order: one that is `ready`.
+            numbers: (K,) uint64, public: the rows' numbers in the gallery.
+
+        Returns:
+            (K,) uint32, their places in the order.
+        """
+        _check_ready(order)
+        with self._operation("reveal", (order.place, _digest(numbers))) as context:
+            places: NDArray[np.uint32] = run(context, order.reveal(context, numbers))[0]
+            return places
+
     def recheck(
         self,
         components: NDArray[np.uint32],
         rule: InputRule,
         order: SecretOrder,
+        live: NDArray[np.uint64],
         thresholds: NDArray[np.int32],
     ) -> list[RecheckShare]:
         """Search once more for probes that `identify` has answered, among rows in a secret order that is `ready`.
 
         Args:
             components, rule, thresholds: as for `identify`, of allowed probes.
-            order: of the gallery's live rows.
+            order: of the gallery's rows.
+            live: as for `identify`, public: which *places* of the order may match.
         """
         B = _check_inputs(components, rule)
-        live = np.full(-(-len(order.rows) // 64), ~np.uint64(0))
-        if len(order.rows) % 64:
-            live[-1] = (1 << len(order.rows) % 64) - 1
         check_sizes(order.rows, live, (B, rule.dimensions + 2), thresholds)
-        if not order.ready:
-            raise ValueError("The rows are not in a secret order yet.")
-        facts = (components.shape, rule, order.place, _digest(thresholds))
+        _check_ready(order)
+        facts = (components.shape, rule, order.place, _digest(live), _digest(thresholds))
         with self._operation("recheck", facts) as context:
             probes = run(context, Inputs(context.beside(), components, rule).as_bounded_probes(thresholds))[0]
             gathered: Gathered = run(context, gather(context, order.rows, live, probes, thresholds))[0]
@@ -291,6 +304,11 @@ def _missing(own: NDArray[np.uint64], following: NDArray[np.uint64]) -> Rounds[N
 
 def _digest(public: NDArray[np.generic]) -> bytes:
     return hashlib.sha256(public.tobytes()).digest()
+
+
+def _check_ready(order: SecretOrder) -> None:
+    if not order.ready:
+        raise ValueError("The rows are not in a secret order yet.")
 
 
 def _check_inputs(components: NDArray[np.uint32], rule: InputRule) -> int:

@@ -19,7 +19,9 @@ Invariants:
   - which searches are made twice is drawn after their answers are fixed, by a coin that no guardian can bias;
   - guardians see what they see in a search: uniform words, and "several or not"; the wallet sees a label only where
     at most one row matched;
-  - the order is made anew in each session and after each change of the gallery, and is never stored.
+  - a row that may not match any more is *revealed*: each pair shows the third where its permutation took this one row,
+    and from then on its place is left out. The places of the others stay secret;
+  - an order belongs to one session and is never stored.
 """
 
 import hashlib
@@ -84,6 +86,7 @@ class SecretOrder:
         self._key = np.zeros((2, 2), np.uint64)  # components i and i + 1 of (alpha, beta)
         self._tagging = np.zeros((1, rows.shape[1]), U16)  # share of k, as a probe's
         self._order = np.empty(0, np.intp)
+        self._moved_to: dict[int, NDArray[np.uint32]] = {}  # by phase: where this guardian's pairs took each row
         self._phase, self._first = _TAG, 0
 
     @property
@@ -100,6 +103,15 @@ class SecretOrder:
     def rows(self) -> NDArray[np.uint16]:
         """This guardian's shares (N + SENTINELS, C) of the rows, in their order so far."""
         return self._held.rows
+
+    @property
+    def everywhere(self) -> NDArray[np.uint64]:
+        """All places as a bitmap, bit n % 64 of word n // 64."""
+        size = len(self.rows)
+        places = np.full(-(-size // 64), ~np.uint64(0))
+        if size % 64:
+            places[-1] = (1 << size % 64) - 1
+        return places
 
     def advance(self, context: Context) -> Rounds[None]:
         """Do the next rows of the current phase.
@@ -122,10 +134,13 @@ class SecretOrder:
         if last == len(self.rows):
             if self._phase not in (_TAG, _COMPARE):
                 self._held, self._moved = self._moved, self._held
+                if len(self._order):
+                    self._moved_to[self._phase] = places = np.empty(last, np.uint32)
+                    places[self._order] = np.arange(last, dtype=np.uint32)
+                    self._order = np.empty(0, np.intp)
             self._phase, self._first = self._phase + 1, 0
             if self.ready:
                 self._held = self._moved = replace(self._held, tags=np.empty((2, 0), U16))  # free the memory
-                self._order = np.empty(0, np.intp)
 
     def _begin(self, context: Context) -> None:
         """Draw alpha, beta and k, and give each row its label: all of it without a message."""
@@ -199,6 +214,29 @@ class SecretOrder:
         self._moved.rows[part] = shamir_from_replicated(own[0], following[0])
         self._moved.labels[:, part] = own[1], following[1]
         self._moved.tags[:, part] = own[2], following[2]
+
+    def reveal(self, context: Context, numbers: NDArray[np.uint64]) -> Rounds[NDArray[np.uint32]]:
+        """Where these rows are, for all three to know.
+
+        Raises:
+            ShareMismatch: two guardians took one row to two places: one of them lies.
+        """
+        places = np.searchsorted(self._numbers, numbers).astype(np.uint32)
+        expected = (places.shape, np.uint32)
+        for s, phase in enumerate(range(_TAG + 1, _COMPARE)):
+            if context.index == (s + 2) % 3:
+                first, second = yield Round(from_previous=expected, from_following=expected)
+                if (first != second).any() or (first >= len(self.rows)).any():
+                    raise ShareMismatch("The two other guardians took a row of a secret order to different places.")
+                places = first
+            else:
+                places = self._moved_to[phase][places]
+                yield Round(to_previous=places) if context.index == s else Round(to_following=places)
+        return places
+
+    def erase(self, places: NDArray[np.uint32]) -> None:
+        """Forget what lies at these places, once they are left out of every search."""
+        self._held.rows[places] = 0
 
     def answer(self, context: Context, gathered: Gathered) -> Rounds[list["RecheckShare"]]:
         """This guardian's part of each probe's label, after a search of `rows`."""
