@@ -191,7 +191,7 @@ def test_a_secret_order_gets_its_turn_though_searches_never_pause(tmp_path):
     registry = SimpleNamespace(galleries=lambda: ["gal_a"], gallery=lambda _: "gal_a")
     store = SimpleNamespace(load=lambda _: rows, erasure_pending=False)
     rechecks = SimpleNamespace(due=lambda _: "gal_a")
-    leader = Engine(0, None, store, registry, None, None, tmp_path, rechecks)
+    leader = Engine(0, None, store, registry, None, None, tmp_path, rechecks, None)
     search = Work(Kind.SEARCH, key=bytes(32), gallery="gal_a", version=1)
     announced = []
     for _ in range(4):
