@@ -67,6 +67,7 @@ async def _run(base: Path, rows: int, searches: int, rechecks: bool, console: Co
         limits=Limits(
             terminal_rate=1e3,
             terminal_burst=1e4,
+            terminal_daily=10_000_000,
             overall_rate=1e3,
             overall_burst=1e4,
             recheck_permille=1000 if rechecks else 0,

@@ -173,6 +173,17 @@ def test_the_command_reads_real_logs_and_the_report_holds_nothing_personal(tmp_p
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
+def test_the_report_says_how_likely_fifty_a_day_are_found_by_the_same_test_as_its_table():
+    result = result_of(*simulated(random.Random(6), days=28, payers=50))
+    (one,) = result.terminals
+    assert one.tests == 29
+    page = report_html(result)
+    (likely,) = re.findall(r"50 extra searches a day here would be noticed in ([\d.]+)% of such reports", page)
+    assert float(likely) == round(100 * power(SITE, extra=50, days=28, paid_a_day=48, tests=29), 1) < 1
+    found = power(SITE, extra=one.smallest_found, days=28, paid_a_day=48, tests=one.tests)
+    assert found == pytest.approx(0.9, abs=0.01)
+
+
 def test_few_payments_of_a_day_are_not_told_apart():
     searches = [Search("trm_gate1", START + n, n.to_bytes(32, "big")) for n in range(20)]
     few = frozenset(search.id for search in searches[:3])

@@ -50,6 +50,7 @@ def ada(site: Any, visit: Any) -> Any:
     payer, site.tokens["ada"] = PayerClient.register(site.http, "EUR")
     payer.top_up(1000, "first")
     with visit(site.url, expect_missing=True) as page:
+        page.add_init_script("StorageManager.prototype.persist = () => new Promise(() => {})")  # as Firefox asks
         site.sign_in(page, "ada")
         enrol(site, agree(page), "ada")
         yield page

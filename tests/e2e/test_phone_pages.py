@@ -125,8 +125,13 @@ def attest(site: Any, page: Any, template: Any = None) -> None:
     page.get_by_role("button", name="Take it").click()
 
 
+ASKS_FOR_EVER = "StorageManager.prototype.persist = () => new Promise(() => {})"
+"""Firefox asks the person whether a site may keep things, who may leave that open."""
+
+
 def set_up(site: Any, page: Any) -> None:
     """Ada's phone, attested, its reference kept in the browser."""
+    page.add_init_script(ASKS_FOR_EVER)
     site.sign_in(page, "ada")
     agree(page)
     attest(site, page)

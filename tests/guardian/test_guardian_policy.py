@@ -186,6 +186,39 @@ def test_a_terminals_own_rate_counts_where_it_is_the_lower_one_also_after_a_rest
     assert refusal(policy, query=4) == RefusalCode.RATE_LIMITED, "never more than the limits"
 
 
+DAY = 86_400_000
+MIDNIGHT = NOW // DAY * DAY + DAY
+
+
+def test_a_terminal_has_so_many_searches_a_day_whatever_its_rate_and_a_stolen_key_no_more() -> None:
+    policy = Policy(Limits(terminal_rate=1000, terminal_burst=1000, terminal_daily=3))
+    other = Terminal("trm_b", PUBLIC, ("gal_live",))
+    for query in range(3):
+        ask(policy, query)
+    assert refusal(policy, query=4) == RefusalCode.RATE_LIMITED
+    assert refusal(policy, query=4, issued_at=MIDNIGHT - 1, around_now=MIDNIGHT - 1) == RefusalCode.RATE_LIMITED
+    ask(policy, 5, terminal="trm_b", around_terminal=other)
+    ask(policy, 6, issued_at=MIDNIGHT, around_now=MIDNIGHT)
+    late = MIDNIGHT - 2000  # a clock that goes back gives yesterday's searches to nobody
+    ask(policy, 7, issued_at=late, around_now=late)
+    ask(policy, 8, issued_at=late, around_now=late)
+    assert refusal(policy, query=9, issued_at=late, around_now=late) == RefusalCode.RATE_LIMITED
+
+
+def test_a_terminals_own_day_counts_where_it_is_the_smaller_one_and_refused_searches_do_not() -> None:
+    cafe = Terminal("trm_a", PUBLIC, ("gal_live",), daily=2)
+    policy = Policy(Limits(terminal_daily=5, terminal_burst=10))
+    ask(policy, 1, around_terminal=cafe)
+    for _ in range(10):
+        assert refusal(policy, query=1, around_terminal=cafe) == RefusalCode.REPLAYED
+    ask(policy, 2, around_terminal=cafe)
+    assert refusal(policy, query=3, around_terminal=cafe) == RefusalCode.RATE_LIMITED
+    large = Terminal("trm_a", PUBLIC, ("gal_live",), daily=100)
+    for query in range(3, 6):
+        ask(policy, query, around_terminal=large)
+    assert refusal(policy, query=6, around_terminal=large) == RefusalCode.RATE_LIMITED, "never more than the limits"
+
+
 def test_rates_that_a_restart_would_forget_are_no_limits() -> None:
     with pytest.raises(ValueError, match="ten minutes"):
         Limits(station_rate=0.01, station_burst=7)

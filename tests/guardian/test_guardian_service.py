@@ -365,8 +365,8 @@ def test_ten_thousand_strangers_are_enrolled_and_searched(trio: Trio) -> None:
     run(trio, scene)
 
 
-def test_a_terminal_that_asks_too_often_is_refused_also_across_a_restart(tmp_path: Path) -> None:
-    limits = Limits(terminal_rate=0.01, terminal_burst=2)
+@pytest.mark.parametrize("limits", [Limits(terminal_rate=0.01, terminal_burst=2), Limits(terminal_daily=2)])
+def test_a_terminal_that_asks_too_often_is_refused_also_across_a_restart(tmp_path: Path, limits: Limits) -> None:
     with three_guardians(tmp_path, limits) as trio:
 
         async def scene(guardians: Guardians) -> None:

@@ -40,6 +40,7 @@ THRESHOLD = -2000
 GENEROUS = Limits(
     terminal_rate=1000,
     terminal_burst=10_000,
+    terminal_daily=10_000_000,
     overall_rate=1000,
     overall_burst=10_000,
     station_rate=1000,

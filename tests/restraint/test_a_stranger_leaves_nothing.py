@@ -60,7 +60,7 @@ def test_three_guardians_keep_of_a_stranger_only_terminal_time_purpose_and_hashe
     for index in range(3):
         after = rows(trio.folder(index))
         changed = {table for table in after if after[table] != before[index].get(table)}
-        assert changed <= {"requests", "seen"}
+        assert changed <= {"requests", "seen", "days"}
         with (trio.folder(index) / "log" / "entries").open("rb") as file:
             entry = Entry.from_bytes(list(read_frames(file))[-1])
         assert (entry.terminal, entry.purpose) == (TERMINAL, "payment")

@@ -159,7 +159,10 @@ class DayCount:
 
 @dataclass(frozen=True)
 class TerminalCount:
-    """One terminal over all days. `smallest_found`: extra searches a day that are found with probability POWER."""
+    """One terminal over all days. `smallest_found`: extra searches a day that are found with probability POWER.
+
+    `tests`: how many the whole report makes; the more, the more it takes to be found by one.
+    """
 
     terminal: str
     site: Site
@@ -167,6 +170,7 @@ class TerminalCount:
     expected: float
     deviation: float
     smallest_found: float
+    tests: int
 
     @property
     def days(self) -> int:
@@ -331,16 +335,16 @@ def _count(terminal: str, site: Site, searches: Sequence[Search], paid: frozense
         by_day.append(DayCount(day, made[day], settled[day], mean, math.sqrt(variance)))
     mean, variance = site.expected(settled.total(), len(by_day))
     smallest = smallest_found(site, days=len(by_day), paid_a_day=settled.total() // len(by_day), tests=tests)
-    return TerminalCount(terminal, site, tuple(by_day), mean, math.sqrt(variance), smallest)
+    return TerminalCount(terminal, site, tuple(by_day), mean, math.sqrt(variance), smallest, tests)
 
 
 def _excesses(count: TerminalCount, searches: Sequence[Search], tests: int) -> list[str]:
     found = []
     for day in count.by_day:
         if p_value(day.unpaid, day.expected, day.deviation) < ALPHA / tests:
-            found.append(f"{count.terminal} on {day.day}: {day.shown_unpaid} unpaid, {day.expected:.0f} expected")
+            found.append(f"{count.terminal} on {day.day}: {day.shown_unpaid} unpaid, {day.expected:,.0f} expected")
     if p_value(count.unpaid, count.expected, count.deviation) < ALPHA / tests:
-        unpaid, expected = count.shown_unpaid, f"{count.expected:.0f}"
+        unpaid, expected = count.shown_unpaid, f"{count.expected:,.0f}"
         found.append(f"{count.terminal} over {count.days} days: {unpaid} unpaid, {expected} expected")
     closed = sum(not count.site.open_from <= search.hour < count.site.open_to for search in searches)
     if closed:

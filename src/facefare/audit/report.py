@@ -25,6 +25,8 @@ from facefare.audit.reconciliation import (
     smallest_found,
 )
 
+_FEW = 50
+"""Searches a day of somebody who looks for few people; what a public report has to be honest about."""
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #ccc}"
@@ -66,7 +68,11 @@ def report_html(result: Reconciliation, stations: Sequence[StationCount] = ()) -
         parts.append("</table>")
     for one in result.terminals:
         parts += [f"<h3>{escape(one.terminal)}</h3>", _image(_days(one), "Searches by day"), _table(one)]
-        parts.append(_image(_power(one), "What the test can find"))
+        parts.append(
+            f"<p>{_FEW} extra searches a day here would be noticed in {_chance(one, _FEW, one.days):.1%} "
+            "of such reports.</p>"
+        )
+        parts.append(_image(_power(one), "What the test can find, by extra searches a day and by days"))
     return "\n".join(parts) + "</html>\n"
 
 
@@ -95,6 +101,7 @@ def _days(one: TerminalCount) -> Figure:
     axes.fill_between(days, low, high, color="#9ecae1", label="expected (2 standard deviations)")
     axes.plot(days, [_drawn(day) for day in one.by_day], "k.", label="searches without payment")
     axes.set_ylim(bottom=0)
+    axes.set_ylabel("a day")
     axes.xaxis_date()
     axes.legend(frameon=False)
     figure.autofmt_xdate()
@@ -108,19 +115,27 @@ def _drawn(day: DayCount) -> int:
 def _power(one: TerminalCount) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot()
-    paid = sum(day.paid for day in one.by_day) // one.days
-    most = 2 * smallest_found(one.site, days=1, paid_a_day=paid)
+    most = 2 * smallest_found(one.site, days=1, paid_a_day=_paid(one), tests=one.tests)
     for days in (1, 7, 30, 90):
         extras = [most * n / 60 for n in range(61)]
         axes.plot(
             extras,
-            [power(one.site, extra=extra, days=days, paid_a_day=paid) for extra in extras],
+            [_chance(one, extra, days) for extra in extras],
             label=f"{days} days" if days > 1 else "1 day",
         )
     axes.set_xlabel("extra searches a day")
     axes.set_ylabel("probability to be found")
     axes.legend(frameon=False)
     return figure
+
+
+def _chance(one: TerminalCount, extra: float, days: int) -> float:
+    """How probably so many extra searches a day are found within so many days."""
+    return power(one.site, extra=extra, days=days, paid_a_day=_paid(one), tests=one.tests)
+
+
+def _paid(one: TerminalCount) -> int:
+    return sum(day.paid for day in one.by_day) // one.days
 
 
 def _image(figure: Figure, alt: str) -> str:

@@ -117,10 +117,11 @@ def register_terminal(
     key: _Key,
     gallery: _Galleries,
     rate: Annotated[float | None, typer.Option(help="Searches a second, if fewer than the guardian's limits.")] = None,
+    daily: Annotated[int | None, typer.Option(help="Searches a day (UTC), the same.", min=1)] = None,
 ) -> None:
     """Let a gate or till search, at once."""
     with _plain_errors():
-        ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery), rate))
+        ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery), rate, daily))
     typer.echo(f"{terminal} may search in {', '.join(gallery)}.")
 
 

@@ -75,6 +75,10 @@ REQUESTS = Kind(
             "CREATE TABLE unfinished (id BLOB PRIMARY KEY, station TEXT NOT NULL, until INTEGER NOT NULL)"
             " STRICT, WITHOUT ROWID",
         ),
+        (  # 3: how many templates each asker had compared or enrolled on a day
+            "CREATE TABLE days (asker TEXT NOT NULL, day INTEGER NOT NULL, templates INTEGER NOT NULL,"
+            " PRIMARY KEY (asker, day)) STRICT, WITHOUT ROWID",
+        ),
     ),
 )
 

@@ -1,12 +1,13 @@
 """Whether this guardian, by its own judgement, takes part in a request. A pure state machine: no I/O.
 
-State: ids already seen, token buckets, and comparisons that no enrolment followed yet. Time is an argument (ms since
-1970).
+State: ids already seen, token buckets, searches of the day, and comparisons that no enrolment followed yet. Time is an
+argument (ms since 1970).
 Invariants:
 - a request is accepted only if its asker is registered here for the gallery, the signature is by the
   registered key over the exact payload, the template is of the gallery's embedder, the time is inside the window, the
   id was never accepted, the sealed share is the one that was signed, and a search is for a payment;
 - only what passed all of that takes a token, and without a token it is refused (limits fail closed);
+- a terminal has so many searches a day (UTC), whatever its rate: a stolen key is no way to look through a crowd;
 - an enrolment's own template may be compared with those enrolled already, once for each enrolment, and a station
   has few such comparisons a day that no enrolment followed: it is no way to ask who somebody is;
 - each refusal has one code, and the first that applies in this order is given.
@@ -27,7 +28,7 @@ from facefare.guardian.messages import (
     templates_in,
     verify,
 )
-from facefare.guardian.rates import Bucket, refilled, take
+from facefare.guardian.rates import DAY_MS, Bucket, refilled, take
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
 ENROLMENT = Operation.ENROL.value
@@ -52,6 +53,7 @@ class Limits:
     clock_skew_ms: int = 5_000
     terminal_rate: float = 2.0
     terminal_burst: float = 10.0
+    terminal_daily: int = 20_000
     overall_rate: float = 50.0
     overall_burst: float = 100.0
     recheck_permille: int = 1000
@@ -86,12 +88,13 @@ class Policy:
     """The state of one guardian's judgement.
 
     `seen` maps ids to when (ms) they may be forgotten; `unfinished` the ids of comparisons that no enrolment followed
-    to their station and the same.
+    to their station and the same; `today` is a day (days since 1970, UTC) and each terminal's searches of it.
     """
 
     limits: Limits
     seen: dict[bytes, int] = field(default_factory=dict)
     unfinished: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    today: tuple[int, dict[str, int]] = (0, {})
     _counted: dict[bytes, int] = field(default_factory=dict)
     _overall: Bucket | None = None
     _terminals: dict[str, Bucket] = field(default_factory=dict)
@@ -125,7 +128,9 @@ class Policy:
             raise Refused(RefusalCode.WRONG_PURPOSE, "Searches are for payments only.")
         _check_threshold(threshold, gallery)
         self._check_fresh(fields.query_id, fields.issued_at, self.limits.search_window_ms, now)
+        searches = self._searches_today(terminal, now)
         take((self._terminal(terminal.id, terminal.rate, now), self._everyone(now)))
+        self.today[1][terminal.id] = searches + 1
         _remember(self.seen, fields.query_id, self.search_seen_until(fields), now)
         return fields
 
@@ -237,6 +242,16 @@ class Policy:
         self.limits.check_window(issued_at, window_ms, now)
         if request_id in self.seen:
             raise Refused(RefusalCode.REPLAYED, "This request was seen before; make a new one.")
+
+    def _searches_today(self, terminal: Terminal, now: int) -> int:
+        """How many the terminal made before this one; raises `Refused` where it has no more."""
+        day = now // DAY_MS
+        if day > self.today[0]:  # a clock that went back gives no new day
+            self.today = (day, {})
+        searches, most = self.today[1].get(terminal.id, 0), self.limits.terminal_daily
+        if searches >= (most if terminal.daily is None else min(terminal.daily, most)):
+            raise Refused(RefusalCode.RATE_LIMITED, "This terminal has made all its searches of the day.")
+        return searches
 
     def _terminal(self, id: str, own_rate: float | None, now: int) -> Bucket:
         limits = self.limits

@@ -1,4 +1,4 @@
-"""Token buckets: how often something may be asked for. Time is an argument (ms since 1970)."""
+"""How often something may be asked for: token buckets, days. Time is an argument (ms since 1970)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from facefare.guardian.errors import RefusalCode, Refused
+
+DAY_MS = 86_400_000
 
 
 @dataclass

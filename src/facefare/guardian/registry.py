@@ -70,12 +70,13 @@ class GalleryDefinition:
 
 @dataclass(frozen=True)
 class Terminal:
-    """A gate or a till: it may search in these galleries, `rate` times a second where the limits allow more."""
+    """A gate or a till: it may search in these galleries, `rate` times a second and `daily` times a day at most."""
 
     id: str
     public_key: bytes
     galleries: tuple[str, ...]
     rate: float | None = None
+    daily: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,10 @@ class Registry:
         _checked_id("terminal", terminal.id)
         if terminal.rate is not None and terminal.rate < LEAST_RATE:
             raise CeremonyError("A terminal's rate is at least one search in ten minutes.")
-        rate = {} if terminal.rate is None else {"rate": terminal.rate}
-        text = json.dumps({"key": _key_hex(terminal.public_key), "galleries": terminal.galleries, **rate})
+        if terminal.daily is not None and terminal.daily < 1:
+            raise CeremonyError("A terminal makes at least one search a day.")
+        limits = {name: most for name in ("rate", "daily") if (most := getattr(terminal, name)) is not None}
+        text = json.dumps({"key": _key_hex(terminal.public_key), "galleries": terminal.galleries, **limits})
         self._add("terminals", "registration", terminal.id, text, may_replace=True)
 
     def add_station(self, station: Station) -> None:
@@ -149,7 +152,7 @@ class Registry:
         body = self._one("SELECT registration FROM terminals WHERE id = ?", name)
         if body is None:
             return None
-        return Terminal(name, bytes.fromhex(body["key"]), tuple(body["galleries"]), body.get("rate"))
+        return Terminal(name, bytes.fromhex(body["key"]), tuple(body["galleries"]), body.get("rate"), body.get("daily"))
 
     def station(self, name: str) -> Station | None:
         """The station of this id, if it is registered."""

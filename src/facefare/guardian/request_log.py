@@ -6,6 +6,7 @@ Invariants:
 - an entry holds terminal (or station), time, purpose, the SHA-256 of the signed payload and how many templates there
   were, nothing else;
 - an id is remembered in the same transaction, until requests of its age are stale anyway;
+- how many templates a day (UTC) came of each asker is kept for that day and the one before;
 - so is a comparison for an enrolment, until that enrolment is made, no answer left this guardian, or it is stale.
 """
 
@@ -19,6 +20,7 @@ import cbor2
 
 from facefare.guardian.database import REQUESTS, open_database
 from facefare.guardian.errors import StoreError, StoreFull
+from facefare.guardian.rates import DAY_MS
 
 _KEPT_MS = 600_000
 
@@ -60,6 +62,11 @@ class RequestLog:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.execute("INSERT INTO requests (time, leaf) VALUES (?, ?)", (entry.time, entry.leaf()))
             self._database.execute("DELETE FROM requests WHERE time < ?", (entry.time - _KEPT_MS,))
+            self._database.execute(
+                "INSERT INTO days VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET templates = templates + ?3",
+                (entry.asker, entry.time // DAY_MS, entry.templates),
+            )
+            self._database.execute("DELETE FROM days WHERE day < ?", (entry.time // DAY_MS - 1,))
             self._database.execute("DELETE FROM seen WHERE until < ?", (entry.time,))
             self._database.execute("DELETE FROM unfinished WHERE until < ?", (entry.time,))
             if request_id is not None:
@@ -90,6 +97,10 @@ class RequestLog:
         """Comparisons that no enrolment followed: their station, and until when (ms) they count."""
         rows = self._database.execute("SELECT id, station, until FROM unfinished").fetchall()
         return {id: (station, until) for id, station, until in rows}
+
+    def on_day(self, day: int) -> dict[str, int]:
+        """Of each asker, how many templates it had looked for or enrolled on a day (days since 1970, UTC)."""
+        return dict(self._database.execute("SELECT asker, templates FROM days WHERE day = ?", (day,)).fetchall())
 
     def since(self, time: int) -> list[Entry]:
         """Entries from `time` (ms) on, oldest first."""

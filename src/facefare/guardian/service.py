@@ -68,6 +68,7 @@ from facefare.guardian.messages import (
 )
 from facefare.guardian.openings import Openings
 from facefare.guardian.policy import ENROLMENT, RATES_REMEMBER_MS, Policy
+from facefare.guardian.rates import DAY_MS
 from facefare.guardian.rechecks import Rechecks
 from facefare.guardian.request_log import Entry, RequestLog
 from facefare.guardian.store import ShareStore
@@ -109,7 +110,13 @@ class Guardian:
         self._sealing_keys = folder.sealing_keys()
         self._registry = folder.registry()
         self._request_log = RequestLog(folder.requests)
-        self._policy = Policy(folder.limits(), self._request_log.seen(), self._request_log.unfinished())
+        day = _now() // DAY_MS
+        self._policy = Policy(
+            folder.limits(),
+            self._request_log.seen(),
+            self._request_log.unfinished(),
+            (day, self._request_log.on_day(day)),
+        )
         for entry in self._request_log.since(_now() - RATES_REMEMBER_MS):
             terminal = self._registry.terminal(entry.asker)
             rate = None if terminal is None else terminal.rate

@@ -47,13 +47,21 @@ async function done(store, mode, act) {
 export const phone = () => done(PHONE, "readonly", (store) => store.get("mine"));
 export const forget = () => done(PHONE, "readwrite", (store) => store.clear());
 
+const write = (record) => done(PHONE, "readwrite", (store) => store.put(record, "mine"));
+
 export async function keep(record) {
-  await done(PHONE, "readwrite", (store) => store.put(record, "mine"));
-  await navigator.storage?.persist?.(); // asks that the browser doesn't make room by forgetting it
+  await write(record);
+  lasting();
 }
 
 export async function change(changes) {
-  await keep({ ...(await phone()), ...changes });
+  await write({ ...(await phone()), ...changes });
+}
+
+// Asks that the browser doesn't make room by forgetting what is kept. Nothing waits for the answer: some browsers ask
+// the person, who may leave that open.
+export function lasting() {
+  navigator.storage?.persist?.().catch(() => {});
 }
 
 // A counter that was never used: raised on the disk before anybody gets to see it.

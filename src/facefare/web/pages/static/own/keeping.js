@@ -2,6 +2,7 @@
 // they were when the key was made), before (the last comparison that came out right) }. A key for each consent, so that
 // two enrolments of one payer have nothing in common.
 
+import { lasting } from "../held/keeping.js";
 import { nameOf, newCheckKey } from "./opening.js";
 
 const KEYS = "keys";
@@ -41,6 +42,6 @@ export async function keyFor(consent, logs) {
   const pair = await newCheckKey();
   const record = { name: await nameOf(pair), consent, pair, logs, before: null };
   await keep(record);
-  await navigator.storage?.persist?.(); // asks that the browser doesn't make room by forgetting it
+  lasting();
   return record;
 }
