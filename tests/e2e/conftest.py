@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+import zxingcpp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from sqlalchemy import Engine
@@ -323,3 +324,18 @@ def authenticator() -> Any:
         return devtools, added["authenticatorId"]
 
     return plugged_in
+
+
+@pytest.fixture
+def read_code(tmp_path: Path) -> Any:
+    """`read_code(page)`: what a phone reads off a terminal's screen."""
+
+    def read(page: Page) -> str:
+        figure = page.locator("#code svg")
+        figure.wait_for()
+        shot = tmp_path / "code.png"
+        figure.screenshot(path=shot)
+        (found,) = zxingcpp.read_barcodes(cv2.imread(str(shot)))
+        return str(found.text)
+
+    return read

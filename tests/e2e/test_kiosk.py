@@ -1,10 +1,17 @@
 """The screen of a gate, as somebody in front of it sees it."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
+from facefare.terminal.codes import Codes
+from facefare.terminal.commands import ticking
+from facefare.terminal.fares import FixedFare
+from facefare.terminal.gate import _WITH_CODE, Gate
+from facefare.terminal.lost_answers import LostAnswers
 from facefare.terminal.screen import Shown, State
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import language
@@ -53,3 +60,73 @@ def test_a_page_that_lost_its_terminal_is_out_of_service(screen: Any, served: An
     expect(page.locator("body")).to_have_attribute("data-state", "out_of_service")
     expect(page.locator("#title")).to_contain_text("Out of service")
     page.close()
+
+
+class Nobody:
+    """An approach that sees no face."""
+
+    somebody_near = wants_to_pay = ready = False
+
+    def offer(self, frame: Any) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+def test_who_has_no_face_here_reads_the_gates_code_pays_in_the_app_and_passes_once(
+    screen: Any, site: Any, served: Any, visit: Any, kiosk: Any, read_code: Any, tmp_path: Path
+) -> None:
+    ada, attempts, stopped = site.payer("ada"), [], threading.Event()
+    answers = LostAnswers(tmp_path / "lost", site.gate.undo)
+    codes = Codes(site.gate, answers, f"{site.url}/app/pay")
+    gate = Gate(Nobody(), lambda _: None, screen, FixedFare(280, "EUR"), attempts.append, codes)  # type: ignore[arg-type]
+    lane = threading.Thread(target=gate.run, args=(iter(lambda: stopped.wait(0.05), True),))
+    with served(screen.app()) as url, visit(url, **kiosk) as page, ticking(gate.tick):
+        lane.start()
+        page.goto("/")
+        code = read_code(page)
+        with visit(site.url) as phone:
+            site.sign_in(phone, "ada")
+            phone.goto(code)
+            expect(phone.get_by_text("2.80\u00a0€")).to_be_visible()
+            phone.get_by_role("button", name="Yes, pay").click()
+            expect(page.locator("body")).to_have_attribute("data-state", "accepted")
+            expect(page.locator("#code")).to_be_hidden()
+        expect(page.locator("body")).to_have_attribute("data-state", "idle", timeout=8000)
+        assert read_code(page) != code
+        stopped.set()
+        lane.join()
+        page.goto("about:blank")
+    assert [attempt.outcome for attempt in attempts] == ["accepted"]
+    assert ada.account().available == 720
+    codes.offer(None)
+    assert answers.settle() == 0
+    assert ada.account().available == 720
+
+
+@pytest.mark.parametrize(("tag", "scheme"), [("en", "light"), ("de", "dark"), ("ar", "light")])
+def test_the_code_beside_the_words_leaves_both_readable(
+    served: Any, visit: Any, read_code: Any, tag: str, scheme: str
+) -> None:
+    screen = KioskScreen(language(tag))
+    code = "https://pay.example.org/app/pay/pi_0123456789abcdefghjkmnpqrs"
+    with served(screen.app()) as url, visit(url, color_scheme=scheme, device_scale_factor=1) as page:
+        page.goto("/")
+        for width, height in ((1280, 800), (800, 1280)):
+            page.set_viewport_size({"width": width, "height": height})
+            for state in _WITH_CODE:
+                hint = "come closer" if state is State.LOOK_HERE else None
+                reason = "insufficient_funds" if state in (State.USE_CARD, State.REFUSED) else None
+                screen.show(Shown(state, 280, "EUR", reason, hint, at_most=24_00, code=code))
+                page.locator(f"body[data-state={state.value}]").wait_for()
+                outside = page.evaluate(
+                    """() => [...document.querySelectorAll("h1, p, figure, figcaption, .symbol svg")]
+                        .filter((e) => e.checkVisibility())
+                        .filter((e) => { const b = e.getBoundingClientRect();
+                            return b.left < 0 || b.top < 0 || b.right > innerWidth || b.bottom > innerHeight; })
+                        .map((e) => e.outerHTML.slice(0, 80))"""
+                )
+                assert (state, width, outside) == (state, width, [])
+                capital = page.evaluate("parseFloat(getComputedStyle(document.querySelector('h1')).fontSize) * 0.72")
+                assert capital / 800 >= 0.075  # from three metres, as without the code
+            assert read_code(page) == code
+        page.goto("about:blank")

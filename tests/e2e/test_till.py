@@ -23,7 +23,7 @@ from facefare.payments.merchants import Terminal
 from facefare.terminal.charging import Charging
 from facefare.terminal.lost_answers import LostAnswers
 from facefare.terminal.screen import Shown, State
-from facefare.terminal.till import Till, TillTerms
+from facefare.terminal.till import _WITH_CODE, Till, TillTerms
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import language
 from facefare.web.pages.till_screen import TillScreen
@@ -102,7 +102,8 @@ def counter(site: Any, served: Any, visit: Any, kiosk: Any, tmp_path: Path) -> A
         purse = Charging(client, answers, lambda label: site.requests.search(label, terminal="trm_till"))
         terms_here = TillTerms("EUR", **{"receipts": site.url, **terms})
         screen, camera, ended = TillScreen(language("en"), terms_here), Camera(), []
-        till = Till(camera, purse, screen, terms_here, ended.append)  # type: ignore[arg-type]
+        codes = purse.codes(f"{site.url}/app/pay")
+        till = Till(camera, purse, screen, terms_here, ended.append, codes)  # type: ignore[arg-type]
         stopped = threading.Event()
         looking = threading.Thread(target=till.run, args=(camera.frames(),), daemon=True)
         ticking = threading.Thread(target=lambda: [till.tick() for _ in iter(lambda: stopped.wait(0.05), True)])
@@ -162,6 +163,34 @@ def test_a_tip_with_a_gloved_finger(site: Any, counter: Any) -> None:
         expect(till.page.locator("#receipt")).to_be_visible()
     (paid,) = ada.payments()
     assert (paid["captured"], paid["tip"]) == (385, 35)
+
+
+def test_without_a_face_the_code_on_the_screen_is_read_and_paid_in_the_app(
+    site: Any, counter: Any, visit: Any, read_code: Any
+) -> None:
+    ada, ben = site.payer("ada"), site.payer("ben")
+    with counter() as till:
+        till.page.keyboard.type("350")
+        till.page.keyboard.press("Enter")
+        till.page.get_by_text("10\u00a0%").tap()
+        till.page.get_by_role("button", name="Yes, pay by looking").tap()
+        till.state(State.LOOK_HERE)
+        code = read_code(till.page)
+        expect(till.page.get_by_role("img", name="Code to pay with your phone")).to_be_visible()
+        expect(till.page.locator("#number")).to_have_text(code.rpartition("/")[2])
+        with visit(site.url) as phone:
+            site.sign_in(phone, "ada")
+            phone.goto(code)
+            expect(phone.get_by_text("3.85\u00a0€")).to_be_visible()
+            phone.get_by_role("button", name="Yes, pay").click()
+            till.state(State.ACCEPTED)
+            expect(till.page.locator("#code")).to_be_hidden()
+        till.camera.there.put("ben")  # too late
+        till.page.keyboard.press("Enter")
+        till.state(State.AMOUNT)
+    (paid,) = ada.payments()
+    assert (paid["captured"], paid["tip"], ben.account().available) == (385, 35, 1000)
+    assert [ended.outcome for ended in till.ended] == ["accepted"]
 
 
 def test_no_means_no(site: Any, counter: Any) -> None:
@@ -362,7 +391,8 @@ def test_everything_fits_on_every_screen(served: Any, visit: Any, tag: str, size
         typed = page.locator("#amount").inner_text()
         assert typed == f"12{',' if tag == 'de' else '.'}50\u00a0€"
         for state in State:
-            screen.show(Shown(state, 1000_00, "EUR", "pin_locked", receipt="rcp_0123456789abcdefghjkmnpqrs"))
+            code = "https://pay.example/app/pay/pi_0123456789abcdefghjkmnpqrs" if state in _WITH_CODE else None
+            screen.show(Shown(state, 1000_00, "EUR", "pin_locked", receipt="rcp_0123456789abcdefghjkmnpqrs", code=code))
             page.locator(f"body[data-state={state.value}]").wait_for()
             if state is State.APPROVE:
                 point = "," if tag == "de" else "."

@@ -13,7 +13,8 @@ from facefare.identification.calibration import Calibration
 from facefare.identification.errors import CalibrationError, TemplateOutOfRange
 from facefare.terminal import gate as gate_module
 from facefare.terminal.approach import Approach, Lane
-from facefare.terminal.fares import FixedFare
+from facefare.terminal.codes import Offer
+from facefare.terminal.fares import FixedFare, Price
 from facefare.terminal.gate import NOT_LIVE, ONE_AT_A_TIME, UNREADABLE_FRAME, Gate
 from facefare.terminal.screen import State
 
@@ -24,10 +25,12 @@ ACCEPTED = AttemptReply("accepted", None, 280, "EUR", "pi_1", "rcp_1")
 class Desk:
     """A gate whose wallet says what the test wants, and what it showed and did."""
 
-    def __init__(self, pipeline, reply=ACCEPTED):
+    def __init__(self, pipeline, reply=ACCEPTED, codes=None):
         self.reply = reply
         self.asked, self.shown, self.attempts = [], [], []
-        self.gate = Gate(Approach(pipeline, Lane()), self._ask, self, FixedFare(280, "EUR"), self.attempts.append)
+        self.gate = Gate(
+            Approach(pipeline, Lane()), self._ask, self, FixedFare(280, "EUR"), self.attempts.append, codes
+        )
 
     def _ask(self, probe):
         self.asked.append(probe)
@@ -172,3 +175,88 @@ def test_a_template_of_another_embedder_is_refused(pipeline):
     Calibration.default().require_model(pipeline.model_id)
     with pytest.raises(CalibrationError, match="other-embedder"):
         Calibration.default().require_model("other-embedder")
+
+
+# --- the code on the screen ---
+
+
+def test_the_code_is_offered_with_the_fare_and_beside_the_look_and_not_without_a_network(pipeline, code, walk):
+    desk = Desk(pipeline, Unreachable("No answer."), code)
+
+    def frames():
+        for frame in [EMPTY, *walk]:
+            yield frame
+            desk.gate.tick()
+
+    desk.gate.run(frames())
+    offered = {shown.state: shown.code for shown in desk.shown}
+    assert offered[State.IDLE] == offered[State.LOOK_HERE] == code.shown
+    assert offered[State.WAIT] is offered[State.NO_NETWORK] is None
+    assert code.offered == [Offer(280, Price(280, 280, "EUR"))]
+    code.answering = False
+    desk.gate.run([EMPTY])
+    assert desk.shown[-1].code is None
+
+
+def test_who_pays_by_the_code_passes_once_and_whoever_stands_there_is_not_searched(pipeline, code, walk):
+    desk = Desk(pipeline, codes=code)
+
+    def frames():
+        yield EMPTY
+        yield walk[0]
+        code.paid = code.payment(280)
+        desk.gate.tick()
+        yield from walk
+        desk.gate.tick()
+        yield EMPTY
+
+    desk.gate.run(frames())
+    assert desk.asked == []
+    assert [attempt.outcome for attempt in desk.attempts] == ["accepted"]
+    assert desk.states == [State.IDLE, State.LOOK_HERE, State.ACCEPTED, State.IDLE]
+    assert code.offered[-2:] == [None, code.offered[0]]
+
+
+def test_whom_the_camera_does_not_see_has_time_to_pass_and_is_not_asked_for_a_look(pipeline, code, walk, monkeypatch):
+    desk = Desk(pipeline, codes=code)
+
+    def frames():
+        yield EMPTY
+        code.paid = code.payment(280)
+        desk.gate.tick()
+        yield EMPTY
+        yield from walk
+        assert desk.shown[-1].state is State.ACCEPTED
+        monkeypatch.setattr(desk.gate, "_open_until", 0.0)
+        yield EMPTY
+        yield from walk
+
+    desk.gate.run(frames())
+    assert [attempt.outcome for attempt in desk.attempts] == ["accepted"] * 2
+    assert len(desk.asked) == 1
+
+
+def test_of_a_look_and_a_code_paid_at_once_one_opens(pipeline, code, walk):
+    desk = Desk(pipeline, codes=code)
+
+    def paid_meanwhile(probe):
+        code.paid = code.payment(280)
+        desk.gate.tick()
+        return ACCEPTED
+
+    desk.gate._ask = paid_meanwhile
+    desk.gate.run([EMPTY, *walk])
+    desk.gate.tick()
+    assert [attempt.outcome for attempt in desk.attempts] == ["accepted"]
+    assert (desk.states[-1], code.offered[-1], code.paid) == (State.ACCEPTED, None, None)
+
+
+def test_after_a_look_that_opened_nothing_the_code_still_does(pipeline, code, walk):
+    desk = Desk(pipeline, AttemptReply("use_card", "not_recognised", 280, "EUR", "pi_1", None), code)
+    desk.gate.run([EMPTY, *walk])
+    assert (desk.shown[-1].state, desk.shown[-1].code) == (State.USE_CARD, code.shown)
+    code.paid = code.payment(280, before=True)
+    desk.gate.tick()
+    assert [attempt.outcome for attempt in desk.attempts] == ["use_card", "already_paid"]
+    desk.gate.run([*walk])
+    assert len(desk.asked) == 1

@@ -1,5 +1,6 @@
 """A till's states, with a wallet and a camera that do what the test says."""
 
+import re
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ class Wallet:
 class Counter:
     """A till with everything around it."""
 
-    def __init__(self, **terms: Any) -> None:
+    def __init__(self, codes: Any = None, **terms: Any) -> None:
         self.camera, self.wallet, self.now = Camera(), Wallet(), 100.0
         self.shown: list[Any] = []
         self.ended: list[Any] = []
@@ -96,6 +97,7 @@ class Counter:
             self,
             TillTerms("EUR", **terms),
             self.ended.append,
+            codes,
             clock=lambda: self.now,
         )
 
@@ -131,7 +133,9 @@ def test_nobody_is_looked_at_before_the_yes_to_the_amount_on_the_screen(counter:
     assert (counter.camera.offered, counter.state, counter.shown[-1].amount) == (0, State.APPROVE, 350)
     counter.till.approve(350, 0)
     counter.look()
-    assert counter.wallet.asked == [{"amount": 350, "currency": "EUR", "tip": 0}]
+    (asked,) = counter.wallet.asked
+    assert re.fullmatch("[0-9a-f]{32}", asked.pop("purchase"))
+    assert asked == {"amount": 350, "currency": "EUR", "tip": 0}
     assert [shown.state for shown in counter.shown][-3:] == [State.LOOK_HERE, State.WAIT, State.ACCEPTED]
     assert (counter.shown[-1].receipt, counter.wallet.kept) == ("rcp_1", 1)
     counter.look(5)
@@ -140,7 +144,8 @@ def test_nobody_is_looked_at_before_the_yes_to_the_amount_on_the_screen(counter:
 
 def test_a_tip_is_part_of_what_is_shown_and_asked(counter: Counter) -> None:
     counter.pay(350, tip=35)
-    assert counter.wallet.asked == [{"amount": 385, "currency": "EUR", "tip": 35}]
+    (asked,) = counter.wallet.asked
+    assert (asked["amount"], asked["tip"]) == (385, 35)
     assert counter.shown[-1].amount == 385
 
 
@@ -313,3 +318,100 @@ def test_tips_are_rounded_and_those_of_nothing_left_out() -> None:
     for wrong in ({"currency": "EUR", "largest": 0}, {"currency": "EUR", "tips": [0]}, {"currency": "EUR", "x": 1}):
         with pytest.raises((ValueError, TypeError)):
             TillTerms.read(wrong)
+
+
+# --- the code on the screen ---
+
+
+def asks(counter: Counter, tip: int = 0) -> None:
+    counter.till.enter(350)
+    counter.till.approve(350, tip)
+
+
+def test_the_code_is_offered_after_the_yes_for_the_amount_with_its_tip(code: Any) -> None:
+    counter = Counter(code)
+    counter.till.enter(350)
+    assert (code.offered[-1], counter.shown[-1].code) == (None, None)
+    counter.till.approve(350, 35)
+    offer = code.offered[-1]
+    assert (offer.amount, offer.tip, offer.price.least) == (385, 35, 385)
+    assert counter.shown[-1].code == "https://pay.example/pi_code"
+    code.answering = False
+    counter.till.tick()
+    assert (counter.state, counter.shown[-1].code) == (State.LOOK_HERE, None)
+    code.answering = True
+    code.paid = code.payment(385)
+    counter.till.tick()
+    counter.till.tick()
+    assert (counter.state, counter.shown[-1].amount, code.offered[-1]) == (State.ACCEPTED, 385, None)
+    assert [ended.outcome for ended in counter.ended] == ["accepted"]
+
+
+def test_a_look_and_a_code_have_one_name_for_the_purchase_and_the_next_one_another(code: Any) -> None:
+    counter = Counter(code)
+    names = []
+    for _ in range(2):
+        counter.wallet.answers = [reply("accepted")]
+        counter.camera.offered = 0
+        asks(counter)
+        offer = code.offered[-1]
+        counter.look()
+        assert counter.wallet.asked[-1]["purchase"] == offer.purchase
+        names.append(offer.purchase)
+        counter.till.cancel()
+    assert names[0] != names[1]
+
+
+def test_after_a_look_that_paid_nothing_the_code_is_still_there_and_long_enough(code: Any) -> None:
+    counter = Counter(code)
+    counter.wallet.answers = [reply("use_card", "not_recognised")]
+    asks(counter)
+    counter.look()
+    assert (counter.state, counter.shown[-1].code is None) == (State.USE_CARD, False)
+    counter.now += tills.SHOWN_FOR + 1
+    counter.till.tick()
+    assert counter.state is State.USE_CARD
+    code.paid = code.payment(350)
+    counter.till.tick()
+    assert counter.state is State.ACCEPTED
+    assert [ended.outcome for ended in counter.ended] == ["use_card", "accepted"]
+
+
+def test_who_pays_by_the_code_while_the_pin_is_asked_for_needs_no_pin(code: Any) -> None:
+    counter = Counter(code)
+    counter.wallet.answers = [reply("confirmation_required", "second_factor")]
+    asks(counter)
+    counter.look()
+    assert (counter.state, counter.shown[-1].code) == (State.PIN, None)
+    taken_back = counter.wallet.taken_back
+    code.paid = code.payment(350)
+    counter.till.tick()
+    assert (counter.state, counter.wallet.taken_back > taken_back, counter.wallet.kept) == (State.ACCEPTED, True, 0)
+
+
+def test_a_look_that_is_being_answered_comes_before_the_code(code: Any) -> None:
+    counter = Counter(code)
+
+    def paid_meanwhile(probe: Any, **asked: Any) -> AttemptReply:
+        code.paid = code.payment(350)
+        counter.till.tick()
+        assert counter.state is State.WAIT
+        return reply("accepted")
+
+    counter.wallet.attempt = paid_meanwhile  # type: ignore[method-assign]
+    asks(counter)
+    counter.look()
+    counter.till.tick()
+    assert (counter.state, len(counter.ended), code.offered[-1]) == (State.ACCEPTED, 1, None)
+
+
+@pytest.mark.parametrize("pressed", ["cancel", "nobody came"])
+def test_without_a_yes_there_is_no_code(code: Any, pressed: str) -> None:
+    counter = Counter(code)
+    asks(counter)
+    if pressed == "cancel":
+        counter.till.cancel()
+    else:
+        counter.now += tills.LOOK_WITHIN + 1
+        counter.till.tick()
+    assert (code.offered[-1], counter.shown[-1].code) == (None, None)

@@ -1,7 +1,7 @@
 """Paying without a face: the terminal shows a code, the payer reads it and says yes in the app."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from facefare.client import ApiError, Payment
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.ledger import verify
-from facefare.payments import intents, tariffs
+from facefare.payments import intents, retention, tariffs
 from facefare.payments.decision import Rules
 from facefare.payments.tariffs import FarePoint
 from facefare.payments.verify import INVARIANTS
@@ -69,6 +69,8 @@ def test_a_gate_lets_who_reads_its_code_through_for_the_fare(world: Any) -> None
         tariffs.assign(connection, "trm_gate", FarePoint("bus", "Market Square", "flat"))
     ada = world.payer()
     code = world.gate.by_code(amount=None, currency="EUR", idempotency_key="k")
+    seen = ada.asked_by_code(code.id)
+    assert (seen["amount"], seen["at_most"]) == (150, 150)  # before anybody says yes to it
     assert (ada.pay_by_code(code.id).amount, ada.rides()[0]["cost"]) == (150, 150)
 
 
@@ -118,3 +120,118 @@ def test_who_closed_the_account_pays_by_no_code(world: Any) -> None:
     ada = world.payer(funds=0)
     ada.close()
     assert refused(lambda: ada.pay_by_code(shown(world).id)) == "account-closed"
+
+
+# --- a code beside a face: whichever is first ---
+
+SALE, NEXT = "0a" * 16, "0b" * 16
+
+
+def at_the_till(world: Any, label: str, purchase: str | None, amount: int = 350, **more: Any) -> Any:
+    search = world.requests.search(label, terminal="trm_till", **more).to_bytes()
+    return world.till.attempt(amount=amount, currency="EUR", search=search, purchase=purchase)
+
+
+@pytest.mark.parametrize("code_first", [True, False])
+def test_of_a_look_and_a_code_at_one_purchase_one_is_charged_whoever_is_first(world: Any, code_first: bool) -> None:
+    ada = world.payer("ada")
+    code = shown(world, 350, purchase=SALE)
+    ways = [lambda: ada.pay_by_code(code.id), lambda: at_the_till(world, "ada", SALE)]
+    outcomes = [way().outcome for way in (ways if code_first else reversed(ways))]
+    assert outcomes == ["accepted", "already_paid"]
+    assert ada.account().available == 650
+    assert verify(world.engine, INVARIANTS) == []
+
+
+def test_two_coffees_are_two_payments_and_one_purchase_is_one_also_for_two_people(world: Any) -> None:
+    ada, ben = world.payer("ada", funds=2000), world.payer("ben")
+    assert [at_the_till(world, "ada", sale).outcome for sale in (SALE, NEXT, None, None)] == ["accepted"] * 4
+    assert ada.account().available == 2000 - 4 * 350
+    assert at_the_till(world, "ben", SALE).outcome == "already_paid"
+    assert ben.account().available == 1000
+
+
+def test_many_ways_at_once_to_pay_for_one_purchase_charge_once(world: Any) -> None:
+    riders = {label: world.payer(label) for label in ("ada", "ben", "eve")}
+    codes = [shown(world, 350, f"k{number}", purchase=SALE) for number in range(3)]
+    ways = [lambda label=label: at_the_till(world, label, SALE).outcome for label in riders]
+    ways += [
+        lambda rider=rider, code=code: rider.pay_by_code(code.id).outcome
+        for rider, code in zip(riders.values(), codes, strict=True)
+    ]
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = sorted(pool.map(lambda way: way(), ways))
+    assert outcomes == ["accepted"] + ["already_paid"] * 5
+    assert sum(rider.account().available for rider in riders.values()) == 3000 - 350
+    assert verify(world.engine, INVARIANTS) == []
+
+
+def test_a_code_whose_answer_was_lost_is_taken_back_by_its_key_read_or_not(world: Any) -> None:
+    ada = world.payer()
+    for paid in (False, True):
+        code = shown(world, 350, f"key {paid}")
+        if paid:
+            ada.pay_by_code(code.id)
+        for _ in range(2):
+            undone = world.till.undo(world.till.query_of(f"key {paid}"))
+        assert (undone.id, undone.refunded) == (code.id, 350 * paid)
+        assert refused(lambda code=code: ada.asked_by_code(code.id)) == "unknown-payment"
+    assert ada.account().available == 1000
+    assert refused(lambda: world.till.undo(world.till.query_of("never sent"))) == "unknown-payment"
+
+
+def test_a_lost_answer_by_which_the_next_attempt_opened_the_gate_is_not_given_back(world: Any) -> None:
+    ada, lost = world.payer("ada"), bytes(range(16))
+    world.look("ada", query_id=lost)
+    code = world.gate.by_code(amount=280, currency="EUR", idempotency_key="k")
+    assert ada.pay_by_code(code.id).outcome == "already_paid"
+    assert world.gate.undo(lost).refunded == 0
+    assert ada.account().available == 720
+    # Nobody passed by the code either: then the first one goes back after all, once.
+    for _ in range(2):
+        world.gate.undo(world.gate.query_of("k"))
+        assert ada.account().available == 1000
+    assert verify(world.engine, INVARIANTS) == []
+
+
+def test_a_look_that_was_paid_as_the_code_is_withdrawn_stays_paid(world: Any) -> None:
+    ada = world.payer("ada")
+    code = world.gate.by_code(amount=280, currency="EUR", idempotency_key="k")
+    ada.pay_by_code(code.id)
+    assert world.look("ada").outcome == "already_paid"  # the gate hears this first, and opens
+    assert world.gate.undo(world.gate.query_of("k")).refunded == 0
+    assert ada.account().available == 720
+
+
+def test_a_code_is_short_lived_also_when_nothing_tidies_up(world: Any) -> None:
+    ada, code = world.payer(), shown(world)
+    with world.engine.begin() as connection:
+        connection.execute(text("UPDATE payment_intent SET created_at = created_at - interval '3 minutes'"))
+    assert refused(lambda: ada.asked_by_code(code.id)) == "unknown-payment"
+    assert refused(lambda: ada.pay_by_code(code.id)) == "wrong-state"
+    assert ada.account().available == 1000
+
+
+def test_codes_that_nobody_read_are_no_news_and_are_forgotten_the_next_day(world: Any) -> None:
+    with world.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO webhook_endpoint (id, merchant_id, url, secret)"
+                " SELECT 'whe_1', id, 'https://x.example', 'x' FROM merchant"
+            )
+        )
+    voided, late = shown(world), shown(world, key="late")
+    world.till.void(voided.id)
+    ada = world.payer()
+    kept = shown(world, key="kept")
+    ada.pay_by_code(kept.id)
+    tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=1)
+    with world.engine.begin() as connection:
+        connection.execute(text("UPDATE payment_intent SET created_at = created_at - interval '1 hour'"))
+        intents.expire(connection, Rules())
+        assert connection.execute(text("SELECT body::jsonb->>'type' FROM webhook_event")).scalars().all() == [
+            "payment_intent.succeeded"
+        ]
+        assert retention.forget(connection, tomorrow)["codes that nobody read"] == 2
+    assert refused(lambda: world.till.payment(late.id)) == "unknown-payment"
+    assert world.till.payment(kept.id).state == "succeeded"

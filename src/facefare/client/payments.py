@@ -1,6 +1,7 @@
 """What terminals, enrolment stations and payers ask of the wallet."""
 
 import base64
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -137,6 +138,12 @@ class PayerPayment(TypedDict):
     created_at: str
 
 
+class Asked(PayerPayment):
+    """What a terminal's code asks for; `at_most` is more than the amount where the rest of a ride decides."""
+
+    at_most: int
+
+
 class Identification(TypedDict):
     """By the guardians: what it takes to check that none is missing (`facefare audit my-log`)."""
 
@@ -237,16 +244,26 @@ class TerminalClient(Client):
         super().__init__(http, TerminalAuth(terminal_id, key))
         self._id = terminal_id
 
-    def attempt(self, *, amount: int | None, currency: str, search: bytes, capture_later: bool = False) -> AttemptReply:
+    def attempt(
+        self,
+        *,
+        amount: int | None,
+        currency: str,
+        search: bytes,
+        capture_later: bool = False,
+        purchase: str | None = None,
+    ) -> AttemptReply:
         """Ask for `amount` minor units (None: the fare here) from whoever the sealed search (bytes) finds.
 
-        The same search sent again is the same payment and gets the same reply.
+        The same search sent again is the same payment and gets the same reply. `purchase`: a till's own name (32 random
+        hex digits) for what it sells now; of all attempts at it, by whatever way, one is charged.
         """
         body = {
             "amount": amount,
             "currency": currency,
             "search": base64.b64encode(search).decode(),
             "capture_later": capture_later,
+            "purchase": purchase,
         }
         return AttemptReply(**self._call("POST", "/v1/attempts", body))
 
@@ -270,11 +287,21 @@ class TerminalClient(Client):
         return Payment(**self._call("POST", "/v1/attempts/undo", {"query_id": query_id.hex()}))
 
     def by_code(
-        self, *, amount: int | None, currency: str, idempotency_key: str, capture_later: bool = False
+        self,
+        *,
+        amount: int | None,
+        currency: str,
+        idempotency_key: str,
+        capture_later: bool = False,
+        purchase: str | None = None,
     ) -> Payment:
         """Ask whoever reads a code with the payment's id in it, without a face; None: the fare here."""
-        body = {"amount": amount, "currency": currency, "capture_later": capture_later}
+        body = {"amount": amount, "currency": currency, "capture_later": capture_later, "purchase": purchase}
         return Payment(**self._keyed("/v1/payment_intents", body, idempotency_key))
+
+    def query_of(self, idempotency_key: str) -> bytes:
+        """The query id by which a payment `by_code` is undone, also where its answer never came."""
+        return hashlib.sha256(f"code\n{self._id}\n{idempotency_key}".encode()).digest()[:16]
 
     def payment(self, payment_intent: str) -> Payment:
         """What has become of a payment of this terminal: `succeeded` and `requires_capture` are paid."""
@@ -373,9 +400,9 @@ class PayerClient(Client):
         reply: Receipt = self._call("GET", f"/v1/payers/me/receipts/{receipt_id}")
         return reply
 
-    def asked_by_code(self, payment_intent: str) -> PayerPayment:
+    def asked_by_code(self, payment_intent: str) -> Asked:
         """What a terminal's code asks for, and where."""
-        reply: PayerPayment = self._call("GET", f"/v1/payers/me/codes/{payment_intent}")
+        reply: Asked = self._call("GET", f"/v1/payers/me/codes/{payment_intent}")
         return reply
 
     def pay_by_code(self, payment_intent: str) -> AttemptReply:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from facefare.fares.errors import FaresError
@@ -47,6 +47,7 @@ class Asked:
     `query_id` (16 bytes) and `request_sha256` (32 bytes) name the sealed request, which is not kept.
     `capture_later`: hold the amount only; the terminal captures all or part of it (a tip, say) later.
     `gallery_id`, `issued_at` (ms since 1970): of a search, as signed; None where no guardian is asked.
+    `purchase`: a till's own name for what it sells now; of all attempts at one purchase, one is charged.
     """
 
     amount: int | None
@@ -56,6 +57,7 @@ class Asked:
     capture_later: bool = False
     gallery_id: str | None = None
     issued_at: int | None = None
+    purchase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ def written_down(connection: Connection, terminal: Terminal, asked: Asked, state
 
 
 def _check_same(row: _Intent, terminal: Terminal, asked: Asked) -> None:
-    same = (row.terminal_id, row.currency, row.request_sha256, row.fare)
-    if same != (terminal.id, asked.currency, asked.request_sha256, asked.amount is None) or (
+    same = (row.terminal_id, row.currency, row.request_sha256, row.fare, row.purchase)
+    if same != (terminal.id, asked.currency, asked.request_sha256, asked.amount is None, asked.purchase) or (
         asked.amount is not None and (row.amount, row.capture_later) != (asked.amount, asked.capture_later)
     ):
         raise QueryReused("This was used for another payment; take a new picture, or a new key.")
@@ -189,7 +191,8 @@ def charge(
 def undo(connection: Connection, terminal: Terminal, query_id: bytes) -> Intent:
     """Take back whatever came of a query whose answer the terminal never heard, so that nobody passed; once.
 
-    A ride that ended here was ridden, so it stays. Raises UnknownIntent.
+    A ride that ended here was ridden, so it stays. A payment by which a later attempt counted as paid already stays
+    too, for there somebody did pass, until that attempt is taken back as well. Raises UnknownIntent.
     """
     columns = tables.intent.c
     intent_id = connection.execute(
@@ -198,18 +201,37 @@ def undo(connection: Connection, terminal: Terminal, query_id: bytes) -> Intent:
     if intent_id is None:
         raise UnknownIntent("There is no payment by this query.")
     intent, payer = intents.locked_with_payer(connection, intent_id)
+    connection.execute(update(tables.intent).where(columns.id == intent_id).values(unheard=True))
     if intent.state == "processing":
         _close(connection, intent, None, Decision(Outcome.USE_CARD, Reason.IDENTIFICATION_UNAVAILABLE))
-    elif payer is not None and intent.state in ("requires_confirmation", "requires_capture", "succeeded"):
-        if intent.fare and not travel.forget(connection, intent.id):
-            return intents.shown(intents.locked(connection, str(intent.id)))
-        if intent.state == "succeeded" and intent.captured > intent.refunded:
-            return intents.give_back(connection, intent, payer, None, key="undo")
-        if intent.state == "requires_capture":
-            return intents.let_go(connection, intent)
-        if intent.state == "requires_confirmation":
-            return intents.void(connection, terminal, intent.id)
-    return intents.shown(intents.locked(connection, str(intent.id)))
+    elif intent.state == "requires_identification":
+        intents.void(connection, terminal, intent_id)
+    elif payer is not None:
+        _take_back(connection, terminal, intent, payer)
+        if intent.outcome == Outcome.ALREADY_PAID and intent.already_paid_by:
+            paid, payer = intents.locked_with_payer(connection, str(intent.already_paid_by))
+            if paid.unheard and payer is not None:
+                _take_back(connection, terminal, paid, payer)
+    return intents.shown(intents.locked(connection, intent_id))
+
+
+def _take_back(connection: Connection, terminal: Terminal, intent: _Intent, payer: Payer) -> None:
+    columns = tables.intent.c
+    heard_later = select(columns.id).where(
+        columns.already_paid_by == intent.id, columns.outcome == Outcome.ALREADY_PAID.value, ~columns.unheard
+    )
+    if intent.state not in ("requires_confirmation", "requires_capture", "succeeded"):
+        return
+    if connection.execute(heard_later.limit(1)).first() is not None:
+        return
+    if intent.fare and not travel.forget(connection, intent.id):
+        return
+    if intent.state == "succeeded" and intent.captured > intent.refunded:
+        intents.give_back(connection, intent, payer, None, key="undo")
+    elif intent.state == "requires_capture":
+        intents.let_go(connection, intent)
+    elif intent.state == "requires_confirmation":
+        intents.void(connection, terminal, str(intent.id))
 
 
 def confirm_by_pin(connection: Connection, terminal: Terminal, intent_id: str, pin: str, rules: Rules) -> Reply:
@@ -297,7 +319,7 @@ def _decide(
     second_factor: SecondFactor | None,
     log: Callable[[Outcome], None] = lambda _: None,
 ) -> Reply:
-    before = _last_paid(connection, payer.id, intent.terminal_id)
+    before = _last_paid(connection, payer.id, intent.terminal_id) if intent.at_gate else _bought(connection, intent)
     alone = None if intent.at_gate else _paid_by_face_alone(connection, payer.id)
     situation = Situation(
         now=datetime.now(UTC),
@@ -494,6 +516,28 @@ def _last_paid(connection: Connection, payer_id: str, terminal_id: object) -> _I
             columns.refunded < columns.captured,
         )
         .order_by(columns.decided_at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def _bought(connection: Connection, intent: _Intent) -> _Intent | None:
+    """What paid for a till's purchase, or holds its amount; other attempts at it wait until this one is decided."""
+    if intent.purchase is None:
+        return None
+    name = func.hashtextextended(f"{intent.terminal_id} {intent.purchase}", 0)
+    connection.execute(select(func.pg_advisory_xact_lock(name)))
+    columns = tables.intent.c
+    return connection.execute(
+        select(tables.intent)
+        .where(
+            columns.terminal_id == intent.terminal_id,
+            columns.purchase == intent.purchase,
+            columns.id != intent.id,
+            or_(
+                columns.state == "requires_capture",
+                and_(columns.state == "succeeded", columns.refunded < columns.captured),
+            ),
+        )
         .limit(1)
     ).one_or_none()
 

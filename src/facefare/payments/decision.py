@@ -89,7 +89,7 @@ def face_alone(measured: Mapping[str, int], stated: Stated) -> dict[str, FaceAlo
 class Rules:
     """What the operator sets.
 
-    `passback`: how long a payment at a gate (or of the same amount at a till) covers the same payer.
+    `passback`: how long a payment at a gate covers the same payer there.
     `face_alone`: by currency; at a till a currency that is not in it always takes a second factor. Gates
     are unattended transport terminals, which article 12 of the same regulation exempts.
     `confirm_within`: how long a payment waits for PIN or app.
@@ -112,7 +112,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Paid:
-    """A payment before this one at the same terminal."""
+    """A payment before this one: at a gate the payer's last one there, at a till one of the very same purchase."""
 
     at: datetime
     amount: int
@@ -148,7 +148,7 @@ class Decision:
 
 def decide(amount: int, currency: str, situation: Situation, rules: Rules) -> Decision:
     """Whether `amount` minor units of `currency` are charged to the one payer who matched."""
-    if _covered(amount, situation, rules):
+    if _covered(situation, rules):
         return Decision(Outcome.ALREADY_PAID, Reason.PAID_MOMENTS_AGO)
     if currency != situation.holds_currency:
         return Decision(Outcome.REFUSED, Reason.CURRENCY_NOT_HELD)
@@ -161,11 +161,9 @@ def decide(amount: int, currency: str, situation: Situation, rules: Rules) -> De
     return Decision(Outcome.ACCEPTED, None)
 
 
-def _covered(amount: int, situation: Situation, rules: Rules) -> bool:
+def _covered(situation: Situation, rules: Rules) -> bool:
     paid = situation.last_paid
-    if paid is None or situation.now - paid.at >= rules.passback:
-        return False
-    return situation.at_gate or paid.amount == amount
+    return paid is not None and (not situation.at_gate or situation.now - paid.at < rules.passback)
 
 
 def _may_face_alone(amount: int, currency: str, situation: Situation, rules: Rules) -> bool:

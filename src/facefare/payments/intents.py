@@ -166,7 +166,7 @@ def expire(connection: Connection, rules: Rules) -> int:
     """End what waited too long: holds never captured, codes never read, confirmations never given, searches never
     answered.
 
-    Returns how many payments ended; each is told to its merchant.
+    Returns how many payments ended; those that had a payer are told to their merchant.
     """
     expire_holds(connection)
     columns, now = tables.intent.c, datetime.now(UTC)
@@ -257,7 +257,8 @@ def _changed(connection: Connection, intent_id: str, event: str, **values: objec
     row = connection.execute(
         update(tables.intent).where(tables.intent.c.id == intent_id).values(**values).returning(tables.intent)
     ).one()
-    webhooks.emit(connection, row, event)
+    if row.payer_id is not None:  # what nobody answered is no news
+        webhooks.emit(connection, row, event)
     return shown(row)
 
 

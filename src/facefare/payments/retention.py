@@ -3,7 +3,7 @@
     after the window for disputes   where somebody was (stops, gates, places), and which search in the guardians' public
                                     logs it was; amounts and times stay, as the law of accounts asks; the record of a
                                     code that a terminal sent
-    the day after                   the keys of pseudonyms
+    the day after                   the keys of pseudonyms; payments by code that nobody read
     unused for as long as agreed    the face itself, at all three guardians
     a window after withdrawal       the text of a consent's receipt; its hash stays
 
@@ -12,19 +12,21 @@ A record is a JWS by the key that signs consent receipts: what was forgotten, ho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, delete, exists, func, insert, literal, null, select, text, update
+from sqlalchemy import Connection, delete, exists, func, insert, literal, null, or_, select, text, update
 
 from facefare.ledger.ids import new_id
 from facefare.payments import tables, travel_tables
+from facefare.payments.decision import Reason
 from facefare.payments.disputes import WINDOW
 from facefare.payments.held_tables import held_payment
 from facefare.wallet import consents, pseudonyms
 from facefare.wallet import tables as wallet
 
 FORGOTTEN = "forgotten"
+_UNREAD = timedelta(days=1)
 
 _WITHOUT_STOPS = text("""'strict $[*] ? (!(@[1].keyvalue().key == "stop"))'::jsonpath""")
 """Of the lines that explain a fare, those that name no stop."""
@@ -71,6 +73,7 @@ def forget(connection: Connection, now: datetime) -> dict[str, int]:
     before = now - WINDOW
     intent, tap, receipt, log = tables.intent.c, travel_tables.tap.c, tables.receipt.c, wallet.access_log.c
     merchant = select(tables.merchant.c.name).where(tables.merchant.c.id == intent.merchant_id).scalar_subquery()
+    ended = or_(intent.state == "canceled", intent.reason == Reason.CONFIRMATION_TIMED_OUT.value)
     counts = {
         "stops of rides": update(travel_tables.tap)
         .where(tap.at < before, tap.stop.is_not(None), tap.reserve == 0)
@@ -88,7 +91,10 @@ def forget(connection: Connection, now: datetime) -> dict[str, int]:
         ),
         "places of payments": update(tables.intent)
         .where(intent.created_at < before, intent.terminal_id.is_not(None))
-        .values(terminal_id=null(), place=merchant, **_SEARCH_FORGOTTEN),
+        .values(terminal_id=null(), place=merchant, purchase=null(), **_SEARCH_FORGOTTEN),
+        "codes that nobody read": delete(tables.intent).where(
+            intent.created_at < now - _UNREAD, intent.payer_id.is_(None), ended
+        ),
         "records of codes": delete(held_payment).where(held_payment.c.taken_at < before, ~held_payment.c.owing),
         "places in access logs": update(wallet.access_log)
         .where(log.at < before, log.by != FORGOTTEN)

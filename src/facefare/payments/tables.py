@@ -82,6 +82,10 @@ intent = Table(
     Column("gallery_id", Text, ForeignKey("gallery.id")),
     Column("issued_at", BigInteger),
     Column("already_paid_by", Text, ForeignKey("payment_intent.id")),
+    # A till's own name for what it sells: of the attempts at one purchase, one is charged.
+    Column("purchase", Text),
+    # The terminal never heard the answer, and had whatever came of it taken back.
+    Column("unheard", Boolean, nullable=False, server_default=text("false")),
     _at(),
     Column("decided_at", DateTime(timezone=True)),
     CheckConstraint("amount > 0 OR (fare AND amount = 0)", name="intent_amount_positive"),
@@ -100,6 +104,8 @@ intent = Table(
     ),
     Index("intent_by_search", "issued_at", postgresql_where=text("issued_at IS NOT NULL")),
     Index("intent_of_payer", "payer_id", "id", postgresql_where=text("payer_id IS NOT NULL")),
+    Index("intent_of_purchase", "terminal_id", "purchase", postgresql_where=text("purchase IS NOT NULL")),
+    Index("intent_covered_by", "already_paid_by", postgresql_where=text("already_paid_by IS NOT NULL")),
 )
 
 receipt = Table(

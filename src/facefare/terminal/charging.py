@@ -19,6 +19,7 @@ from facefare.biometrics import Template
 from facefare.client import ApiError, AttemptReply, TerminalClient
 from facefare.guardian.messages import SearchRequest
 from facefare.identification.requests import prepare_search
+from facefare.terminal.codes import Codes
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.lost_answers import LostAnswers
 
@@ -33,6 +34,7 @@ class _Asked:
     amount: int
     tip: int
     currency: str
+    purchase: str | None
 
 
 class Charging:
@@ -48,11 +50,13 @@ class Charging:
         self._seal = seal
         self._asked: _Asked | None = None
 
-    def attempt(self, probe: Template, *, amount: int, currency: str, tip: int = 0) -> AttemptReply:
-        """Ask for `amount` minor units, `tip` included, from whoever the probe is of."""
+    def attempt(
+        self, probe: Template, *, amount: int, currency: str, tip: int = 0, purchase: str | None = None
+    ) -> AttemptReply:
+        """Ask for `amount` minor units, `tip` included, from whoever the probe is of; see `TerminalClient.attempt`."""
         self._asked = None
         search = self._seal(probe)
-        self._asked = _Asked(search.to_bytes(), search.fields().query_id, amount, tip, currency)
+        self._asked = _Asked(search.to_bytes(), search.fields().query_id, amount, tip, currency, purchase)
         self._answers.begin(self._asked.query_id)
         return self.ask_again()
 
@@ -87,6 +91,10 @@ class Charging:
         if self._asked is not None:
             self._answers.take_back(self._asked.query_id)
 
+    def codes(self, leads_to: str) -> Codes:
+        """The codes of this terminal's screen; what comes of one too many is taken back with all else."""
+        return Codes(self._client, self._answers, leads_to)
+
     def reachable(self) -> bool:
         """Whether the wallet can be reached at all."""
         return self._client.reachable()
@@ -99,7 +107,11 @@ class Charging:
 
     def _sent(self, asked: _Asked) -> AttemptReply:
         return self._client.attempt(
-            amount=asked.amount, currency=asked.currency, search=asked.search, capture_later=asked.tip > 0
+            amount=asked.amount,
+            currency=asked.currency,
+            search=asked.search,
+            capture_later=asked.tip > 0,
+            purchase=asked.purchase,
         )
 
     def _with_tip(self, asked: _Asked, reply: AttemptReply) -> AttemptReply:

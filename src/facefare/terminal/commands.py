@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from facefare.terminal.screen import Shown
 app = typer.Typer(help="A gate: camera, attempt, screen.", no_args_is_help=True)
 
 _POLL = 0.005
+_TICK = 0.25
 
 
 class JsonScreen:
@@ -64,7 +65,16 @@ def serve(
                 say,
             ) as (approach, ask),
         ):
-            Gate(approach, ask, JsonScreen(), fare, done=lambda attempt: say("attempt", asdict(attempt))).run(frames)
+            gate = Gate(
+                approach,
+                ask,
+                JsonScreen(),
+                fare,
+                done=lambda attempt: say("attempt", asdict(attempt)),
+                codes=purse.codes(terminal.codes) if terminal.codes else None,
+            )
+            with ticking(gate.tick):
+                gate.run(frames)
     except (TerminalError, BiometricsError, CalibrationError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -91,6 +101,24 @@ def fare_of(terminal: Configuration, file: Path) -> Iterator[Fare]:
         finally:
             stopped.set()
             refreshing.join(TIMEOUT + 1)
+
+
+@contextmanager
+def ticking(tick: Callable[[], None]) -> Iterator[None]:
+    """Have `tick` called four times a second, in a thread of its own, as long as this is open."""
+    stopped = threading.Event()
+
+    def keep() -> None:
+        while not stopped.wait(_TICK):
+            tick()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(1)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ gallery = "gal_…"
 fare = { amount = 280, currency = "EUR" }   # a gate's; a till has its section [till] instead; or where it stands:
 # fare = { currency = "EUR", stop = "Central", kind = "entry", network = "metro" }   # kind: entry, exit or flat
 lane = { left = 0.2, right = 0.8 }          # optional
+codes = "https://pay.example/app/pay"       # optional: show a code for who pays without a face; it leads there
 calibration = "calibration.json"            # optional
 embedder = "embedder.toml"                  # optional: your own; the gallery and the calibration have to be of it
 
@@ -86,6 +87,7 @@ class Configuration:
     embedder: Path | None
     held: HeldSection | None
     till: TillTerms | None
+    codes: str | None
 
     @property
     def fare(self) -> FixedFare | Place:
@@ -121,11 +123,18 @@ class Configuration:
                 embedder=path.parent / embedder if embedder else None,
                 held=HeldSection.read(document["held"], path.parent) if "held" in document else None,
                 till=TillTerms.read(document["till"]) if "till" in document else None,
+                codes=_page(document["codes"]) if "codes" in document else None,
             )
         except KeyError as error:
             raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error
         except (OSError, ValueError, TypeError) as error:
             raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _page(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("codes has to be the address of a page: https://….")
+    return url
 
 
 def _fare(section: dict[str, Any]) -> FixedFare | Place:

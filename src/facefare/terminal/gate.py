@@ -7,9 +7,14 @@ Invariants:
   - one person gets one attempt: after an answer the lane has to be empty before the next one begins;
   - who does not move as a head does within `PATIENCE` seconds of the sign of will is asked for the card, and
     nothing of that face is embedded;
-  - frames and templates live in memory until the attempt's answer, and no longer.
+  - frames and templates live in memory until the attempt's answer, and no longer;
+  - a face and the code on the screen are two ways to one passage: whichever is paid first opens, once, and what comes
+    of the other is taken back.
+
+Frames come from one thread, `tick` from another.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +25,7 @@ from facefare.biometrics.errors import BiometricsError
 from facefare.client import ApiError, AttemptReply, Unreachable
 from facefare.identification.errors import IdentificationError
 from facefare.terminal.approach import Approach, Frame, SomeoneElseTooClose
+from facefare.terminal.codes import Codes, Offer, PaidByCode
 from facefare.terminal.fares import Fare, Price
 from facefare.terminal.screen import Screen, Shown, State, state_of
 
@@ -29,6 +35,9 @@ NOT_LIVE = "not_seen_alive"
 NO_NETWORK = "no_network"
 PATIENCE = 3.0
 """Seconds from the sign of will within which the views have to show the depth of a head."""
+OPEN_FOR = 5.0
+"""Seconds that the answer to a code stays where the camera sees nobody: time to go through."""
+_WITH_CODE = (State.IDLE, State.LOOK_HERE, State.USE_CARD, State.SEVERAL, State.REFUSED)
 
 
 @dataclass
@@ -54,54 +63,97 @@ class Gate:
         screen: Screen,
         fare: Fare,
         done: Callable[[Attempt], None],
+        codes: Codes | None = None,
     ) -> None:
         """`ask` seals a template, has it searched and charged, and raises ApiError or IdentificationError.
 
-        `done` hears of each attempt.
+        `done` hears of each attempt. `codes`: where payers without a face are offered one; `tick` keeps it up.
         """
         self._approach = approach
         self._ask = ask
         self._screen = screen
         self._fare = fare
         self._done = done
+        self._codes = codes
+        self._lock = threading.Lock()
+        self._open_until = 0.0
         self._willing_since: float | None = None
-        self._answered = False
+        self._answered = self._near = False
         self._price = fare.price()
         self._shown: Shown | None = None
 
     def run(self, frames: Iterable[Frame]) -> None:
         """Serve the lane until the frames end. Raises SourceError where the camera fails."""
-        self._show(State.IDLE)
+        with self._lock:
+            self._show(State.IDLE)
         for frame in frames:
             arrived = time.perf_counter()
-            if (price := self._fare.price()) != self._price:
-                self._price = price
-                self._start_anew()
-            if price is None:
-                self._show(State.OUT_OF_SERVICE)
-                continue
-            try:
-                hint = self._approach.offer(frame)
-            except SomeoneElseTooClose:
-                self._wait(ONE_AT_A_TIME)
-                continue
-            except BiometricsError:
-                self._wait(UNREADABLE_FRAME)
-                continue
+            with self._lock:
+                if (price := self._fare.price()) != self._price:
+                    self._price = price
+                    self._start_anew()
+                if price is None:
+                    self._show(State.OUT_OF_SERVICE)
+                    continue
+            self._look(frame, arrived)
+
+    def _look(self, frame: Frame, arrived: float) -> None:
+        try:
+            hint = self._approach.offer(frame)
+        except SomeoneElseTooClose:
+            self._wait(ONE_AT_A_TIME)
+            return
+        except BiometricsError:
+            self._wait(UNREADABLE_FRAME)
+            return
+        with self._lock:
             if not self._approach.somebody_near:
+                if self._answered:
+                    self._open_until = 0.0  # gone through
                 self._willing_since = None
-                self._answered = False
-                self._show(State.IDLE)
-            elif self._answered:
+                self._answered = self._near = False
+                if arrived >= self._open_until:
+                    self._show(State.IDLE)
+                return
+            self._near = True
+            if self._answered or arrived < self._open_until:
                 self._approach.forget()  # still standing there: nothing more is gathered
-            else:
-                if self._approach.wants_to_pay and self._willing_since is None:
-                    self._willing_since = arrived
-                self._show(State.LOOK_HERE, hint=hint.value if hint else None)
-                if self._approach.ready:
-                    self._attempt()
-                elif self._willing_since is not None and arrived - self._willing_since > PATIENCE:
+                return
+            if self._approach.wants_to_pay and self._willing_since is None:
+                self._willing_since = arrived
+            self._show(State.LOOK_HERE, hint=hint.value if hint else None)
+            if not self._approach.ready:
+                if self._willing_since is not None and arrived - self._willing_since > PATIENCE:
                     self._give_up()
+                return
+            self._show(State.WAIT)
+        self._attempt()
+
+    def tick(self) -> None:
+        """Keep the code up to date, and open for who paid by it; for a thread of its own, some times a second."""
+        if self._codes is None:
+            return
+        paid = self._codes.keep_up()
+        with self._lock:
+            if self._shown is None:
+                return
+            shown, now = self._shown, time.perf_counter()
+            if shown.state in _WITH_CODE:
+                if paid is not None and self._codes.take(paid):
+                    self._open(paid, now)
+                else:
+                    self._show(shown.state, reason=shown.reason, hint=shown.hint)
+            elif self._open_until and now >= self._open_until and not self._answered:
+                self._open_until = 0.0
+                self._show(State.IDLE)
+
+    def _open(self, paid: PaidByCode, now: float) -> None:
+        state = State.ALREADY_PAID if paid.before else State.ACCEPTED
+        self._open_until = now + OPEN_FOR
+        self._willing_since = None
+        self._answered = self._near
+        self._show(state, charged=paid.amount if self._fare.settles else None)
+        self._done(Attempt(state.value, None))
 
     def _start_anew(self) -> None:
         """Another price: who showed the will to pay, showed it for the old one."""
@@ -119,7 +171,6 @@ class Gate:
         started = self._willing_since or time.perf_counter()
         attempt, charged = Attempt(State.USE_CARD.value, "identification_unavailable"), None
         attempt.times["gather"] = (time.perf_counter() - started) * 1e3
-        self._show(State.WAIT)
         try:
             with _timed(attempt, "embed"):
                 probe = self._approach.probe()
@@ -132,12 +183,13 @@ class Gate:
             attempt.reason = NO_NETWORK
         except (ApiError, BiometricsError, IdentificationError):
             pass  # use your card
-        if attempt.reason == NO_NETWORK:
-            self._show(State.NO_NETWORK)
-        else:
-            self._show(state_of(attempt.outcome, attempt.reason), reason=attempt.reason, charged=charged)
-        attempt.times["total"] = (time.perf_counter() - started) * 1e3
-        self._end(attempt)
+        with self._lock:
+            if attempt.reason == NO_NETWORK:
+                self._show(State.NO_NETWORK)
+            else:
+                self._show(state_of(attempt.outcome, attempt.reason), reason=attempt.reason, charged=charged)
+            attempt.times["total"] = (time.perf_counter() - started) * 1e3
+            self._end(attempt)
 
     def _end(self, attempt: Attempt) -> None:
         self._willing_since = None
@@ -145,8 +197,9 @@ class Gate:
         self._done(attempt)
 
     def _wait(self, hint: str) -> None:
-        self._willing_since = None
-        self._show(State.LOOK_HERE, hint=hint)
+        with self._lock:
+            self._willing_since = None
+            self._show(State.LOOK_HERE, hint=hint)
 
     def _show(
         self, state: State, *, reason: str | None = None, hint: str | None = None, charged: int | None = None
@@ -155,8 +208,14 @@ class Gate:
             state, price = State.OUT_OF_SERVICE, Price(0, 0, self._fare.currency)
         else:
             price = self._price
-        amount, at_most = (price.least, price.most) if charged is None else (charged, charged)
-        shown = Shown(state, amount, price.currency, reason, hint, at_most=at_most if at_most > amount else None)
+        amount, most = (price.least, price.most) if charged is None else (charged, charged)
+        code = None
+        if self._codes is not None:
+            nothing_left = state in (State.ACCEPTED, State.ALREADY_PAID, State.OUT_OF_SERVICE)
+            self._codes.offer(None if nothing_left else Offer(self._fare.amount, price))
+            code = self._codes.shown if state in _WITH_CODE else None
+        at_most = most if most > amount else None
+        shown = Shown(state, amount, price.currency, reason, hint, at_most=at_most, code=code)
         if shown != self._shown:
             self._shown = shown
             self._screen.show(shown)

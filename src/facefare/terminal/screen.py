@@ -39,6 +39,7 @@ class Shown:
         hint: the one thing to change, such as "come closer"; None where there is none.
         receipt: id of the receipt; None where there is none.
         at_most: minor units; where the other end of a ride decides, the fare is from `amount` to this.
+        code: what the code for paying without a face leads to; None where none is offered.
     """
 
     state: State
@@ -48,6 +49,7 @@ class Shown:
     hint: str | None = None
     receipt: str | None = None
     at_most: int | None = None
+    code: str | None = None
 
 
 def state_of(outcome: str, reason: str | None) -> State:

@@ -2,13 +2,15 @@
 
 Invariants:
   - no frame is looked at before the payer said yes to the amount that the screen shows, tip included;
-  - one yes is one attempt; whatever the till does not show as paid is taken back (`charging`);
+  - one yes is one purchase, paid once: by a look, or by the code on the screen; whatever the till does not show as
+    paid is taken back (`charging`);
   - a PIN goes to the wallet and is kept nowhere: not here, not in an event, not in an error;
   - goods are handed over on `ACCEPTED` and `ALREADY_PAID` only.
 
 What is pressed comes from the screen's threads, frames from one thread, `tick` from another.
 """
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +22,9 @@ from facefare.biometrics.errors import BiometricsError
 from facefare.client import ApiError, AttemptReply, Unreachable
 from facefare.identification.errors import IdentificationError
 from facefare.terminal.approach import Approach, Frame, SomeoneElseTooClose
+from facefare.terminal.codes import Codes, Offer
 from facefare.terminal.errors import NotNow
+from facefare.terminal.fares import Price
 from facefare.terminal.gate import NOT_LIVE, ONE_AT_A_TIME, PATIENCE, UNREADABLE_FRAME, Attempt
 from facefare.terminal.screen import Screen, Shown, State, state_of
 
@@ -30,10 +34,15 @@ CONFIRM_WITHIN = 100.0
 """Seconds from the attempt for PIN or phone: less than the wallet waits, so that both end the same way."""
 SHOWN_FOR = 20.0
 """Seconds that an answer stays: time to take a picture of the receipt's code."""
+CODE_SHOWN_FOR = 60.0
+"""Seconds that another way to pay stays, where the code is one: time to find the phone."""
 _POLL = 1.0
 _REACH_EVERY = 5.0
 
 _ASKING = (State.PIN, State.PHONE)
+_OTHER_WAY = (State.USE_CARD, State.SEVERAL, State.REFUSED)
+_WITH_CODE = (State.LOOK_HERE, *_OTHER_WAY)
+_NOTHING_LEFT = (State.AMOUNT, State.APPROVE, State.ACCEPTED, State.ALREADY_PAID, State.NO_NETWORK)
 _ENDS = (State.ACCEPTED, State.ALREADY_PAID, State.USE_CARD, State.SEVERAL, State.REFUSED, State.NO_NETWORK)
 
 
@@ -70,7 +79,9 @@ class TillTerms:
 class Purse(Protocol):
     """What a till needs of `Charging`."""
 
-    def attempt(self, probe: Template, *, amount: int, currency: str, tip: int = 0) -> AttemptReply:
+    def attempt(
+        self, probe: Template, *, amount: int, currency: str, tip: int = 0, purchase: str | None = None
+    ) -> AttemptReply:
         """Ask for the amount from whoever the probe is of; raises ApiError, Unreachable, IdentificationError."""
 
     def ask_again(self) -> AttemptReply:
@@ -99,18 +110,22 @@ class Till:
         screen: Screen,
         terms: TillTerms,
         done: Callable[[Attempt], None],
+        codes: Codes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`done` hears of each payment that ended; `clock` gives seconds."""
+        """`done` hears of each payment that ended; `codes`: where payers without a face are offered one; `clock` gives
+        seconds.
+        """
         self._approach = approach
         self._purse = purse
         self._screen = screen
         self._terms = terms
         self._done = done
+        self._codes = codes
         self._clock = clock
         self._lock = threading.Lock()
         self._price = self._tip = 0
-        self._intent = ""
+        self._intent = self._purchase = ""
         self._willing_since: float | None = None
         self._times: dict[str, float] = {}
         self._next_poll = 0.0
@@ -131,7 +146,7 @@ class Till:
             self._expect(State.AMOUNT)
             if not 0 < amount <= self._terms.largest:
                 raise NotNow("This is no amount that the till takes.")
-            self._price, self._tip = amount, 0
+            self._price, self._tip, self._purchase = amount, 0, secrets.token_hex(16)
             self._show(State.APPROVE)
 
     def approve(self, price: int, tip: int) -> None:
@@ -221,7 +236,11 @@ class Till:
             embedded = self._clock()
             self._times["embed"] = (embedded - started) * 1e3
             reply = self._purse.attempt(
-                probe, amount=self._price + self._tip, currency=self._terms.currency, tip=self._tip
+                probe,
+                amount=self._price + self._tip,
+                currency=self._terms.currency,
+                tip=self._tip,
+                purchase=self._purchase,
             )
             self._times["identify_and_charge"] = (self._clock() - embedded) * 1e3
         except (ApiError, BiometricsError, IdentificationError) as error:
@@ -233,6 +252,7 @@ class Till:
 
     def tick(self) -> None:
         """Whatever is due: ask whether the payer confirmed, end what takes too long, look for the network."""
+        self._keep_up_code()
         with self._lock:
             state, now = self._shown.state, self._clock()
             waited = now - self._since
@@ -242,7 +262,7 @@ class Till:
                 self._approach.forget()
                 self._tip = 0
                 self._show(State.APPROVE)
-            elif state in _ENDS and state is not State.NO_NETWORK and waited > SHOWN_FOR:
+            elif state in _ENDS and state is not State.NO_NETWORK and waited > self._shown_for(state):
                 self._begin_anew()
             if now < self._next_poll:
                 return
@@ -251,6 +271,21 @@ class Till:
             self._poll()
         elif state in (State.AMOUNT, State.NO_NETWORK):
             self._find_network()
+
+    def _keep_up_code(self) -> None:
+        if self._codes is None:
+            return
+        paid = self._codes.keep_up()
+        with self._lock:
+            if paid is not None and self._shown.state is not State.WAIT and self._codes.take(paid):
+                state = State.ALREADY_PAID if paid.before else State.ACCEPTED
+                self._end(state, None)
+            else:
+                before = self._shown
+                self._show(before.state, reason=before.reason, hint=before.hint, receipt=before.receipt, keep_time=True)
+
+    def _shown_for(self, state: State) -> float:
+        return CODE_SHOWN_FOR if self._codes is not None and state in _OTHER_WAY else SHOWN_FOR
 
     def _poll(self) -> None:
         try:
@@ -304,6 +339,10 @@ class Till:
         self._intent = ""
         self._show(State.AMOUNT)
 
+    def _offered(self) -> Offer:
+        total = self._price + self._tip
+        return Offer(total, Price(total, total, self._terms.currency), self._tip, self._purchase)
+
     def _expect(self, *states: State) -> None:
         if self._shown.state not in states:
             raise NotNow("The till is doing something else.")
@@ -317,15 +356,13 @@ class Till:
         receipt: str | None = None,
         keep_time: bool = False,
     ) -> None:
-        shown = Shown(state, self._price + self._tip, self._terms.currency, reason, hint, receipt)
+        code = None
+        if self._codes is not None:
+            self._codes.offer(None if state in _NOTHING_LEFT else self._offered())
+            code = self._codes.shown if state in _WITH_CODE else None
+        shown = Shown(state, self._price + self._tip, self._terms.currency, reason, hint, receipt, code=code)
         if not keep_time:
             self._since = self._clock()
         if shown != self._shown:
             self._shown = shown
             self._screen.show(shown)
-
-
-def kept_ticking(till: Till, stopped: threading.Event) -> None:
-    """Tick four times a second, for a thread of its own."""
-    while not stopped.wait(0.25):
-        till.tick()

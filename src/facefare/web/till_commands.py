@@ -17,10 +17,10 @@ from facefare.identification.errors import CalibrationError
 from facefare.settings import Settings
 from facefare.terminal.approach import Approach
 from facefare.terminal.charging import charging
-from facefare.terminal.commands import frames_from, say
+from facefare.terminal.commands import frames_from, say, ticking
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import ConfigurationError, TerminalError
-from facefare.terminal.till import Till, kept_ticking
+from facefare.terminal.till import Till
 from facefare.web.pages.languages import NAMES, language
 from facefare.web.pages.till_screen import TillScreen
 
@@ -59,25 +59,14 @@ def serve(
                 screen,
                 terminal.till,
                 done=lambda attempt: say("attempt", asdict(attempt)),
+                codes=purse.codes(terminal.codes) if terminal.codes else None,
             )
-            with _ticking(till), _served(screen.app_for(till), port):
+            with ticking(till.tick), _served(screen.app_for(till), port):
                 say("ready", {"screen": f"http://localhost:{port}"})
                 till.run(frames)
     except (TerminalError, BiometricsError, CalibrationError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-
-
-@contextmanager
-def _ticking(till: Till) -> Iterator[None]:
-    stopped = threading.Event()
-    thread = threading.Thread(target=kept_ticking, args=(till, stopped), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(1)
 
 
 @contextmanager

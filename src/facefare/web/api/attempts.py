@@ -52,6 +52,15 @@ _TRIES = 20
 _log = structlog.get_logger()
 
 
+Purchase = Annotated[
+    str | None,
+    Field(
+        pattern="^[0-9a-f]{32}$",
+        description="A till's own random name for what it sells now: of all attempts at one purchase, one is charged.",
+    ),
+]
+
+
 class Attempt(BaseModel):
     """An amount or the fare, and the sealed search for whoever is to pay it."""
 
@@ -64,6 +73,7 @@ class Attempt(BaseModel):
     capture_later: Annotated[
         bool, Field(strict=True, description="Hold only; capture, with a tip or in part, later.")
     ] = False
+    purchase: Purchase = None
     search: Annotated[str, Field(max_length=32768, description="Base64 of the sealed, signed search.")]
 
 
@@ -93,6 +103,7 @@ async def attempt(body: Attempt, terminal: SignedTerminal, services: WithService
         body.capture_later,
         fields.gallery,
         fields.issued_at,
+        body.purchase,
     )
     with services.stages.timed("begin"):
         begun = await asyncio.to_thread(_begin, services, terminal, asked, fields.gallery)
@@ -220,6 +231,7 @@ class ByCode(BaseModel):
     ]
     currency: Annotated[str, Field(max_length=16, description="ISO 4217 code.", examples=["EUR"])]
     capture_later: Annotated[bool, Field(strict=True)] = False
+    purchase: Purchase = None
 
 
 @router.post("/payment_intents", status_code=201)

@@ -143,6 +143,12 @@ class PaymentOut(BaseModel):
     created_at: datetime
 
 
+class AskedOut(PaymentOut):
+    """What a terminal's code asks for; `at_most` is more than the amount where the rest of a ride decides."""
+
+    at_most: int
+
+
 class IdentificationOut(BaseModel):
     """A search that was answered with the payer's face: the guardians' tag (16 hex digits) and the signed request.
 
@@ -359,9 +365,15 @@ def payment_list(
 
 
 @router.get("/me/codes/{intent_id}")
-def asked_by_code(intent_id: IntentId, payer: SignedIn, connection: Transaction) -> PaymentOut:  # noqa: ARG001 - any
+def asked_by_code(
+    intent_id: IntentId,
+    payer: SignedIn,  # noqa: ARG001 - any
+    connection: Transaction,
+    services: WithServices,
+) -> AskedOut:
     """What a terminal's code asks for, and where, for the payer to see before saying yes."""
-    return PaymentOut(**vars(scanned.look(connection, intent_id)))
+    asks = scanned.look(connection, intent_id, services.rules)
+    return AskedOut(**{**vars(asks.intent), "amount": asks.least, "at_most": asks.most})
 
 
 @router.post("/me/codes/{intent_id}/pay")

@@ -7,6 +7,7 @@ from starlette.responses import RedirectResponse, Response
 
 from facefare.ledger.database import brief_locks
 from facefare.payments import scanned
+from facefare.payments.decision import Outcome
 from facefare.web.api.services import WithServices
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import Shown, SignedIn
@@ -32,7 +33,7 @@ def typed(number: Annotated[str, Query(pattern=r"^\s*pi_[0-9a-z]{26}\s*$")]) -> 
 def ask(intent_id: _Intent, payer: SignedIn, services: WithServices, shown: Shown) -> Response:  # noqa: ARG001 - any
     """What the code asks for, and where, before the payer says yes."""
     with services.engine.begin() as connection:
-        return shown.page("pay_code.html", intent=scanned.look(connection, intent_id))
+        return shown.page("pay_code.html", asks=scanned.look(connection, intent_id, services.rules))
 
 
 @router.post("/{intent_id}")
@@ -42,4 +43,6 @@ def pay(intent_id: _Intent, payer: SignedIn, services: WithServices, shown: Show
         reply = scanned.pay(connection, payer, intent_id, services.rules)
     if reply.receipt is not None:
         return RedirectResponse(f"{PREFIX}/receipts/{reply.receipt}", status_code=303)
+    if reply.outcome in (Outcome.ACCEPTED, Outcome.ALREADY_PAID):  # on hold, or a ride that costs nothing more
+        return shown.page("pay_accepted.html")
     return shown.page("pay_refused.html", reason=reply.reason)

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Protocol
 
-import segno
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -23,7 +22,7 @@ from facefare.terminal.errors import NotNow
 from facefare.terminal.screen import Shown, State
 from facefare.terminal.till import TillTerms
 from facefare.web.pages import words
-from facefare.web.pages.kiosk import KioskScreen, guarded
+from facefare.web.pages.kiosk import KioskScreen, guarded, qr_code
 from facefare.web.pages.languages import Language
 from facefare.web.pages.rendering import PREFIX
 
@@ -104,7 +103,7 @@ class TillScreen(KioskScreen):
             said["price"] = shown.amount
             said["choices"] = self._choices(shown.amount)
         if shown.state in TITLES and shown.receipt is not None and self._terms.receipts:
-            said["code"] = _code(f"{self._terms.receipts.rstrip('/')}{PREFIX}/receipts/{shown.receipt}")
+            said["receipt"] = qr_code(f"{self._terms.receipts.rstrip('/')}{PREFIX}/receipts/{shown.receipt}")
         return said
 
     def _money(self, amount: int, currency: str) -> str:
@@ -169,12 +168,3 @@ def _add_buttons(app: FastAPI, till: Pressed) -> None:
 def _ltr(figure: str) -> str:
     """A figure reads left to right in every script."""
     return f"\N{LEFT-TO-RIGHT ISOLATE}{figure}\N{POP DIRECTIONAL ISOLATE}"
-
-
-def _code(url: str) -> dict[str, object]:
-    """A QR code as the path of an SVG, in modules, with the quiet zone of four around it."""
-    code = segno.make(url, error="m", micro=False)
-    path = "".join(
-        f"M{x + 4} {y + 4}h1v1h-1z" for y, row in enumerate(code.matrix) for x, dark in enumerate(row) if dark
-    )
-    return {"size": len(code.matrix) + 8, "path": path}

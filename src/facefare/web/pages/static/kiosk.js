@@ -3,9 +3,20 @@
 const main = { title: document.getElementById("title"), amount: document.getElementById("amount"), detail: document.getElementById("detail") };
 const lost = { state: "out_of_service", title: document.body.dataset.lost, amount: "", detail: "" };
 
+function draw(figure, code) {
+  if (!figure) return;
+  figure.hidden = !code;
+  if (!code) return;
+  figure.querySelector("svg").setAttribute("viewBox", `0 0 ${code.size} ${code.size}`);
+  figure.querySelector("path").setAttribute("d", code.path);
+}
+
 function show(shown) {
   document.body.dataset.state = shown.state;
   for (const part of ["title", "amount", "detail"]) main[part].textContent = shown[part];
+  draw(document.getElementById("code"), shown.code);
+  document.getElementById("number").textContent = shown.code?.number ?? "";
+  draw(document.getElementById("receipt"), shown.receipt);
   document.dispatchEvent(new CustomEvent("shown", { detail: shown }));
 }
 

@@ -133,16 +133,6 @@ document.getElementById("pin-form").addEventListener("submit", (event) => {
   sendPin();
 });
 
-// --- the receipt ---
-
-function showReceipt(code) {
-  const figure = document.getElementById("receipt");
-  figure.hidden = !code;
-  if (!code) return;
-  figure.querySelector("svg").setAttribute("viewBox", `0 0 ${code.size} ${code.size}`);
-  figure.querySelector("path").setAttribute("d", code.path);
-}
-
 // --- what the terminal says, and keys ---
 
 const FIRST = { approve: "#approve .go", phone: ".panel-phone button", accepted: ".panel-done button", pin: "#pin" };
@@ -156,7 +146,6 @@ document.addEventListener("shown", ({ detail: shown }) => {
   if (shown.state === "approve") offer(shown);
   if (shown.state === "pin") layOut();
   else clear();
-  showReceipt(shown.code);
   if (shown.state !== before) document.querySelector(FIRST[shown.state] ?? "body")?.focus();
   before = shown.state;
 });
