@@ -35,23 +35,24 @@ class _Ordered:
         self.rows = gallery.rows
         self._known = gallery.enrolled.copy()
         numbers = _numbers(self._known)
-        self.order = SecretOrder(gallery.shares[numbers.astype(np.intp)], numbers, gallery.rows)
-        self._places: dict[int, int] = {}  # of rows that were revealed
+        self.order = SecretOrder(gallery.shares[numbers], numbers.astype(np.uint64), gallery.rows)
+        self._places = np.full(gallery.rows, -1, np.int32)  # of rows that were revealed
+        self._revealed = 0
         self.since = 0.0
 
     def follow(self, party: Party, gallery: Gallery) -> None:
         """Let all three know the places of rows that may not match any more, and forget what is deleted."""
-        hidden = [n for n in _numbers(self._left_out(gallery.live)) if int(n) not in self._places]
-        if hidden:
-            places = party.reveal(self.order, np.array(hidden, np.uint64))
-            self._places.update(zip(map(int, hidden), map(int, places), strict=True))
-        if deleted := self._places_of(gallery.enrolled):
-            self.order.erase(np.array(deleted, np.uint32))
+        out = self._left_out(gallery.live)
+        hidden = out[self._places[out] < 0]
+        if len(hidden):
+            self._places[hidden] = party.reveal(self.order, hidden.astype(np.uint64))
+            self._revealed += len(hidden)
+        self.order.erase(self._places[self._left_out(gallery.enrolled)])
 
     def among(self, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """A bitmap of rows that may match as one of places; the places of all others are known."""
         places = self.order.everywhere
-        out = np.array(self._places_of(rows), np.int64)
+        out = self._places[self._left_out(rows)]
         np.bitwise_and.at(places, out // 64, ~(np.uint64(1) << (out % 64).astype(np.uint64)))
         return places
 
@@ -62,14 +63,11 @@ class _Ordered:
 
     def lacks(self, gallery: Gallery) -> bool:
         """Whether rows were enrolled or resumed since."""
-        return gallery.rows > self.rows or len(self._places) > len(self._places_of(gallery.live))
+        return gallery.rows > self.rows or self._revealed > len(self._left_out(gallery.live))
 
-    def _left_out(self, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return self._known & ~rows[: len(self._known)]
-
-    def _places_of(self, rows: NDArray[np.uint64]) -> list[int]:
-        """Where the rows are that are not among these."""
-        return [self._places[int(n)] for n in _numbers(self._left_out(rows))]
+    def _left_out(self, rows: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Numbers of the order's rows that are not among these."""
+        return _numbers(self._known & ~rows[: len(self._known)])
 
 
 class Rechecks:
@@ -186,9 +184,8 @@ def _first(bits: NDArray[np.uint64], rows: int) -> NDArray[np.uint64]:
     return words
 
 
-def _numbers(rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _numbers(rows: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Which bits of a bitmap are set."""
     words = np.flatnonzero(rows)
-    bits = np.unpackbits(rows[words].view(np.uint8), bitorder="little").reshape(-1, 64)
-    word, bit = np.nonzero(bits)
-    return (words[word] * 64 + bit).astype(np.uint64)
+    word, bit = np.nonzero(np.unpackbits(rows[words].view(np.uint8), bitorder="little").reshape(-1, 64))
+    return words[word] * 64 + bit

@@ -234,7 +234,7 @@ class SecretOrder:
                 yield Round(to_previous=places) if context.index == s else Round(to_following=places)
         return places
 
-    def erase(self, places: NDArray[np.uint32]) -> None:
+    def erase(self, places: NDArray[np.int32]) -> None:
         """Forget what lies at these places, once they are left out of every search."""
         self._held.rows[places] = 0
 
