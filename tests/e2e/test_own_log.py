@@ -96,13 +96,24 @@ def test_an_honest_list_is_complete_again_and_again_and_a_program_says_the_same(
     with ada.expect_download() as saved:
         ada.get_by_role("link", name="Save the check as a file").click()
     saved.value.save_as(tmp_path / "own-log.json")
-    trust = [f"{log.key} {witness(n).key}" for n, log in enumerate(site.guardians.logs)]
-    (tmp_path / "trust").write_text("\n".join(trust))
-    said = CliRunner().invoke(command_line(), ["audit", "my-log", str(tmp_path), "--trust", str(tmp_path / "trust")])
-    assert (said.exit_code, "3 identifications since the last comparison, all shown." in said.output) == (0, True)
+    assert "3 identifications since the last comparison, all shown." in compared(site, tmp_path)
     site.look("ada")
     check(ada, "Nothing is missing")
     expect(ada.locator("#counted")).to_have_text("1")
+
+
+def run(*words: Any) -> str:
+    """What a command of ours says that succeeds."""
+    done = CliRunner().invoke(command_line(), [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def compared(site: Any, folder: Path) -> str:
+    """What the program says of the file in this folder."""
+    trust = [f"{log.key} {witness(n).key}" for n, log in enumerate(site.guardians.logs)]
+    (folder / "trust").write_text("\n".join(trust))
+    return run("audit", "my-log", folder, "--trust", folder / "trust")
 
 
 def witness(number: int) -> NoteSigner:
@@ -145,7 +156,9 @@ def test_a_wallet_that_keeps_silent_is_shown_in_plain_words_whatever_it_tries(
     check(ada, "Something is gone")
 
 
-def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(site: Any, visit: Any) -> None:
+def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(
+    site: Any, visit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ben = site.payer("ben")
     with visit(site.url, expect_missing=True) as page:
         site.sign_in(page, "ben")
@@ -154,8 +167,13 @@ def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(site: An
         page.goto("/app/access")
         expect(page.get_by_role("link", name="Is anything missing?")).to_have_count(0)
         first = agree(page)
-        enrol(site, first.split(b".")[0] + b"." + bytes(32).hex().encode(), "ben")  # a station that gives another key
+        key = run("payer", "new-key", tmp_path / "key.pem").strip().encode()
+        enrol(site, first.split(b".")[0] + b"." + key, "ben")  # the command's key, or one that a station made up
         check(page, "Your check key is not in this browser")
+        site.look("ben")
+        monkeypatch.setenv("FACEFARE_PAYER_TOKEN", site.tokens["ben"])
+        run("payer", "open-log", site.url, "--key", tmp_path / "key.pem", "--to", tmp_path)
+        assert "1 identifications since the last comparison, all shown." in compared(site, tmp_path)
         ben.delete_face()
         second = agree(page)
         assert second.split(b".")[1] != first.split(b".")[1]
