@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 import zxingcpp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from sqlalchemy import Engine
 
 from facefare.client import PayerClient, StationClient, TerminalClient
@@ -43,6 +43,9 @@ FLAGS = [
 ]
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
 KIOSK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+
+PATIENCE_MS = 20_000  # a busy machine is slow; what never comes fails all the same
+expect.set_options(timeout=PATIENCE_MS)
 
 STAFF_TOKEN = "stk_" + "for-tests-only-" * 3
 NOTICE = Notice("2026-11", "en", "https://operator.example/privacy", "Example Transit", "privacy@operator.example", 395)
@@ -295,7 +298,7 @@ def visit(browser: Browser) -> Any:
             page.on("request", lambda request: None if request.url.startswith(url) else faults.append(request.url))
 
         context.on("page", watch)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         yield context.new_page()
         context.close()
         told = "Failed to load resource"

@@ -293,7 +293,7 @@ def test_payments_appear_by_themselves_and_name_nobody(site: Any, visit: Any) ->
         expect(attempts).to_have_text("0")
         site.look("ada")
         site.look("a stranger")
-        expect(attempts).to_have_text("2", timeout=10_000)
+        expect(attempts).to_have_text("2")
         expect(page.locator(".figures dd").nth(1)).to_have_text("50 %")
         expect(page.get_by_text("We did not recognise you").first).to_be_visible()
         for stage in ("Written down", "Searched by the guardians", "Decided and booked"):

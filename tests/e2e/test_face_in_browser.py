@@ -198,7 +198,7 @@ def test_a_refused_camera_is_explained_and_nothing_is_kept(site: Any, visit: Any
             }"""
         )
         page.get_by_role("button", name="Start the camera").click()
-        expect(page.get_by_role("status")).to_contain_text("The camera is not allowed", timeout=20_000)
+        expect(page.get_by_role("status")).to_contain_text("The camera is not allowed")
         assert page.evaluate(KEPT) is None
 
 

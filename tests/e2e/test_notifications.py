@@ -6,7 +6,7 @@ import os
 import re
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -249,6 +249,15 @@ def test_one_payer_changes_nothing_of_anothers_addresses(site: Any, push: PushSi
     assert rows(site, "notification_target") == 1
 
 
+def eventually(page: Any, look: Callable[[], Any]) -> Any:
+    """What is there to be seen, as soon as there is anything."""
+    for _ in range(200):
+        if found := look():
+            return found
+        page.wait_for_timeout(100)
+    return look()
+
+
 def test_the_app_shows_a_push(site: Any, visit: Any) -> None:
     with visit(site.url, permissions=["notifications"]) as page:
         page.goto("/app/")
@@ -257,16 +266,17 @@ def test_the_app_shows_a_push(site: Any, visit: Any) -> None:
         found: list[Any] = []
         devtools.on("ServiceWorker.workerRegistrationUpdated", lambda event: found.extend(event["registrations"]))
         devtools.send("ServiceWorker.enable")
-        page.wait_for_timeout(500)
         message = {"title": "Payment: 2.80 €", "body": "Example Transit, 2026-11-25 08:00 UTC"}
-        registration = found[-1]["registrationId"]
+        registration = eventually(page, lambda: found)[-1]["registrationId"]
         devtools.send(
             "ServiceWorker.deliverPushMessage",
             {"origin": site.url, "registrationId": registration, "data": json.dumps(message)},
         )
-        page.wait_for_timeout(500)
-        shown = page.evaluate(
-            """async () => (await (await navigator.serviceWorker.ready).getNotifications())
-                .map(({ title, body }) => ({ title, body }))"""
+        shown = eventually(
+            page,
+            lambda: page.evaluate(
+                """async () => (await (await navigator.serviceWorker.ready).getNotifications())
+                    .map(({ title, body }) => ({ title, body }))"""
+            ),
         )
     assert shown == [message]

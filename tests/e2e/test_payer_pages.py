@@ -244,7 +244,6 @@ def test_without_a_network_the_installed_app_says_so(site: Any, visit: Any) -> N
     with visit(site.url, expect_missing=True) as page:
         page.goto("/app/")
         page.evaluate("navigator.serviceWorker.ready.then(() => null)")
-        page.wait_for_timeout(300)
         page.context.set_offline(True)
         page.goto("/app/")
         expect(page.get_by_role("heading", name="No network")).to_be_visible()

@@ -64,7 +64,7 @@ def test_a_till_takes_a_payment_from_whoever_looks(machine: Machine, visit: Any,
             page.get_by_role("button", name="Yes, pay by looking").click()
             expect(page.locator("body")).to_have_attribute("data-state", "look_here")
             come(scenario, "A", camera)
-            expect(page.locator("body")).to_have_attribute("data-state", "accepted", timeout=20_000)
+            expect(page.locator("body")).to_have_attribute("data-state", "accepted")
             expect(page.locator("#amount")).to_have_text("5.50\u00a0€")
             expect(page.locator("#receipt")).to_be_visible()
             page.goto("about:blank")

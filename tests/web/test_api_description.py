@@ -1,8 +1,10 @@
 """The API does what its description says, for anything that a stranger may send."""
 
+from collections.abc import Callable
 from typing import Any
 
-import pytest
+import httpx
+import hypothesis
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
@@ -24,29 +26,36 @@ def operations(world: Any) -> list[Any]:
     return [result.ok() for result in schema.get_all_operations()]
 
 
-@pytest.mark.parametrize("role", ["stranger", "payer", "terminal", "operator"])
-def test_no_role_can_cause_a_server_error_or_an_undescribed_answer(world: Any, role: str) -> None:
+def test_no_role_can_cause_a_server_error_or_an_undescribed_answer(world: Any) -> None:
     payer = world.payer("ada")
     token = payer._auth._token
     auth = TerminalAuth("trm_gate", world.requests.terminal_key)
     with world.engine.begin() as connection:
         merchant = merchants.register_merchant(connection, "Shop")
         _, api_key = api_keys.create(connection, merchant, "fuzzing", set(Scope))
+
+    def signed(request: httpx.Request) -> httpx.Request:
+        request.read()
+        return next(auth.auth_flow(request))
+
+    def bearer(secret: str) -> Callable[[httpx.Request], httpx.Request]:
+        def named(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = f"Bearer {secret}"
+            return request
+
+        return named
+
+    roles = {"stranger": lambda request: request, "payer": bearer(token), "terminal": signed}
+    roles["operator"] = bearer(api_key)
     for operation in operations(world):
-        if operation.path == "/v1/payers/me/face" and role == "payer":
-            continue  # changes go to guardians; what can be sent there has no parts
 
         def send(case: Any) -> None:
-            request = world.http.build_request(**case.as_transport_kwargs(base_url=str(world.http.base_url)))
-            if role == "payer":
-                request.headers["Authorization"] = f"Bearer {token}"
-            if role == "operator":
-                request.headers["Authorization"] = f"Bearer {api_key}"
-            if role == "terminal":
-                request.read()
-                request = next(auth.auth_flow(request))
-            response = world.http.send(request)
-            case.validate_response(response, checks=CHECKS)
+            for role, come_as in roles.items():
+                if operation.path == "/v1/payers/me/face" and role == "payer":
+                    continue  # changes go to guardians; what can be sent there has no parts
+                hypothesis.note(f"as {role}")
+                request = world.http.build_request(**case.as_transport_kwargs(base_url=str(world.http.base_url)))
+                case.validate_response(world.http.send(come_as(request)), checks=CHECKS)
 
         fuzz = settings(
             max_examples=8,
