@@ -30,8 +30,9 @@ from sqlalchemy import Engine
 from demo import localstripe
 from facefare.fares.tariff import Band, Cap, LegRule, Period, Product, Tariff, TariffVersion
 from facefare.guardian.ceremony import Folder, perform_on_one_machine, write_key
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.links import client_context
-from facefare.guardian.messages import GuardianIdentity, Status
+from facefare.guardian.messages import Status
 from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 from facefare.identification.calibration import Calibration

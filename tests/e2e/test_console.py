@@ -20,7 +20,7 @@ from facefare.audit.checkpoints import Checkpoint
 from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.client import TerminalClient
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
-from facefare.guardian.messages import GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
 from facefare.payments import merchants, settlements
 from facefare.payments.decision import SecondFactor
 from facefare.payments.merchants import Terminal

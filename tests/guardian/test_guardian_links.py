@@ -14,8 +14,8 @@ from three_guardians import free_ports
 
 from facefare.guardian.ceremony import Folder, init, perform_on_one_machine
 from facefare.guardian.errors import LinkError
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.links import Links, Session, client_context
-from facefare.guardian.messages import GuardianIdentity
 from facefare.mpc.channels import Channel
 from facefare.mpc.errors import ChannelClosed
 

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facefare.guardian.errors import MessageError
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import (
     Confirmation,
     EnrolCall,
     EnrolPayload,
     EnrolRequest,
     GalleryStatus,
-    GuardianIdentity,
     OpenAnswer,
     OpenPayload,
     OpenRequest,
@@ -140,15 +140,15 @@ def test_a_confirmation_is_proof_by_that_guardian_alone() -> None:
         key, gallery="gal_a", row=3, count=1, version=7, operation=Operation.DELETE, time=5, guardian=1
     )
     word = Confirmation.from_bytes(word.to_bytes())
-    word.verify(identity(1, key))
+    identity(1, key).check(word)
     assert (word.fields.row, word.fields.operation) == (3, "delete")
     with pytest.raises(MessageError):
-        word.verify(identity(1, other))
+        identity(1, other).check(word)
     with pytest.raises(MessageError):
-        word.verify(identity(2, key))
+        identity(2, key).check(word)
     changed = word.payload.replace(b"\x03", b"\x04", 1)
     with pytest.raises(MessageError):
-        Confirmation(changed, word.signature).verify(identity(1, key))
+        identity(1, key).check(Confirmation(changed, word.signature))
 
 
 def test_an_identity_survives_its_file() -> None:

@@ -15,7 +15,7 @@ from facefare.guardian import ceremony
 from facefare.guardian.ceremony import Folder
 from facefare.guardian.commands import app
 from facefare.guardian.errors import CeremonyError, MessageError
-from facefare.guardian.messages import GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
 from facefare.identification.errors import IdentificationError
 from facefare.identification.relay import Guardians
 from facefare.mpc.answers import Match
@@ -81,7 +81,7 @@ def test_keys_are_rotated_while_wallet_terminals_and_peers_follow_one_by_one(tmp
 
         async def change(guardians: Guardians) -> None:
             done = await guardians.pause(DEMO, 0, trio.version[DEMO])
-            done[1].verify(after)
+            after.check(done[1])
             trio.follow(done)
 
         run(trio, change)

@@ -15,14 +15,12 @@ from facefare.guardian.messages import (
     OpenAnswer,
     OpenRequest,
     RowCall,
-    SealedFor,
     SearchAnswer,
     SearchCall,
     SearchRequest,
-    Share,
-    open_sealed,
     verify,
 )
+from facefare.guardian.sealing import SealedFor, Share, open_sealed
 from facefare.mpc.answers import AnswerShare, Match, NoMatch, Several
 from facefare.mpc.answers import combine as combine_answers
 from facefare.mpc.errors import ShareMismatch

@@ -26,7 +26,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from facefare.guardian.ceremony import perform_on_one_machine
-from facefare.guardian.messages import EnrolRequest, GuardianIdentity, SearchRequest
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import EnrolRequest, SearchRequest
 from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 from facefare.identification.calibration import Calibration, Threshold

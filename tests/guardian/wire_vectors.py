@@ -17,25 +17,22 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from facefare.audit.entries import entry_of_search, opening_of, salt_of
 from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.audit.openings import Components
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import (
     Confirmation,
     EnrolCall,
     EnrolPayload,
-    GuardianIdentity,
     OpenAnswer,
     OpenPayload,
     OpenRequest,
     Operation,
     RowCall,
-    SealedFor,
     SearchAnswer,
     SearchCall,
     SearchPayload,
     SearchRequest,
-    Share,
-    component_sha256,
-    seal,
 )
+from facefare.guardian.sealing import SealedFor, Share, component_sha256, seal
 from facefare.mpc.answers import AnswerShare
 from facefare.mpc.recheck import RecheckShare
 from facefare.mpc.streams import Stream, session_key

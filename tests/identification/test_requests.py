@@ -8,17 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from facefare.guardian.messages import (
-    EnrolRequest,
-    GuardianIdentity,
-    MessageError,
-    SealedFor,
-    SearchRequest,
-    Share,
-    open_sealed,
-    sha256,
-    verify,
-)
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import EnrolRequest, MessageError, SearchRequest, sha256, verify
+from facefare.guardian.sealing import SealedFor, Share, open_sealed
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import CalibrationError
 from facefare.identification.quantise import quantise

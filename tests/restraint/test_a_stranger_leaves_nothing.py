@@ -11,7 +11,7 @@ from three_guardians import DEMO, TERMINAL, synthetic_templates
 from facefare.audit.entries import Entry
 from facefare.audit.log import read_frames
 from facefare.guardian.ceremony import Folder
-from facefare.guardian.messages import SealedFor, open_sealed
+from facefare.guardian.sealing import SealedFor, open_sealed
 from facefare.identification.quantise import quantise
 from facefare.mpc.answers import NoMatch
 

@@ -43,7 +43,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.guardian.errors import CeremonyError, MessageError
-from facefare.guardian.messages import GUARDIANS, GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import GUARDIANS
 from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Registry, Station, Terminal
 

@@ -14,8 +14,9 @@ import typer
 from facefare.audit.errors import AuditError
 from facefare.guardian import backups, ceremony
 from facefare.guardian.errors import CeremonyError, GuardianError
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.links import client_context
-from facefare.guardian.messages import GuardianIdentity, Status, sha256
+from facefare.guardian.messages import Status, sha256
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
 
 app = typer.Typer(help="One of the three guardians: keys, registrations, service.", no_args_is_help=True)

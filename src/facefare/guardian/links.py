@@ -26,7 +26,8 @@ from pathlib import Path
 import structlog
 
 from facefare.guardian.errors import LinkClosed, LinkError
-from facefare.guardian.messages import GUARDIANS, GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import GUARDIANS
 
 _SESSION_ID_BYTES = 16
 _DIAL_TIMEOUT = 2.0

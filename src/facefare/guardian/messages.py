@@ -5,25 +5,20 @@ Invariants:
 - a decoded message has exactly the fields of its class, each inside its limits (see `wire`);
 - a signature is Ed25519 (RFC 8032) over the exact payload bytes that travel; payloads of different kinds
   have different fields, so none can pass for another;
-- a share is sealed by HPKE (RFC 9180, X25519 / HKDF-SHA256 / AES-128-GCM) and bound to its gallery,
-  guardian and request; the two guardians that get one component can tell that they got the same (`Share`);
-- no error text and no repr holds content of a sealed or opened share.
+- no error text and no repr holds content of a sealed share (`sealing`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-import cbor2
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.wire import Check, Message, flag, integer, list_of, maybe, nested, octets, text
@@ -34,13 +29,14 @@ __all__ = [
     "MAX_ENROL_BODY",
     "MAX_REFERENCES",
     "MAX_SMALL_BODY",
+    "SALT_BYTES",
+    "SEAL_OVERHEAD",
     "Confirmation",
     "ConfirmationPayload",
     "EnrolCall",
     "EnrolPayload",
     "EnrolRequest",
     "GalleryStatus",
-    "GuardianIdentity",
     "MessageError",
     "OpenAnswer",
     "OpenPayload",
@@ -49,18 +45,12 @@ __all__ = [
     "Problem",
     "RefusalCode",
     "RowCall",
-    "SealedFor",
     "SearchAnswer",
     "SearchCall",
     "SearchPayload",
     "SearchRequest",
-    "Share",
     "Status",
-    "component_sha256",
-    "open_sealed",
-    "seal",
     "sha256",
-    "templates_in",
     "verify",
 ]
 
@@ -70,9 +60,9 @@ MAX_DIMENSIONS = 512
 MAX_REFERENCES = 1000  # in one enrolment (a migration, or the demo); a payer's own has one
 SALT_BYTES = 16
 _HPKE_OVERHEAD = 48  # X25519 encapsulation (32) and GCM tag (16)
-_SEAL_OVERHEAD = _HPKE_OVERHEAD + 2 * SALT_BYTES  # and the salts of two components
-_MAX_SEALED_PROBE = 8 * MAX_DIMENSIONS + _SEAL_OVERHEAD
-_MAX_SEALED_REFERENCES = MAX_REFERENCES * 8 * MAX_DIMENSIONS + _SEAL_OVERHEAD
+SEAL_OVERHEAD = _HPKE_OVERHEAD + 2 * SALT_BYTES  # and the salts of two components
+_MAX_SEALED_PROBE = 8 * MAX_DIMENSIONS + SEAL_OVERHEAD
+_MAX_SEALED_REFERENCES = MAX_REFERENCES * 8 * MAX_DIMENSIONS + SEAL_OVERHEAD
 _MAX_PAYLOAD = 1024
 MAX_SMALL_BODY = 3 * _MAX_SEALED_PROBE + 2048
 MAX_ENROL_BODY = _MAX_SEALED_REFERENCES + 2048
@@ -114,7 +104,7 @@ class SearchPayload(Message):
     query_id: bytes
     issued_at: int  # ms since 1970
     sealed_sha256: tuple[bytes, bytes, bytes]
-    component_sha256: tuple[bytes, bytes, bytes]  # see `Share`
+    component_sha256: tuple[bytes, bytes, bytes]  # see `sealing.Share`
 
     _FIELDS = {  # noqa: RUF012
         "v": _WIRE,
@@ -148,7 +138,7 @@ class EnrolPayload(Message):
     enrolment_id: bytes
     issued_at: int  # ms since 1970
     sealed_sha256: tuple[bytes, bytes, bytes]
-    component_sha256: tuple[bytes, bytes, bytes]  # see `Share`
+    component_sha256: tuple[bytes, bytes, bytes]  # see `sealing.Share`
     payer_key: bytes | None = None
 
     _FIELDS = {  # noqa: RUF012
@@ -203,7 +193,7 @@ class SearchRequest(Message):
     _FIELDS = {  # noqa: RUF012
         "payload": _PAYLOAD,
         "signature": _SIGNATURE,
-        "sealed": list_of(octets(_SEAL_OVERHEAD, _MAX_SEALED_PROBE), GUARDIANS),
+        "sealed": list_of(octets(SEAL_OVERHEAD, _MAX_SEALED_PROBE), GUARDIANS),
     }
     _LIMIT = MAX_SMALL_BODY
 
@@ -223,7 +213,7 @@ class EnrolRequest(Message):
     _FIELDS = {  # noqa: RUF012
         "payload": _PAYLOAD,
         "signature": _SIGNATURE,
-        "sealed": list_of(octets(_SEAL_OVERHEAD, _MAX_SEALED_REFERENCES), GUARDIANS),
+        "sealed": list_of(octets(SEAL_OVERHEAD, _MAX_SEALED_REFERENCES), GUARDIANS),
     }
     _LIMIT = _MAX_ENROL_REQUEST
 
@@ -251,7 +241,7 @@ class SearchCall(Message):
     _FIELDS = {  # noqa: RUF012
         "payload": _PAYLOAD,
         "signature": _SIGNATURE,
-        "sealed": octets(_SEAL_OVERHEAD, _MAX_SEALED_PROBE),
+        "sealed": octets(SEAL_OVERHEAD, _MAX_SEALED_PROBE),
         "version": _VERSION,
         "threshold": _THRESHOLD,
     }
@@ -271,7 +261,7 @@ class EnrolCall(Message):
     _FIELDS = {  # noqa: RUF012
         "payload": _PAYLOAD,
         "signature": _SIGNATURE,
-        "sealed": octets(_SEAL_OVERHEAD, _MAX_SEALED_REFERENCES),
+        "sealed": octets(SEAL_OVERHEAD, _MAX_SEALED_REFERENCES),
         "row": _ROW,
         "version": _VERSION,
     }
@@ -411,18 +401,6 @@ class Confirmation(Message):
         fields: ConfirmationPayload = object.__getattribute__(self, "_fields")
         return fields
 
-    def verify(self, identity: GuardianIdentity) -> None:
-        """Raise `MessageError` unless `identity` signed this as the guardian it names."""
-        if self.fields.guardian != identity.index:
-            raise MessageError(f"This confirmation is not from guardian {identity.index}.")
-        *others, last = identity.valid
-        for one in others:
-            try:
-                return verify(one.signing_key, self.signature, self.payload)
-            except MessageError:
-                continue
-        return verify(last.signing_key, self.signature, self.payload)
-
 
 @dataclass(frozen=True)
 class GalleryStatus(Message):
@@ -512,189 +490,7 @@ class Problem:
             raise MessageError("The answer is no problem detail.") from error
 
 
-# --- keys, seals, signatures ---
-
-
-_SUCCESSION = b"facefare/succession/1"
-
-
-@dataclass(frozen=True)
-class GuardianIdentity:
-    """What is public of one guardian.
-
-    Attributes:
-        index, name, host: which, whose, where.
-        http_port, link_port: for relays, for the other guardians.
-        certificate: PEM.
-        signing_key, sealing_key: raw, 32 bytes: Ed25519, X25519.
-        log_key, witness_key: verifier keys of its transparency log, and of it as a witness of the others'.
-        public_port: plain HTTP, where anyone may read its log; 0: it publishes the log's folder otherwise.
-        succession: the document of its next keys and the signature of the present signing key over it, once announced:
-            until it has changed over, and after, whoever has this takes both.
-    """
-
-    index: int
-    name: str
-    host: str
-    http_port: int
-    link_port: int
-    certificate: str
-    signing_key: bytes
-    sealing_key: bytes
-    log_key: str = ""
-    witness_key: str = ""
-    public_port: int = 0
-    succession: tuple[str, bytes] | None = None
-
-    @property
-    def successor(self) -> GuardianIdentity | None:
-        """What it will be after the rotation of its keys, if one was announced."""
-        return None if self.succession is None else GuardianIdentity.from_json(self.succession[0])
-
-    @property
-    def valid(self) -> tuple[GuardianIdentity, ...]:
-        """This one, and the successor if there is one: either may be met."""
-        successor = self.successor
-        return (self,) if successor is None else (self, successor)
-
-    def announce(self, successor: GuardianIdentity, key: Ed25519PrivateKey) -> GuardianIdentity:
-        """The same with these next keys, signed by the present signing key."""
-        document = successor.to_json()
-        return replace(self, succession=(document, key.sign(_SUCCESSION + document.encode())))
-
-    def fingerprint(self) -> str:
-        """Of its keys, to be compared by phone: 32 hex digits in groups."""
-        digits = sha256(replace(self, succession=None).to_json().encode()).hex()[:32]
-        return " ".join(digits[n : n + 4] for n in range(0, 32, 4))
-
-    @property
-    def server_name(self) -> str:
-        """The DNS name in its certificate."""
-        return f"guardian-{self.index}.facefare.invalid"
-
-    def to_json(self) -> str:
-        """The identity file that guardians, terminals and the relay are given."""
-        return json.dumps(
-            {
-                **{name: value for name, value in self.__dict__.items() if name != "succession"},
-                "signing_key": self.signing_key.hex(),
-                "sealing_key": self.sealing_key.hex(),
-                **({} if self.succession is None else {"succession": [self.succession[0], self.succession[1].hex()]}),
-            },
-            indent=2,
-        )
-
-    @classmethod
-    def from_json(cls, document: str) -> GuardianIdentity:
-        """An identity from its file; raises `MessageError`."""
-        try:
-            body = json.loads(document)
-            if "succession" in body:
-                next_document, signature = body["succession"]
-                body["succession"] = (str(next_document), bytes.fromhex(signature))
-            identity = cls(
-                **{
-                    **body,
-                    "signing_key": bytes.fromhex(body["signing_key"]),
-                    "sealing_key": bytes.fromhex(body["sealing_key"]),
-                }
-            )
-            _INDEX(identity.index)
-            octets(32)(identity.signing_key)
-            octets(32)(identity.sealing_key)
-        except (ValueError, KeyError, TypeError) as error:
-            raise MessageError("This is no guardian identity file.") from error
-        identity._check_succession()
-        return identity
-
-    def _check_succession(self) -> None:
-        if self.succession is None:
-            return
-        document, signature = self.succession
-        verify(self.signing_key, signature, _SUCCESSION + document.encode())
-        successor = GuardianIdentity.from_json(document)
-        stays = ("index", "log_key", "witness_key", "succession")
-        if any(getattr(successor, name) != getattr(replace(self, succession=None), name) for name in stays):
-            raise MessageError("A successor is the same guardian, with the same log, and has no successor itself.")
-
-
-@dataclass(frozen=True, repr=False)
-class Share:
-    """What is sealed to guardian i: components i and i + 1 (modulo 3) of a secret, and the salts of their hashes.
-
-    The hashes of the three components are signed with the request, so that neither a client nor one of a component's
-    two holders can have the other one work on something else. The salt, 16 fresh bytes known to the holders alone,
-    keeps the third guardian from trying out secrets on a hash.
-
-    Attributes:
-        own, following: uint32 little-endian, of one length.
-        own_salt, following_salt: 16 bytes each.
-    """
-
-    own_salt: bytes
-    following_salt: bytes
-    own: bytes
-    following: bytes
-
-    def to_bytes(self) -> bytes:
-        """Both salts, then both components."""
-        return self.own_salt + self.following_salt + self.own + self.following
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Share:
-        """A share from what was sealed; raises `MessageError` where there is no component in it."""
-        salts, components = data[: 2 * SALT_BYTES], data[2 * SALT_BYTES :]
-        half, rest = divmod(len(components), 2)
-        if half == 0 or rest:
-            raise MessageError("A share is two salts of 16 bytes and two components of one length.")
-        return cls(salts[:SALT_BYTES], salts[SALT_BYTES:], components[:half], components[half:])
-
-    def fits(self, guardian: int, signed: Sequence[bytes]) -> bool:
-        """Whether these are the components of guardian `guardian` under the three signed hashes."""
-        return (
-            component_sha256(self.own_salt, self.own) == signed[guardian]
-            and component_sha256(self.following_salt, self.following) == signed[(guardian + 1) % GUARDIANS]
-        )
-
-
-def component_sha256(salt: bytes, component: bytes) -> bytes:
-    """The hash under which a component is signed."""
-    return sha256(b"facefare/component/1" + salt + component)
-
-
-class SealedFor(StrEnum):
-    """What a sealed share is for; a probe can't be opened as a reference."""
-
-    SEARCH = "search"
-    ENROL = "enrol"
-
-
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
-
-
-def _seal_info(use: SealedFor, gallery: str, guardian: int, request_id: bytes) -> bytes:
-    return cbor2.dumps(["facefare-sealed-share-1", use.value, gallery, guardian, request_id])
-
-
-def seal(share: bytes, identity: GuardianIdentity, use: SealedFor, gallery: str, request_id: bytes) -> bytes:
-    """HPKE-seal `share` to one guardian, bound to the gallery and to the query or enrolment id (16 bytes)."""
-    key = X25519PublicKey.from_public_bytes(identity.sealing_key)
-    return _SUITE.encrypt(share, key, info=_seal_info(use, gallery, identity.index, request_id))
-
-
-def open_sealed(
-    sealed: bytes, key: X25519PrivateKey, guardian: int, use: SealedFor, gallery: str, request_id: bytes
-) -> bytes:
-    """The share inside `sealed`; raises `MessageError` if it was sealed to or for anything else."""
-    try:
-        return _SUITE.decrypt(sealed, key, info=_seal_info(use, gallery, guardian, request_id))
-    except InvalidTag:
-        raise MessageError(f"A sealed share can't be opened by guardian {guardian} for this request.") from None
-
-
-def templates_in(sealed: bytes, dimensions: int) -> int:
-    """How many templates (two components of D uint32 each) a sealed share of this length can hold; 1 at least."""
-    return max(1, (len(sealed) - _SEAL_OVERHEAD) // (8 * dimensions))
+# --- signatures ---
 
 
 def verify(public_key: bytes, signature: bytes, payload: bytes) -> None:

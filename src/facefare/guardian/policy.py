@@ -19,17 +19,10 @@ from dataclasses import dataclass, field
 
 from facefare.audit.entries import PAYMENT
 from facefare.guardian.errors import MessageError, Refused
-from facefare.guardian.messages import (
-    EnrolPayload,
-    Operation,
-    RefusalCode,
-    SearchPayload,
-    sha256,
-    templates_in,
-    verify,
-)
+from facefare.guardian.messages import EnrolPayload, Operation, RefusalCode, SearchPayload, sha256, verify
 from facefare.guardian.rates import DAY_MS, Bucket, refilled, take
 from facefare.guardian.registry import GalleryDefinition, Station, Terminal
+from facefare.guardian.sealing import templates_in
 
 ENROLMENT = Operation.ENROL.value
 

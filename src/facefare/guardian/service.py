@@ -58,12 +58,9 @@ from facefare.guardian.messages import (
     Operation,
     Problem,
     RowCall,
-    SealedFor,
     SearchCall,
     SearchPayload,
-    Share,
     Status,
-    open_sealed,
     sha256,
 )
 from facefare.guardian.openings import Openings
@@ -71,6 +68,7 @@ from facefare.guardian.policy import ENROLMENT, RATES_REMEMBER_MS, Policy
 from facefare.guardian.rates import DAY_MS
 from facefare.guardian.rechecks import Rechecks
 from facefare.guardian.request_log import Entry, RequestLog
+from facefare.guardian.sealing import SealedFor, Share, open_sealed
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transparency import Transparency
 

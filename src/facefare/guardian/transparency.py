@@ -35,8 +35,9 @@ from facefare.guardian.frames import (
     receive,
     send,
 )
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.links import Session
-from facefare.guardian.messages import GUARDIANS, GuardianIdentity
+from facefare.guardian.messages import GUARDIANS
 
 _CHECKPOINT_EVERY = 3.0  # seconds between checkpoints of a log that grows
 _CHECKPOINT_AT_LATEST = 15.0  # also between two waiting requests

@@ -17,12 +17,12 @@ from typing import Self
 
 import httpx
 
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import (
     GUARDIANS,
     Confirmation,
     EnrolCall,
     EnrolRequest,
-    GuardianIdentity,
     MessageError,
     OpenAnswer,
     OpenRequest,
@@ -190,7 +190,7 @@ class Guardians:
         try:
             first, second, third = (Confirmation.from_bytes(body) for body in answers)
             for confirmation, identity in zip((first, second, third), self._identities, strict=True):
-                confirmation.verify(identity)
+                identity.check(confirmation)
         except MessageError as error:
             raise AnswersDisagree(str(error)) from error
         said = {

@@ -16,23 +16,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
+from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import (
     GUARDIANS,
     MAX_REFERENCES,
     SALT_BYTES,
     EnrolPayload,
     EnrolRequest,
-    GuardianIdentity,
     OpenPayload,
     OpenRequest,
-    SealedFor,
     SearchPayload,
     SearchRequest,
-    Share,
-    component_sha256,
-    seal,
     sha256,
 )
+from facefare.guardian.sealing import SealedFor, Share, component_sha256, seal
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import CalibrationError
 from facefare.identification.quantise import quantise

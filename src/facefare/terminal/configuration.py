@@ -38,7 +38,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from facefare.guardian.messages import GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
 from facefare.identification.calibration import Calibration
 from facefare.terminal.approach import Lane
 from facefare.terminal.errors import ConfigurationError

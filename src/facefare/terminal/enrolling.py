@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from facefare.biometrics import FacePipeline, Template
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.frames import Frames
-from facefare.guardian.messages import EnrolRequest, GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import EnrolRequest
 from facefare.identification.calibration import Calibration
 from facefare.identification.held.documents import decoded
 from facefare.identification.held.errors import HeldError

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from facefare.guardian.messages import GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import CalibrationError
 from facefare.payments.disputes import WINDOW

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from facefare.fares.errors import FaresError
 from facefare.guardian.errors import MessageError
-from facefare.guardian.messages import GuardianIdentity
+from facefare.guardian.identity import GuardianIdentity
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 from facefare.identification.relay import Guardians

@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 from facefare.fares.errors import FaresError
 from facefare.fares.gtfs import read_gtfs
 from facefare.fares.tariff import load_tariff
-from facefare.guardian.messages import GuardianIdentity, Operation
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import Operation
 from facefare.identification.relay import Guardians
 from facefare.payments import closing, retention, staff, tariffs
 from facefare.payments.tariffs import FarePoint

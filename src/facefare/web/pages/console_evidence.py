@@ -20,7 +20,8 @@ from starlette.responses import Response
 from facefare.audit.checkpoints import Checkpoint, open_checkpoint
 from facefare.audit.errors import AuditError
 from facefare.audit.notes import MAX_NOTE_BYTES, NoteKey, SignedNote
-from facefare.guardian.messages import GuardianIdentity, Status
+from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import Status
 from facefare.identification.errors import CalibrationError
 from facefare.wallet import tables as wallet
 from facefare.web.api.services import Services, WithServices
