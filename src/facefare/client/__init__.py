@@ -6,14 +6,14 @@ from facefare.client.merchants import (
     MerchantClient,
     MerchantDispute,
     MerchantPayment,
+    Payment,
     Refunded,
     Settlement,
     SettlementLine,
 )
-from facefare.client.payments import (
+from facefare.client.payers import (
     Access,
     Account,
-    AttemptReply,
     Card,
     CardSetup,
     CardTopUp,
@@ -23,15 +23,12 @@ from facefare.client.payments import (
     Identification,
     PayerClient,
     PayerPayment,
-    Payment,
     PayOut,
-    PostedFare,
     Receipt,
     Ride,
-    StationClient,
-    TerminalClient,
     Travel,
 )
+from facefare.client.terminals import AttemptReply, PostedFare, StationClient, TerminalClient
 from facefare.client.transport import (
     SIGNATURE_LABEL,
     SIGNED_COMPONENTS,

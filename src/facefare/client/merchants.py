@@ -7,11 +7,26 @@ from typing import Any, Literal
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from facefare.client.payments import Payment
 from facefare.client.transport import BearerAuth, Client, proof_of
 
 Expansion = Literal["refunds", "dispute"]
 _PAGE = 100
+
+
+@dataclass(frozen=True)
+class Payment:
+    """A payment as its merchant sees it; amounts in minor units, `created_at` as ISO 8601."""
+
+    id: str
+    state: str
+    amount: int
+    captured: int
+    tip: int
+    refunded: int
+    currency: str
+    place: str
+    reason: str | None
+    created_at: str
 
 
 @dataclass(frozen=True)
