@@ -181,9 +181,11 @@ def test_a_terminals_own_rate_counts_where_it_is_the_lower_one_also_after_a_rest
         restarted.replay("trm_a", "payment", 1, NOW - 5000 + query, 0.01)
     assert refusal(restarted, query=9, around_terminal=cafe) == RefusalCode.RATE_LIMITED
     policy = Policy(Limits(terminal_rate=0.02, terminal_burst=3))
+    eager = Terminal("trm_a", PUBLIC, ("gal_live",), rate=5.0)
     for query in range(3):
-        ask(policy, query, around_terminal=Terminal("trm_a", PUBLIC, ("gal_live",), rate=5.0))
-    assert refusal(policy, query=4) == RefusalCode.RATE_LIMITED, "never more than the limits"
+        ask(policy, query, around_terminal=eager)
+    soon = {"around_now": NOW + 1000, "issued_at": NOW + 1000}
+    assert refusal(policy, query=4, around_terminal=eager, **soon) == RefusalCode.RATE_LIMITED, "never above the limits"
 
 
 DAY = 86_400_000

@@ -1,7 +1,9 @@
 """The decision, over everything that can be the case."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +56,33 @@ def test_an_accepted_payment_is_affordable_within_limits_and_strong_enough(
         assert amount <= limits.single
         assert situation.alone_total + amount <= limits.total
         assert situation.alone_in_a_row < limits.in_a_row
+
+
+@pytest.mark.parametrize(
+    ("changes", "most", "beyond"),
+    [
+        ({}, 50_00, Reason.SECOND_FACTOR),
+        ({"alone_total": 149_00}, 1_00, Reason.SECOND_FACTOR),
+        ({"alone_in_a_row": 4}, 50_00, Reason.SECOND_FACTOR),
+        ({"alone_in_a_row": 5}, 0, Reason.SECOND_FACTOR),
+        ({"available": 280}, 280, Reason.INSUFFICIENT_FUNDS),
+        ({"daily_limit": 1000, "spent_today": 720}, 280, Reason.DAILY_LIMIT),
+    ],
+)
+def test_a_face_alone_pays_up_to_the_limit_and_not_a_cent_more(
+    changes: dict[str, int], most: int, beyond: Reason
+) -> None:
+    nothing_yet = Situation(NOW, False, "EUR", 1000_00, None, 0, None, 0, 0, confirmed=False)
+    situation = replace(nothing_yet, **changes)
+    if most:
+        assert decide(most, "EUR", situation, RULES).outcome is Outcome.ACCEPTED
+    assert decide(most + 1, "EUR", situation, RULES).reason is beyond
+
+
+@pytest.mark.parametrize(("ago", "outcome"), [(59, Outcome.ALREADY_PAID), (60, Outcome.ACCEPTED)])
+def test_the_same_amount_at_a_till_is_covered_for_a_minute(ago: int, outcome: Outcome) -> None:
+    paid = Paid(NOW - timedelta(seconds=ago), 280)
+    assert decide(280, "EUR", Situation(NOW, False, "EUR", 1000, paid, 0, None, 0, 0, False), RULES).outcome is outcome
 
 
 @given(amounts, situations, st.integers(0, 59))

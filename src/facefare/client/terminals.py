@@ -1,6 +1,7 @@
 """What terminals and enrolment stations ask of the wallet."""
 
 import base64
+import hashlib
 from dataclasses import dataclass
 
 import httpx
