@@ -190,3 +190,16 @@ def test_verify_names_what_differs_between_payments_and_ledger(town: Town, state
     with town.engine.begin() as connection:
         connection.execute(text(statement))
     assert any(finding.invariant.startswith(invariant) for finding in verify(town.engine, INVARIANTS))
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT+12", "Etc/GMT-14"])
+def test_a_daily_limit_counts_from_midnight_utc_wherever_the_database_stands(town: Town, zone: str) -> None:
+    for gate in range(2):
+        town.answer(town.ask(gate, 100 + gate), Match(3))
+    with town.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE payment_intent SET created_at = date_trunc('day', now(), 'UTC')"
+            " - CASE amount WHEN 100 THEN interval '1 second' ELSE interval '0' END"
+        )
+        connection.exec_driver_sql(f"SET LOCAL TIME ZONE '{zone}'")
+        assert attempts._spent_today(connection, town.payer.id) == 101

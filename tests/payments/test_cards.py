@@ -403,6 +403,50 @@ def test_a_refund_that_fails_later_is_credited_again(bank: Bank, monkeypatch: py
     assert (bank.available(), bank.read(top_up).refunded) == (2000, 0)
 
 
+def test_what_is_said_of_a_refund_late_changes_nothing_that_was_settled(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hands look at once: the one that saw it still under way writes last; then the refund fails after all."""
+    bank.card()
+    top_up = bank.top_up()
+    give_back(bank, top_up, 500)
+    with bank.engine.connect() as connection:
+        row = connection.execute(text("SELECT * FROM card_refund")).one()
+    about = {"id": row.refund, "metadata": {"card_refund": row.id}}
+    for number, progress in enumerate(("SUCCEEDED", "PROCESSING", "SUCCEEDED", "PROCESSING", "FAILED", "SUCCEEDED")):
+        told = card_top_ups.Progress[progress]
+        monkeypatch.setattr(bank.processor, "look_up_refund", lambda id, told=told: told)
+        bank.tell("refund.updated", about, f"evt_{number}")
+    with bank.engine.connect() as connection:
+        kinds = [receipt.kind for receipt in receipts.of_payer(connection, bank.payer.id, limit=9)]
+    assert kinds == ["top_up", "card_refund", "top_up"]  # one for each movement
+    assert (bank.available(), bank.read(top_up).refunded) == (2000, 0)
+
+
+def test_what_goes_wrong_with_one_payers_card_keeps_nobody_else_waiting(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank.card()
+    asked = bank.processor.charge
+    monkeypatch.setattr(bank.processor, "charge", lambda *_, **__: (_ for _ in ()).throw(ProcessorUnavailable("away")))
+    for key in ("first", "second"):
+        with pytest.raises(ProcessorUnavailable):
+            bank.top_up(2000, key)
+    monkeypatch.setattr(bank.processor, "charge", asked)
+    with bank.engine.begin() as connection:
+        forgetful, _ = payers.register(connection, "EUR")
+        connection.execute(
+            text(
+                "UPDATE card_top_up SET created_at = created_at - interval '5 minutes', payer_id ="
+                " CASE id WHEN (SELECT min(id) FROM card_top_up) THEN :payer ELSE payer_id END"
+            ),
+            {"payer": forgetful.id},
+        )
+    with pytest.raises(NoCard):
+        card_top_ups.finish_left_behind(bank.engine, bank.processor)
+    assert bank.available() == 2000
+
+
 # --- chargebacks ---
 
 
@@ -435,6 +479,18 @@ def test_a_chargeback_that_was_won_leaves_everything_as_before_in_any_order(
     for number, what in enumerate(order * 2):
         bank.tell(f"charge.dispute.funds_{what}", dispute(bank, top_up), f"evt_{number}")
     assert (bank.available(), bank.owed()) == (2000 - spent, 0)
+
+
+def test_what_the_bank_took_back_is_not_given_back_to_the_card_a_second_time(bank: Bank) -> None:
+    bank.card()
+    top_up = bank.top_up()
+    bank.top_up(2000, "second")
+    bank.tell("charge.dispute.funds_withdrawn", dispute(bank, top_up, 1500))
+    with pytest.raises(InvalidAmount):
+        give_back(bank, top_up, 501)
+    give_back(bank, top_up, None)
+    assert bank.read(top_up).refunded == 500
+    assert bank.available() == 2000
 
 
 # --- test money ---

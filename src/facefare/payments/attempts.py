@@ -550,7 +550,7 @@ def _spent_today(connection: Connection, payer_id: str) -> int:
     return int(
         connection.execute(
             select(func.coalesce(held, 0) + func.coalesce(kept, 0)).where(
-                columns.payer_id == payer_id, columns.created_at >= func.date_trunc("day", func.now())
+                columns.payer_id == payer_id, columns.created_at >= func.date_trunc("day", func.now(), "UTC")
             )
         ).scalar_one()
     )

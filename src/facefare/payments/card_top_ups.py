@@ -9,10 +9,12 @@ since the processor may tell us of money that we had given up.
 """
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from facefare.ledger import Account, Kind, Transfer, balance_of, open_account, post
@@ -21,9 +23,10 @@ from facefare.ledger.errors import InvalidAmount, TransferConflict, UnknownAccou
 from facefare.ledger.ids import new_id
 from facefare.ledger.tables import account
 from facefare.payments import cards, receipts
-from facefare.payments.card_tables import card, card_refund, top_up
+from facefare.payments.card_tables import card, card_refund, chargeback, top_up
 from facefare.payments.errors import (
     CardDeclined,
+    PaymentsError,
     ProcessorDisagrees,
     UnknownTopUp,
     WrongState,
@@ -127,14 +130,29 @@ def charge_those_below(engine: Engine, processor: Processor, *, limit: int = 50)
             .where(due)
             .limit(limit)
         ).all()
-    charged = 0
-    for row in rows:
+    charged = []
+
+    def charge_one(row: Row[*tuple[Any, ...]]) -> None:
         with engine.begin() as connection:
             begun = begin_automatic(connection, row.payer_id, row.auto_amount, row.currency)
         if begun is not None:
+            charged.append(begun.id)
             ask(engine, processor, begun)
-            charged += 1
-    return charged
+
+    one_by_one(rows, charge_one)
+    return len(charged)
+
+
+def one_by_one(rows: Iterable[Row[*tuple[Any, ...]]], work: Callable[[Row[*tuple[Any, ...]]], None]) -> None:
+    """Do it for each: what goes wrong with one payer's card keeps nobody else waiting, and is raised at the end."""
+    failure: PaymentsError | None = None
+    for row in rows:
+        try:
+            work(row)
+        except PaymentsError as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def begin_automatic(
@@ -220,8 +238,8 @@ def record_refund(connection: Connection, card_refund_id: str, refund_id: str | 
     of = select(card_refund.c.top_up_id).where(card_refund.c.id == card_refund_id)
     payer, charged = _locked(connection, connection.execute(of).scalar_one_or_none())
     row = connection.execute(select(card_refund).where(card_refund.c.id == card_refund_id)).one()
-    if row.state == progress.value or row.state == "failed":
-        return
+    if row.state in (progress.value, "failed") or (row.state == "succeeded" and progress is not Progress.FAILED):
+        return  # known, or overtaken: only a failure follows a success
     hold = _refund_hold(connection, payer, row.id, row.amount)
     if progress is Progress.SUCCEEDED:
         ending = hold.capture(f"{row.id}.capture")
@@ -264,12 +282,19 @@ def finish_left_behind(engine: Engine, processor: Processor) -> int:
                 card_refund.c.state == "processing", card_refund.c.created_at < now - _LEFT_BEHIND
             )
         ).all()
-    for row in charges:
+
+    def ask_again(row: Row[tuple[object, ...]]) -> None:
         if row.intent is not None or now - row.created_at < _KEY_GOOD_FOR:
             ask(engine, processor, row)
-    for row in refunds:
+
+    def ask_again_for_refund(row: Row[tuple[object, ...]]) -> None:
         if row.refund is not None or now - row.created_at < _KEY_GOOD_FOR:
             _ask_refund(engine, processor, row)
+
+    try:
+        one_by_one(charges, ask_again)
+    finally:
+        one_by_one(refunds, ask_again_for_refund)
     return len(charges) + len(refunds)
 
 
@@ -344,7 +369,7 @@ def _begin_refund(
         return done
     if row.state != "succeeded":
         raise WrongState("This top-up brought no money that could be given back.")
-    left = row.amount - row.refunded
+    left = row.amount - row.refunded - _charged_back(connection, row.id)
     given = min(left, balance_of(connection, payer.account_id).available) if amount is None else check_amount(amount)
     if not 1 <= given <= left:
         raise InvalidAmount("That is more than is left of this top-up.")
@@ -353,6 +378,14 @@ def _begin_refund(
     return connection.execute(
         insert(card_refund).values(id=id, top_up_id=top_up_id, amount=given, state="processing").returning(card_refund)
     ).one()
+
+
+def _charged_back(connection: Connection, top_up_id: object) -> int:
+    """What the bank took back of a top-up itself, so that it does not go to the card a second time."""
+    taken = select(func.coalesce(func.sum(chargeback.c.amount), 0)).where(
+        chargeback.c.top_up_id == top_up_id, chargeback.c.state == "withdrawn"
+    )
+    return int(connection.execute(taken).scalar_one())
 
 
 def _ask_refund(engine: Engine, processor: Processor, row: Row[tuple[object, ...]]) -> None:

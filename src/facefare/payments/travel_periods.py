@@ -14,6 +14,7 @@ nor refused, its payer is not on the deny list for it.
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, insert, or_, select, update
 
@@ -113,7 +114,8 @@ def check_cards(engine: Engine, processor: Processor) -> int:
             .order_by(_period.c.id)
             .limit(_AT_MOST)
         ).all()
-    for row in waiting:
+
+    def check(row: Row[*tuple[Any, ...]]) -> None:
         refused: str | None = "no_card"
         if method := row.payment_method:
             refused = processor.check_card(row.id, customer=row.customer, payment_method=method, currency=row.currency)
@@ -126,6 +128,8 @@ def check_cards(engine: Engine, processor: Processor) -> int:
             )
             if refused:
                 connection.execute(update(card).where(card.c.payer_id == row.payer_id).values(auto_paused=refused))
+
+    card_top_ups.one_by_one(waiting, check)
     return len(waiting)
 
 
@@ -141,14 +145,17 @@ def charge_due(engine: Engine, processor: Processor, now: datetime) -> int:
             .order_by(_period.c.id)
             .limit(_AT_MOST)
         ).all()
-    charged = 0
-    for row in due:
+    charged = []
+
+    def charge(row: Row[*tuple[Any, ...]]) -> None:
         with engine.begin() as connection:
             begun = _begin_charge(connection, row.id, row.payer_id)
         if begun is not None:
+            charged.append(begun.id)
             card_top_ups.ask(engine, processor, begun)
-            charged += 1
-    return charged
+
+    card_top_ups.one_by_one(due, charge)
+    return len(charged)
 
 
 def _begin_charge(connection: Connection, period_id: str, payer_id: str) -> Row[tuple[object, ...]] | None:

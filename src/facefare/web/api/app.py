@@ -189,10 +189,13 @@ async def _fund_for_ever(services: Services) -> None:
         return
     while True:
         await asyncio.sleep(_FUND_EVERY)
-        try:
-            await asyncio.to_thread(travel_periods.check_cards, services.engine, processor)
-            await asyncio.to_thread(travel_periods.charge_due, services.engine, processor, datetime.now(UTC))
-            await asyncio.to_thread(card_top_ups.charge_those_below, services.engine, processor)
-            await asyncio.to_thread(card_top_ups.finish_left_behind, services.engine, processor)
-        except Exception as error:  # the next round tries again
-            structlog.get_logger().warning("funding_failed", error=type(error).__name__)
+        for work in (
+            travel_periods.check_cards,
+            lambda engine, processor: travel_periods.charge_due(engine, processor, datetime.now(UTC)),
+            card_top_ups.charge_those_below,
+            card_top_ups.finish_left_behind,
+        ):
+            try:
+                await asyncio.to_thread(work, services.engine, processor)
+            except Exception as error:  # the next round tries again
+                structlog.get_logger().warning("funding_failed", error=type(error).__name__)
