@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner, Result
 
 from facefare.cli import command_line
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.payments import merchants, tariffs
+from facefare.payments.disputes import WINDOW
 from facefare.payments.merchants import Terminal
 from facefare.settings import Settings
-from facefare.wallet import consents, payers
+from facefare.wallet import access, consents, payers
 from facefare.wallet.errors import WalletError
 from facefare.web.commands import receipt_key
+from facefare.web.pages import staff
+from facefare.web.pages.staff import Role
 
 FEED = {
     "agency.txt": "agency_id,agency_name,agency_url,agency_timezone\n1,Town,https://town.example,Europe/Vienna\n",
@@ -85,3 +88,25 @@ def test_a_retention_run_signs_a_record_even_when_there_is_nothing_to_forget(
     assert consents.verified(record, key)["forgotten"]["faces unused for too long"] == 0
     with pytest.raises(WalletError):
         consents.verified(record, Ed25519PrivateKey.generate().public_key())
+
+
+def test_why_staff_looked_at_a_payers_details_is_forgotten_after_the_window_for_disputes(
+    run: Callable[..., Result], engine: Engine
+) -> None:
+    said = "dsp_1: rang from +49 170 000000"
+    with engine.begin() as connection:
+        payer, _ = payers.register(connection, "EUR")
+        for days in (WINDOW.days + 1, 1):
+            access.record(connection, payer.id, by="staff: Kim", purpose="dispute: rang us", outcome="details_read")
+            staff.note(connection, staff.Member("stf_1", "Kim", Role.SUPPORT), staff.READ_PAYER, said)
+            for table in ("access_log", "staff_action"):
+                connection.execute(text(f"UPDATE {table} SET at = at - interval '{days} days'"))
+    ran = run("wallet", "retention", "run")
+    assert ran.exit_code == 0
+    with engine.connect() as connection:
+        about = connection.execute(text("SELECT about FROM staff_action ORDER BY at")).scalars().all()
+        log = connection.execute(text("SELECT by, purpose FROM access_log ORDER BY at")).all()
+    assert about == ["dsp_1", said]
+    assert log == [("forgotten", "dispute"), ("staff: Kim", "dispute: rang us")]
+    record = consents.verified(ran.output.strip(), receipt_key(Settings()).public_key())
+    assert record["forgotten"]["reasons of staff"] == 1

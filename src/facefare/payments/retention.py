@@ -2,7 +2,7 @@
 
     after the window for disputes   where somebody was (stops, gates, places), and which search in the guardians' public
                                     logs it was; amounts and times stay, as the law of accounts asks; the record of a
-                                    code that a terminal sent
+                                    code that a terminal sent; who of the staff looked at a payer's details, and why
     the day after                   the keys of pseudonyms; payments by code that nobody read
     unused for as long as agreed    the face itself, at all three guardians
     a window after withdrawal       the text of a consent's receipt; its hash stays
@@ -98,7 +98,7 @@ def forget(connection: Connection, now: datetime) -> dict[str, int]:
         "records of codes": delete(held_payment).where(held_payment.c.taken_at < before, ~held_payment.c.owing),
         "places in access logs": update(wallet.access_log)
         .where(log.at < before, log.by != FORGOTTEN)
-        .values(by=FORGOTTEN, query_id=null(), request_sha256=null()),
+        .values(by=FORGOTTEN, purpose=func.split_part(log.purpose, ": ", 1), query_id=null(), request_sha256=null()),
         "tags of lost answers": delete(wallet.lost_answer).where(wallet.lost_answer.c.at < before),
         "texts of withdrawn consents": update(wallet.consent)
         .where(wallet.consent.c.withdrawn_at < before, wallet.consent.c.receipt != "")

@@ -6,19 +6,19 @@
 As card schemes have it for transit. The first ride goes on the operator's risk: only after it the card's bank is asked
 whether it would pay, by a nominal authorisation that is let go at once. What is gathered is a debt in the ledger from
 the first ride on, so a payment by any other way (a top-up, say) is taken for it first, the oldest period before the
-newer ones. How rides are grouped is `facefare.fares.periods`' rule.
+newer ones. A ride that would take a period over
+the limit has the card charged for what was gathered until then; the 24 hours themselves run on from the first ride.
 
 Invariants: every ride on account is in one period; a period is charged at most once; while a period is neither charged
 nor refused, its payer is not on the deny list for it.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, insert, or_, select, update
 
-from facefare.fares.periods import PERIOD
 from facefare.ledger.ids import new_id
 from facefare.ledger.tables import account
 from facefare.payments import card_top_ups, travel_tables
@@ -28,6 +28,7 @@ from facefare.wallet import payers
 from facefare.wallet import tables as wallet
 from facefare.wallet.payers import Payer
 
+PERIOD = timedelta(hours=24)
 _AT_MOST = 50
 _period = travel_tables.travel_period
 _UNCHARGED = _period.c.top_up_id.is_(None), _period.c.refused.is_(None), _period.c.settled_at.is_(None)

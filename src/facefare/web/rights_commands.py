@@ -16,6 +16,7 @@ from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import Operation
 from facefare.identification.relay import Guardians
 from facefare.payments import closing, retention, staff, tariffs
+from facefare.payments.disputes import WINDOW
 from facefare.payments.tariffs import FarePoint
 from facefare.settings import Settings
 from facefare.wallet import consents
@@ -23,6 +24,7 @@ from facefare.wallet.errors import WalletError
 from facefare.wallet.faces import Changes
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.commands import database, plain_errors, receipt_key
+from facefare.web.pages import staff as console_staff
 
 fares = typer.Typer(help="Tariffs, and which gate charges which.", no_args_is_help=True)
 consent = typer.Typer(help="Consent receipts.", no_args_is_help=True)
@@ -114,6 +116,7 @@ def run_retention() -> None:
     with plain_errors(), database(settings) as engine:
         with engine.begin() as connection:
             counts = retention.forget(connection, now)
+            counts["reasons of staff"] = console_staff.forget_reasons(connection, before=now - WINDOW)
             unused = retention.unused_faces(connection, retention_days=settings.retention_days, now=now)
         deleted, late = asyncio.run(_delete(settings, engine, unused)) if unused else (0, [])
         counts["faces unused for too long"] = deleted

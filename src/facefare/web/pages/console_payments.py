@@ -93,7 +93,7 @@ def details(
     """Whose payment it was, while the dispute is open; the payer reads who looked, and why."""
     with services.engine.begin() as connection:
         shown = handled.details(connection, dispute_id, staff=desk.member.name, why=why)
-        staff.note(connection, desk.member, "read_payer", f"{dispute_id}: {why}")
+        staff.note(connection, desk.member, staff.READ_PAYER, f"{dispute_id}: {why}")
         found = handled.disputes(connection, limit=_PAGE)
     return desk.page("console_disputes.html", disputes=found, details=shown, done=None)
 

@@ -3,7 +3,8 @@
 Invariants:
   - a role is allowed what `ALLOWED` says and no more; a route names what it needs;
   - tokens and sessions are kept as hashes; a member who is revoked, or whose session is eight hours old, is out;
-  - what a member changes or reads of a payer is written down, under the member's name, and never changed.
+  - what a member changes or reads of a payer is written down, under the member's name, and never changed;
+    only why a payer's details were read is forgotten when the payer's own traces are.
 """
 
 import base64
@@ -25,6 +26,7 @@ from facefare.web.pages.errors import NotYourJob, UnknownMember
 from facefare.web.pages.sessions import hashed
 
 LASTS = timedelta(hours=8)
+READ_PAYER = "read_payer"
 _MIN_TOKEN = 32
 
 
@@ -168,6 +170,14 @@ def actions(connection: Connection, *, limit: int) -> list[Action]:
     columns = tables.staff_action.c
     rows = connection.execute(select(tables.staff_action).order_by(columns.id.desc()).limit(limit))
     return [Action(row.at, row.staff, row.action, row.about) for row in rows]
+
+
+def forget_reasons(connection: Connection, *, before: datetime) -> int:
+    """Of looks at a payer's details, keep that they happened and forget why; how many there were."""
+    columns = tables.staff_action.c
+    why = (columns.action == READ_PAYER, columns.at < before, columns.about.contains(": "))
+    forgotten = update(tables.staff_action).where(*why).values(about=func.split_part(columns.about, ": ", 1))
+    return connection.execute(forgotten).rowcount
 
 
 def _changed(connection: Connection, member_id: str, **values: object) -> Member:
