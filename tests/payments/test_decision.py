@@ -80,9 +80,9 @@ def test_a_face_alone_pays_up_to_the_limit_and_not_a_cent_more(
 
 
 @pytest.mark.parametrize(("ago", "outcome"), [(59, Outcome.ALREADY_PAID), (60, Outcome.ACCEPTED)])
-def test_the_same_amount_at_a_till_is_covered_for_a_minute(ago: int, outcome: Outcome) -> None:
+def test_a_payment_at_a_gate_covers_the_payer_for_a_minute(ago: int, outcome: Outcome) -> None:
     paid = Paid(NOW - timedelta(seconds=ago), 280)
-    assert decide(280, "EUR", Situation(NOW, False, "EUR", 1000, paid, 0, None, 0, 0, False), RULES).outcome is outcome
+    assert decide(280, "EUR", Situation(NOW, True, "EUR", 1000, paid, 0, None, 0, 0, False), RULES).outcome is outcome
 
 
 @given(amounts, situations, st.integers(0, 59))
