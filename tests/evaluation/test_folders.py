@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -109,6 +111,21 @@ def test_pieces_are_sealed_and_gone_with_their_key(tmp_path):
         key.unlink()  # the machine was switched off
     assert SealedPieces.open(tmp_path / "run", b"work", keys).get(4) is None
     assert not file.with_name("000004").exists()
+
+
+def test_a_run_that_was_killed_and_not_taken_up_again_loses_its_key(tmp_path):
+    keys, runs = tmp_path / "keys", tmp_path / "runs"
+    keys.mkdir()
+    SealedPieces.open(runs, b"killed", keys).put(0, b"a template")
+    (killed,) = keys.iterdir()
+    assert SealedPieces.open(runs, b"another", keys).get(0) is None
+    assert killed.exists()  # it may still be taken up
+    long_ago = time.time() - 25 * 3600
+    os.utime(killed, (long_ago, long_ago))
+    SealedPieces.open(runs, b"another", keys)
+    assert not killed.exists()
+    assert not list(runs.rglob("000000"))
+    assert SealedPieces.open(runs, b"killed", keys).get(0) is None
 
 
 def test_the_command_writes_a_page_and_figures_and_leaves_nothing_else(folder, models_dir, tmp_path):

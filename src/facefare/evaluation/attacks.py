@@ -2,7 +2,8 @@
 
 Each kind (presentation attack instrument species, ISO/IEC 30107-3) is a surface with the portrait on it, moved as a
 bona fide head moves: it comes closer, turns and tilts. Simulation shows what geometry alone can tell. It is no
-substitute for tests with real prints, screens and masks, and masks are not simulated at all.
+substitute for tests with real prints, screens and masks. The nearest to a mask is a cut-out that is worn, bent round
+the head: masks with a nose of their own are not simulated at all.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,12 +26,16 @@ class Species(Enum):
     LARGE_SCREEN = "video on a screen without visible edge or grid"
     BENT_PHOTO = "bent photo"
     CUT_OUT = "cut-out"
+    PHOTO_MASK = "cut-out bent round a head"
 
 
+_WITHOUT_BORDER = (Species.CUT_OUT, Species.PHOTO_MASK)
 _SHOWN = View(face_width=190, y=0.5, noise=0.0)
 """How the portrait fills its sheet or screen, of the size of a frame."""
 _HALF_WIDTH = 1.25
 """Half the sheet, in face widths: the borders lie inside the frame."""
+_HEAD = 0.6
+"""Radius of the head that a cut-out is bent round, in face widths."""
 _BEND = 0.35
 """How far the middle of a bent photo comes forward, in face widths."""
 
@@ -72,7 +77,7 @@ def _backlit(light: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _outline(species: Species) -> NDArray[np.float64]:
     """Points of the surface (P, 3) in face widths, x right, y down, z away."""
-    if species is Species.CUT_OUT:
+    if species in _WITHOUT_BORDER:
         angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         rim = np.column_stack([0.56 * np.cos(angle), 0.72 * np.sin(angle)])
         points = np.concatenate([rim, 0.5 * rim, np.zeros((1, 2))])
@@ -80,6 +85,8 @@ def _outline(species: Species) -> NDArray[np.float64]:
         across, down = np.meshgrid(np.linspace(-_HALF_WIDTH, _HALF_WIDTH, 17), np.linspace(-0.95, 0.95, 5))
         points = np.column_stack([across.reshape(-1), down.reshape(-1)])
     depth = np.zeros(len(points))
+    if species is Species.PHOTO_MASK:
+        depth = -np.sqrt(_HEAD**2 - points[:, 0] ** 2)
     if species is Species.BENT_PHOTO:  # a cylinder around the vertical axis
         depth = -_BEND * (1 - (points[:, 0] / _HALF_WIDTH) ** 2)
     return np.column_stack([points, depth])
@@ -105,7 +112,7 @@ def _treated(picture: Frame, species: Species, rng: np.random.Generator) -> Fram
     edge = 14
     left, right = (round(_SHOWN.x * WIDTH + side * _HALF_WIDTH * _SHOWN.face_width) for side in (-1, 1))
     top, bottom = (round(_SHOWN.y * HEIGHT + side * 0.95 * _SHOWN.face_width) for side in (-1, 1))
-    if species is not Species.CUT_OUT:
+    if species not in _WITHOUT_BORDER:
         inner = np.zeros((HEIGHT, WIDTH), bool)
         inner[top + edge : bottom - edge, left + edge : right - edge] = True
         light[~inner] = border

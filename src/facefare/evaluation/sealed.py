@@ -3,13 +3,15 @@
 Invariants:
   - whatever is written to disk is AES-256-GCM under a key made for this run;
   - the key is written to memory only (a tmpfs such as /run or /dev/shm): without one nothing is kept at all;
-  - a finished run destroys key and pieces; a machine that is switched off loses the key and with it the pieces.
+  - a finished run destroys key and pieces; a machine that is switched off loses the key and with it the pieces;
+  - a run that was killed and not taken up again within `_RESUMABLE` loses its key as soon as any other run begins.
 """
 
 import hashlib
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +21,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from facefare.evaluation.errors import ResumeError
 
 _NONCE = 12
+_NAME = "facefare-evaluation-{}.key"
+_RESUMABLE = 24 * 3600.0
+"""Seconds since a run last began in which it can be taken up again."""
 
 
 class SealedPieces:
@@ -39,9 +44,10 @@ class SealedPieces:
         keys = in_memory or _memory_folder()
         if keys is None:
             return None
+        _forget_abandoned(keys, folder)
         run = hashlib.sha256(work).digest()
         name = run.hex()[:16]
-        key_file, own = keys / f"facefare-evaluation-{name}.key", folder / name
+        key_file, own = keys / _NAME.format(name), folder / name
         try:
             key = key_file.read_bytes()
         except OSError:
@@ -52,6 +58,7 @@ class SealedPieces:
             descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as opened:
                 opened.write(key)
+        key_file.touch()
         own.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(own, key_file, key, run)
 
@@ -83,6 +90,18 @@ class SealedPieces:
 
     def _label(self, number: int) -> bytes:
         return self._run + number.to_bytes(4, "big")
+
+
+def _forget_abandoned(keys: Path, folder: Path) -> None:
+    """Destroy the keys, and then the pieces, of runs that nobody took up again in time; keys of other users stay."""
+    for key_file in keys.glob(_NAME.format("*")):
+        try:
+            if time.time() - key_file.stat().st_mtime > _RESUMABLE:
+                key_file.unlink()
+                name = key_file.stem.removeprefix(_NAME.format("").removesuffix(".key"))
+                shutil.rmtree(folder / name, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def _memory_folder() -> Path | None:
