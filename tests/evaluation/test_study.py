@@ -160,7 +160,7 @@ def test_neither_report_nor_repr_holds_a_template(crowd, report):
 
 
 def test_photos_without_a_face_are_counted_and_not_compared(crowd):
-    photos, extracted = crowd(people=20, photos=4)
+    photos, extracted = crowd(people=20, photos=4, group=lambda person: "four" if person < 4 else "sixteen")
     failures = extracted.failures.copy()
     failures[::4] = 2
     study = Study(photos, replace(extracted, failures=failures), Calibration.default())
@@ -169,6 +169,7 @@ def test_photos_without_a_face_are_counted_and_not_compared(crowd):
     assert figures["verification"]["genuine"] == 20 * 3
     assert {row["views"] for row in figures["private"]} <= {"1 photo, 1 photo", "3 views, 1 view"}
     assert "recommended" not in figures
+    assert [row["group"] for row in figures["groups"]] == ["sixteen"]  # the rates of four would be somebody's
 
 
 def test_too_few_people_give_an_error_and_no_figures(crowd):

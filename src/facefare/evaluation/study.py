@@ -37,6 +37,7 @@ _MOST_A_PERSON = 10
 """Photos a person that single comparisons use: without a limit one statesman's photos would be the figure."""
 _DRAWS = 20
 _GROUP_FMR = 1e-3
+_SMALLEST_GROUP = 5  # people; the rates of fewer would be somebody's
 _GROUPS = 20  # of people, each left out once
 _ENOUGH_PAIRS = 10_000  # for a curve
 _CURVE = np.geomspace(1e-6, 1, 121)
@@ -123,7 +124,7 @@ class Study:
         return [draw(subjects, enrol, probe, seed, whole) for seed in range(draws)]
 
     def _groups(self, subjects: Subjects, single: Comparisons, rows: NDArray[np.int64]) -> list[Report]:
-        """FMR inside each stated group and FNMR, at the one threshold that gives FMR 1e-3 over all."""
+        """FMR inside each stated group of some people and FNMR, at the one threshold that gives FMR 1e-3 over all."""
         group = np.array([self.photos[row].group for row in rows.tolist()], dtype=np.str_)
         names = sorted(set(group.tolist()) - {""})
         threshold = single.impostor.threshold_at(_GROUP_FMR)
@@ -132,6 +133,8 @@ class Study:
         for name in names:
             members = np.zeros(len(photos), bool)
             members[subjects.people[group == name]] = True
+            if members.sum() < _SMALLEST_GROUP:
+                continue
             close = single.close[single.close[:, 2] < threshold]
             first, second = close[:, 0].astype(np.int64), close[:, 1].astype(np.int64)
             inside = members[first] & members[second]
