@@ -49,7 +49,9 @@ def test_a_till_takes_a_payment_from_whoever_looks(machine: Machine, visit: Any,
     camera.mkdir()
     gate = (machine.folder / "gate.toml").read_text()
     till_file = machine.folder / "till.toml"
-    till_file.write_text(f'{gate}\n[till]\ncurrency = "EUR"\nreceipts = "{machine.wallet_url}"\n')
+    till_file.write_text(
+        f'codes = "{machine.wallet_url}/app/pay"\n{gate}\n[till]\ncurrency = "EUR"\nreceipts = "{machine.wallet_url}"\n'
+    )
     with httpx.Client(base_url=machine.wallet_url, timeout=30) as http:
         scenario = Scenario(machine, pipeline, http, lambda _: None)
         scenario.enrol("A", 20_00)
@@ -63,10 +65,12 @@ def test_a_till_takes_a_payment_from_whoever_looks(machine: Machine, visit: Any,
             page.get_by_text("10\u00a0%").click()
             page.get_by_role("button", name="Yes, pay by looking").click()
             expect(page.locator("body")).to_have_attribute("data-state", "look_here")
+            expect(page.locator("#code")).to_be_visible()
             come(scenario, "A", camera)
             expect(page.locator("body")).to_have_attribute("data-state", "accepted")
             expect(page.locator("#amount")).to_have_text("5.50\u00a0€")
             expect(page.locator("#receipt")).to_be_visible()
+            expect(page.locator("#code")).to_be_hidden()
             page.goto("about:blank")
         ended = till.event("attempt", 5)
         (paid,) = scenario.payers["A"].payments()

@@ -30,9 +30,9 @@ from facefare.fares.tariff import (
 from facefare.ledger import balance_of, verify
 from facefare.ledger.errors import InvalidAmount
 from facefare.mpc.answers import Match
-from facefare.payments import attempts, disputes, intents, merchants, receipts, tariffs, top_ups, travel
+from facefare.payments import attempts, disputes, intents, merchants, receipts, scanned, tariffs, top_ups, travel
 from facefare.payments.attempts import Asked, Reply
-from facefare.payments.decision import Rules
+from facefare.payments.decision import Outcome, Rules
 from facefare.payments.errors import NoFarePoint, WrongState
 from facefare.payments.merchants import Terminal
 from facefare.payments.tariffs import FarePoint
@@ -223,6 +223,36 @@ def test_a_ride_nobody_ended_is_ended_by_the_sweep_at_the_maximum_once(town: Tow
     assert town.money() == (1700, 0, 0)
     ride = town.ask(lambda c: travel.rides(c, town.payer.id, limit=5))[0]
     assert [line.code for line in ride.lines] == ["fare.leg", "fare.incomplete.exit"]
+
+
+def test_a_payer_whose_rides_cannot_be_priced_keeps_nobody_elses_from_being_ended(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with town.engine.begin() as connection:
+        ben, _ = payers.register(connection, "EUR")
+        top_ups.from_test_funds(connection, ben, 2000, funding=Funding.TEST, idempotency_key="first")
+        code = scanned.begin(
+            connection,
+            town.gates["trm_arena_in"],
+            amount=None,
+            currency="EUR",
+            capture_later=False,
+            purchase=None,
+            idempotency_key="k",
+        )
+        assert scanned.pay(connection, ben, code.id, town.rules).outcome is Outcome.ACCEPTED
+    town.tap("trm_arena_in", 1)
+    priced = travel._priced
+
+    def not_bens(connection: Any, payer: Payer, *more: Any) -> Any:
+        if payer.id == ben.id:
+            raise NoFarePoint("Ben's tariff is broken.")
+        return priced(connection, payer, *more)
+
+    monkeypatch.setattr(travel, "_priced", not_bens)
+    with pytest.raises(NoFarePoint):
+        town.sweep(5)
+    assert town.money() == (1700, 0, 0)
 
 
 def test_a_ride_left_open_into_the_next_week_is_charged_in_its_own(town: Town) -> None:

@@ -8,5 +8,5 @@ it is given. All amounts are integers in minor units.
 - `pricing`: `price_week`, `price_day`, `quote`.
 - `posted`: what a gate may say a passage costs, before anybody is known.
 - `explain`: the lines of a receipt, as codes and parameters.
-- `periods`: travel-period aggregation. `standing`: first-ride risk and the deny list.
+- `standing`: first-ride risk and the deny list.
 """

@@ -23,14 +23,17 @@ from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
 
+from facefare.fares.errors import FaresError
 from facefare.fares.explain import Line
 from facefare.fares.journeys import LegState, Tap, TapKind, legs_of
 from facefare.fares.pricing import Charge, price_week
 from facefare.fares.standing import Standing, State
 from facefare.fares.tariff import Tariff
 from facefare.ledger import Transfer, balance_of, lock_accounts, post
+from facefare.ledger.errors import LedgerError
 from facefare.ledger.ids import new_id
 from facefare.payments import card_top_ups, intents, merchants, receipts, tables, tariffs, travel_periods, travel_tables
+from facefare.payments.errors import PaymentsError
 from facefare.payments.tariffs import FarePoint
 from facefare.wallet import payers
 from facefare.wallet.payers import Payer
@@ -161,7 +164,7 @@ def complete(engine: Engine, now: datetime, spend_limits: Mapping[str, int]) -> 
     `spend_limits`: by currency, see `begin`.
 
     Where the evidence does not say where a ride ended, the tariff's maximum applies. Each payer's week is a
-    transaction of its own, so nobody waits for another one's.
+    transaction of its own, so nobody waits for another one's; what goes wrong with one is raised when all had theirs.
     """
     columns = travel_tables.tap.c
     with engine.connect() as connection:
@@ -172,16 +175,21 @@ def complete(engine: Engine, now: datetime, spend_limits: Mapping[str, int]) -> 
             .order_by("since")
             .limit(_SWEEP_AT_MOST)
         ).all()
-    settled = 0
+    settled, failure = 0, None
     for row in waiting:
-        with engine.begin() as connection:
-            tariff = tariffs.load(connection, row.tariff_id)
-            if now - row.since > timedelta(seconds=tariff.longest_journey_s):
-                payer = payers.locked(connection, row.payer_id)
-                lock_accounts_of(connection, payer, tariff.id, (row.week,))
-                _settle(connection, payer, tariff, row.week, now, (), spend_limits.get(payer.currency, 0))
-                recover(connection, payer)
-                settled += 1
+        try:
+            with engine.begin() as connection:
+                tariff = tariffs.load(connection, row.tariff_id)
+                if now - row.since > timedelta(seconds=tariff.longest_journey_s):
+                    payer = payers.locked(connection, row.payer_id)
+                    lock_accounts_of(connection, payer, tariff.id, (row.week,))
+                    _settle(connection, payer, tariff, row.week, now, (), spend_limits.get(payer.currency, 0))
+                    recover(connection, payer)
+                    settled += 1
+        except (FaresError, LedgerError, PaymentsError) as error:
+            failure = error
+    if failure is not None:
+        raise failure
     return settled
 
 

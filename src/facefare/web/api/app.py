@@ -154,10 +154,10 @@ async def _sweep_for_ever(services: Services) -> None:
 
 
 def _sweep(services: Services) -> None:
-    travel.complete(services.engine, datetime.now(UTC), services.rules.travel_on_account)
     with services.engine.begin() as connection:
         intents.expire(connection, services.rules)
         merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)
+    travel.complete(services.engine, datetime.now(UTC), services.rules.travel_on_account)
 
 
 async def _deliver_for_ever(services: Services) -> None:
