@@ -38,7 +38,7 @@ def attempt(
 ) -> None:
     """Time whole attempts at a gate, stage by stage."""
     console = Console()
-    pipeline = FacePipeline.load(Settings().cache_dir / "models")
+    pipeline = FacePipeline.load(Settings.read().cache_dir / "models")
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
     outcomes: dict[str, int] = {}
     with Progress(console=console, transient=True) as progress:

@@ -153,7 +153,7 @@ def face(
 ) -> None:
     """Time the way from a frame to a template, beside peers."""
     cv2.setNumThreads(1)
-    pipeline = FacePipeline.load(Settings().cache_dir / "models")
+    pipeline = FacePipeline.load(Settings.read().cache_dir / "models")
     frames = Sitter(Person.GRACE_HOPPER, pipeline).walk_up(seed=1)
     whole = median_ms(lambda frame: pipeline.embed(frame, pipeline.observe(frame)), frames, rounds)
     observe = median_ms(pipeline.observe, frames, rounds)

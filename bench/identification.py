@@ -97,7 +97,7 @@ def identification(
     console.print(table)
     if spu:
         with console.status("SecretFlow SPU, three simulated parties"):
-            theirs = spu_peer.ms_a_probe(100_000, 128, Settings().cache_dir)
+            theirs = spu_peer.ms_a_probe(100_000, 128, Settings.read().cache_dir)
         ours = next((f.private_ms for f in figures if (f.rows, f.dim, f.batch) == (100_000, 128, 1)), None)
         console.print(
             f"SecretFlow SPU {spu_peer.VERSION}, ABY3, N = 100,000, D = 128: {theirs:.0f} ms each further probe"

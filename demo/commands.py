@@ -44,7 +44,7 @@ def demo(
             ) as progress,
         ):
             task = progress.add_task("Loading the networks", total=None)
-            pipeline = FacePipeline.load(Settings().cache_dir / "models")
+            pipeline = FacePipeline.load(Settings.read().cache_dir / "models")
 
             def say(text: str) -> None:
                 progress.update(task, description=text, total=None)

@@ -131,7 +131,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
 
     Raises MachineError where a process does not start.
     """
-    settings = Settings()
+    settings = Settings.read()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facefare-demo-")))
         say("Key ceremony of three guardians, a gate and an enrolment station")

@@ -6,6 +6,7 @@ none that could see a face, a name or money.
 """
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Collection
@@ -14,6 +15,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
+
+from facefare.errors import SettingsError
 
 _GROUP = "facefare.commands"
 
@@ -60,8 +63,14 @@ _INSIDE = {
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
-    command_line(sys.argv[1:2])()
+    """Run the command that the arguments name; what settings or the machine refuse ends it with one sentence, code 1."""
+    try:
+        command_line(sys.argv[1:2])()
+    except SettingsError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        sys.exit(f"{named}{error.strerror or error}.")
 
 
 def command_line(asked: Collection[str] | None = None) -> typer.Typer:

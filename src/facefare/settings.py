@@ -1,19 +1,24 @@
 """Typed settings from the environment (prefix FACEFARE_) and an optional .env file."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+import pydantic_settings
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from facefare.errors import SettingsError
 
 
 class Settings(BaseSettings):
     """What a machine's operator may set; everything has a default that works on one machine."""
 
-    model_config = SettingsConfigDict(env_prefix="FACEFARE_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FACEFARE_", env_file=".env", env_ignore_empty=True, extra="ignore")
 
     database_url: str | None = Field(
-        default=None, description="PostgreSQL URL; embedded PostgreSQL where none is given."
+        default=None,
+        description="PostgreSQL URL; embedded PostgreSQL where none is given.",
     )
     data_dir: Path = Field(default=Path("run"), description="Where services keep their own data.")
     cache_dir: Path = Field(
@@ -65,10 +70,50 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = None
     smtp_sender: str | None = Field(default=None, description="From whom mails come; the operator's contact if none.")
     origin: str | None = Field(
-        default=None, description="Where payers reach the pages; https://… in service, http://localhost:PORT if none."
+        default=None,
+        description="Where payers reach the pages; https://… in service, http://localhost:PORT if none.",
     )
     currency: str = Field(default="EUR", description="Of new payers who sign up on the pages.")
     staff_token: SecretStr | None = Field(
-        default=None, description="At least 32 characters; lets a manager into the console before there is staff."
+        default=None,
+        description="At least 32 characters; lets a manager into the console before there is staff.",
     )
     accuracy_report: Path | None = Field(default=None, description="JSON of `facefare evaluate`, for the console.")
+
+    @classmethod
+    def read(cls) -> "Settings":
+        """The settings of this process's environment; raises SettingsError."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError("\n".join(_sentence(one["loc"], one["msg"]) for one in error.errors())) from None
+        except pydantic_settings.SettingsError as error:
+            field = re.search(r'"(\w+)"', str(error))
+            raise SettingsError(_sentence(field.groups() if field else (), "that is not JSON")) from None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", url):
+            raise ValueError("the address of a PostgreSQL database begins with postgresql://")
+        return url
+
+    @field_validator("staff_token")
+    @classmethod
+    def _is_long(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < 32:
+            raise ValueError("a token of 32 characters or more, such as `openssl rand -hex 32` makes")
+        return token
+
+    @field_validator("origin")
+    @classmethod
+    def _is_origin(cls, url: str | None) -> str | None:
+        """Passkeys need https; a path or a last slash would be in every link and in no browser's origin."""
+        if url is not None and not re.fullmatch(r"https://[^/?#@\s]+|http://(localhost|127\.0\.0\.1)(:\d+)?", url):
+            raise ValueError("write https:// and the host, without a path or a slash at the end")
+        return url
+
+
+def _sentence(place: tuple[int | str, ...], message: str) -> str:
+    name = f"FACEFARE_{str(place[0]).upper()}" if place else "The settings"
+    return f"{name}: {message.removeprefix('Value error, ')}."

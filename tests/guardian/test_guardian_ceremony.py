@@ -91,7 +91,7 @@ def test_the_commands_perform_a_ceremony(tmp_path: Path) -> None:
 
     mine, other = tmp_path / "mine", tmp_path / "other"
     facefare_guardian("init", mine, "--index", 0, "--name", "Operator")
-    facefare_guardian("init", other, "--index", 1, "--name", "Bank", "--http-port", 7102, "--link-port", 7103)
+    facefare_guardian("init", other, "--index", 1, "--name", "Bank", "--http-port", 7103, "--link-port", 7104)
     facefare_guardian("join", mine, other / "identity.json")
     facefare_guardian("join", mine, mine / "identity.json", fails=True)
     facefare_guardian("create-gallery", mine, "gal_a", "--kind", "live", "--model", "m")
@@ -105,9 +105,29 @@ def test_the_commands_perform_a_ceremony(tmp_path: Path) -> None:
     registry = ceremony.Folder(mine).registry()
     assert registry.terminal("trm_a") == Terminal("trm_a", KEY, ("gal_a",))
     assert registry.station("stn_a") == Station("stn_a", KEY, ("gal_a",), demo_only=True)
+    assert "no gallery gal_x" in facefare_guardian(
+        "register-terminal", mine, "trm_a", "--key", "00" * 32, "--gallery", "gal_x", fails=True
+    )
     facefare_guardian("remove", mine, "trm_a")
+    assert "not registered" in facefare_guardian("remove", mine, "trm_a", fails=True)
     assert registry.terminal("trm_a") is None
     registry.close()
     assert "has not joined" in facefare_guardian("serve", mine, fails=True)
-    assert "does not answer" in facefare_guardian("status", mine, fails=True)
+    assert "is it served?" in facefare_guardian("status", mine, fails=True)
     facefare_guardian("status", tmp_path / "nothing", fails=True)
+
+
+@pytest.mark.parametrize(("name", "http", "link"), [(" ", 1, 2), ("x", 7, 7), ("x", 0, 2), ("x", 1, 65536)])
+def test_a_guardian_that_nobody_could_name_or_reach_gets_no_keys(
+    tmp_path: Path, name: str, http: int, link: int
+) -> None:
+    with pytest.raises(CeremonyError):
+        ceremony.init(tmp_path / "g", index=0, name=name, host="127.0.0.1", http_port=http, link_port=link)
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_file_that_is_no_identity_is_named(tmp_path: Path) -> None:
+    (tmp_path / "picture.json").write_bytes(b"\x89PNG\xff")
+    result = CliRunner().invoke(app, ["join", str(tmp_path), str(tmp_path / "picture.json")])
+    assert result.exit_code == 1
+    assert "picture.json" in result.output

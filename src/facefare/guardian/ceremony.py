@@ -140,6 +140,11 @@ def init(
         raise CeremonyError("The index of a guardian is 0, 1 or 2.")
     if (path / "identity.json").exists():
         raise CeremonyError(f"{path} has keys already; a new guardian takes a new folder.")
+    if not name.strip():
+        raise CeremonyError("A guardian says who runs it: a name that payers can read.")
+    ports = [http_port, link_port, *([public_port] if public_port else [])]
+    if len({*ports}) != len(ports) or not all(0 < port < 65536 for port in ports):
+        raise CeremonyError("The ports of a guardian are different numbers from 1 to 65535.")
     for folder in (path, path / "keys", path / "peers", path / "relays"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     signing, sealing = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
@@ -265,15 +270,15 @@ def create_relay(path: Path, name: str) -> Path:
     return certificate
 
 
-def register_relay(path: Path, name: str, certificate: str) -> None:
+def register_relay(path: Path, name: str, certificate: bytes) -> None:
     """Let a relay (a wallet) call this guardian; counts from the next start."""
     if not _NAME.fullmatch(name):
         raise CeremonyError("A relay's name has letters, digits, - and _ only.")
     try:
-        x509.load_pem_x509_certificate(certificate.encode())
+        x509.load_pem_x509_certificate(certificate)
     except ValueError:
         raise CeremonyError("That is no PEM certificate.") from None
-    (Folder(path).path / "relays" / f"{name}.pem").write_text(certificate)
+    (Folder(path).path / "relays" / f"{name}.pem").write_bytes(certificate)
 
 
 def write_trust(path: Path, identities: Sequence[GuardianIdentity]) -> None:
@@ -317,7 +322,7 @@ def perform_on_one_machine(
         for index, folder in enumerate(folders)
     ]
     write_trust(base / "trust", identities)
-    relay = create_relay(base / "relay", "wallet").read_text()
+    relay = create_relay(base / "relay", "wallet").read_bytes()
     for folder in folders:
         for identity in identities:
             if identity.index != Folder(folder).identity.index:
@@ -370,7 +375,7 @@ def _read_key(path: Path, kind: type[PrivateKeyTypes]) -> PrivateKeyTypes:
 
 def _read_identity(path: Path) -> GuardianIdentity:
     try:
-        return GuardianIdentity.from_json(path.read_text())
+        return GuardianIdentity.from_file(path)
     except (OSError, MessageError) as error:
         raise CeremonyError(f"{path} is no guardian identity file.") from error
 

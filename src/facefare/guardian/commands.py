@@ -17,7 +17,7 @@ from facefare.guardian.errors import CeremonyError, GuardianError
 from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.links import client_context
 from facefare.guardian.messages import Status, sha256
-from facefare.guardian.registry import GalleryDefinition, Station, Terminal
+from facefare.guardian.registry import GalleryDefinition, Registry, Station, Terminal
 
 app = typer.Typer(help="One of the three guardians: keys, registrations, service.", no_args_is_help=True)
 
@@ -57,7 +57,7 @@ def init(
 def join(folder: _Dir, identity: Annotated[Path, typer.Argument(help="identity.json of a peer.")]) -> None:
     """Let another guardian in, or take its announced next keys."""
     with _plain_errors():
-        peer = GuardianIdentity.from_json(identity.read_text())
+        peer = GuardianIdentity.from_file(identity)
         ceremony.join(folder, peer)
     typer.echo(f"Guardian {peer.index}, {peer.name}, has joined. Its fingerprint must be: {peer.fingerprint()}")
     if peer.successor is not None:
@@ -93,7 +93,9 @@ def trust(
 ) -> None:
     """Write the keys by which anyone checks the three transparency logs."""
     with _plain_errors():
-        ceremony.write_trust(file, [GuardianIdentity.from_json(path.read_text()) for path in identities])
+        ceremony.write_trust(file, [GuardianIdentity.from_file(path) for path in identities])
+        digest = sha256(file.read_bytes()).hex()
+    typer.echo(f"Publish {file}, and put its SHA-256 on paper: {digest}")
 
 
 @app.command()
@@ -107,7 +109,7 @@ def create_relay(folder: Annotated[Path, typer.Argument(help="The relay's folder
 def register_relay(folder: _Dir, name: str, certificate: Path) -> None:
     """Let a relay call this guardian, from its next start."""
     with _plain_errors():
-        ceremony.register_relay(folder, name, certificate.read_text())
+        ceremony.register_relay(folder, name, certificate.read_bytes())
     typer.echo(f"Relay {name} may call this guardian from its next start.")
 
 
@@ -122,7 +124,8 @@ def register_terminal(
 ) -> None:
     """Let a gate or till search, at once."""
     with _plain_errors():
-        ceremony.Folder(folder).registry().add_terminal(Terminal(terminal, _hex(key), tuple(gallery), rate, daily))
+        registry = _registry(folder, gallery)
+        registry.add_terminal(Terminal(terminal, _hex(key), tuple(gallery), rate, daily))
     typer.echo(f"{terminal} may search in {', '.join(gallery)}.")
 
 
@@ -136,7 +139,8 @@ def register_station(
 ) -> None:
     """Let an enrolment station enrol, at once."""
     with _plain_errors():
-        ceremony.Folder(folder).registry().add_station(Station(station, _hex(key), tuple(gallery), demo_only))
+        registry = _registry(folder, gallery)
+        registry.add_station(Station(station, _hex(key), tuple(gallery), demo_only))
     typer.echo(f"{station} may enrol into {', '.join(gallery)}{' if they are demos' if demo_only else ''}.")
 
 
@@ -146,6 +150,7 @@ def remove(folder: _Dir, name: Annotated[str, typer.Argument(help="trm_… or st
     with _plain_errors():
         kind: Literal["terminals", "stations"] = "terminals" if name.startswith("trm_") else "stations"
         ceremony.Folder(folder).registry().remove(kind, name)
+    typer.echo(f"{name} is taken out.")
 
 
 @app.command()
@@ -274,8 +279,22 @@ def _ask(folder: Path, method: str, path: str) -> Status:
                 extensions={"sni_hostname": identity.server_name},
             )
     except httpx.HTTPError as error:
-        raise CeremonyError(f"The guardian does not answer: {type(error).__name__}.") from error
+        at = f"{identity.host}:{identity.http_port}"
+        raise CeremonyError(
+            f"No guardian of this folder answers at {at} ({type(error).__name__}): is it served?"
+        ) from error
     return Status.from_bytes(response.content)
+
+
+def _registry(folder: Path, galleries: list[str]) -> Registry:
+    """Where who may use these galleries is written down; raises CeremonyError where there is none of that id."""
+    registry = ceremony.Folder(folder).registry()
+    for gallery in galleries:
+        if registry.gallery(gallery) is None:
+            raise CeremonyError(
+                f"This guardian has no gallery {gallery}: run `facefare guardian create-gallery` first."
+            )
+    return registry
 
 
 def _hex(value: str) -> bytes:
@@ -292,6 +311,6 @@ class _plain_errors:  # noqa: N801 - used like a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, GuardianError | AuditError | OSError):
+        if isinstance(error, GuardianError | AuditError):
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from error

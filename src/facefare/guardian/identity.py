@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -97,6 +98,14 @@ class GuardianIdentity:
             },
             indent=2,
         )
+
+    @classmethod
+    def from_file(cls, path: Path) -> GuardianIdentity:
+        """An identity from an `identity.json`; raises `MessageError`, which names the file, and OSError."""
+        try:
+            return cls.from_json(path.read_bytes().decode(errors="replace"))
+        except MessageError as error:
+            raise MessageError(f"{path}: {error}") from error
 
     @classmethod
     def from_json(cls, document: str) -> GuardianIdentity:

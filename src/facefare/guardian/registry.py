@@ -134,8 +134,12 @@ class Registry:
         self._add("stations", "registration", station.id, text, may_replace=True)
 
     def remove(self, kind: Literal["terminals", "stations"], name: str) -> None:
-        """Take a terminal or station out of the registry; from now on its requests are refused."""
-        self._database.execute(f"DELETE FROM {kind} WHERE id = ?", (name,))  # noqa: S608
+        """Take a terminal or station out of the registry; from now on its requests are refused.
+
+        Raises CeremonyError where there is none of that id.
+        """
+        if self._database.execute(f"DELETE FROM {kind} WHERE id = ?", (name,)).rowcount == 0:  # noqa: S608
+            raise CeremonyError(f"{name} is not registered at this guardian.")
 
     def galleries(self) -> list[GalleryDefinition]:
         """All galleries, by id."""

@@ -55,9 +55,12 @@ class Guardians:
     """The three guardians, as a relay sees them. Use as an async context manager."""
 
     def __init__(self, identities: Sequence[GuardianIdentity], *, certificate: Path, key: Path) -> None:
-        """`identities` of guardians 0, 1, 2 in order; `certificate` and `key` are the relay's own (PEM files)."""
+        """`identities` of guardians 0, 1, 2 in order; `certificate` and `key` are the relay's own (PEM files).
+
+        Raises IdentificationError, OSError.
+        """
         if [identity.index for identity in identities] != list(range(GUARDIANS)):
-            raise ValueError("The identities of guardians 0, 1 and 2, in that order.")
+            raise IdentificationError("A relay needs the identities of guardians 0, 1 and 2, in that order.")
         self._identities = tuple(identities)
         self._clients = tuple(
             httpx.AsyncClient(
@@ -256,7 +259,11 @@ def _tls(certificate: Path, key: Path, identity: GuardianIdentity) -> ssl.SSLCon
     """TLS 1.3 with the relay's own certificate, to a server with exactly the guardian's, or its announced next one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(certificate, key)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        said = error.strerror or "not a certificate and its key"
+        raise IdentificationError(f"The relay's files {certificate} and {key} can't be used: {said}.") from error
     context.load_verify_locations(cadata="\n".join(one.certificate for one in identity.valid))
     return context
 

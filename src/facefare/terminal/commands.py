@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Serve one lane until SIGINT, SIGTERM or the end of the source; one line of JSON for each event."""
     try:
-        settings = Settings()
+        settings = Settings.read()
         terminal = Configuration.load(configuration)
         pipeline = FacePipeline.load(settings.cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)

@@ -113,9 +113,7 @@ class Configuration:
                 id=document["id"],
                 key=key,
                 wallet=document["wallet"],
-                guardians=tuple(
-                    GuardianIdentity.from_json((path.parent / name).read_text()) for name in document["guardians"]
-                ),
+                guardians=tuple(GuardianIdentity.from_file(path.parent / name) for name in document["guardians"]),
                 gallery=document["gallery"],
                 passage=_fare(document["fare"]) if "fare" in document else None,
                 lane=Lane(**document.get("lane", {})),

@@ -85,8 +85,7 @@ class Station:
                 operator_key=Ed25519PublicKey.from_public_bytes(bytes.fromhex(document["operator_key"])),
                 gallery=document.get("gallery", ""),
                 guardians=tuple(
-                    GuardianIdentity.from_json((path.parent / name).read_text())
-                    for name in document.get("guardians", ())
+                    GuardianIdentity.from_file(path.parent / name) for name in document.get("guardians", ())
                 ),
                 calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
             )

@@ -26,7 +26,7 @@ def searches(
 ) -> None:
     """Write which searches of some days led to a payment and which ones payers see: hashes and counts only."""
     since, until = first.replace(tzinfo=UTC), last.replace(tzinfo=UTC) + timedelta(days=1)
-    with plain_errors(), database(Settings()) as engine, engine.connect() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.connect() as connection:
         found = between(connection, since, until)
         period = {"since": int(since.timestamp() * 1000), "until": int(until.timestamp() * 1000)}
         file.write_text(json.dumps(asdict(found) | period, indent=1) + "\n")
@@ -42,10 +42,10 @@ def assessment(
     file: Annotated[Path, typer.Argument(help="Where to write it (Markdown).")],
 ) -> None:
     """Write this installation's figures, for a data protection impact assessment to start from."""
-    settings = Settings()
+    settings = Settings.read()
     with plain_errors():
         calibration = Calibration.from_file(settings.calibration) if settings.calibration else Calibration.default()
-        guardians = [GuardianIdentity.from_json(path.read_text()) for path in settings.guardians]
+        guardians = [GuardianIdentity.from_file(path) for path in settings.guardians]
         now = datetime.now(UTC)
         with database(settings) as engine, engine.connect() as connection:
             found = figures(connection, now - timedelta(days=_DAYS))

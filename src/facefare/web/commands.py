@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from psycopg.errors import UndefinedColumn, UndefinedTable
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from facefare.fares.errors import FaresError
 from facefare.guardian.errors import MessageError
@@ -24,6 +26,7 @@ from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 from facefare.identification.relay import Guardians
 from facefare.ledger import verify
+from facefare.ledger.currency import check_currency
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.ledger.errors import LedgerError
 from facefare.payments import merchants, webhooks
@@ -53,15 +56,19 @@ _Key = Annotated[str, typer.Option(help="Raw Ed25519 public key, 64 hex digits."
 
 
 @app.command()
-def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+) -> None:
     """Migrate the database and serve the API until SIGINT or SIGTERM."""
-    settings = Settings()
+    settings = Settings.read()
     _log_as_json()
     with plain_errors(), database(settings) as engine:
+        check_currency(settings.currency)
         upgrade(engine)
         origin = settings.origin or f"http://localhost:{port}"
         guardians = Guardians(
-            [GuardianIdentity.from_json(path.read_text()) for path in settings.guardians],
+            [GuardianIdentity.from_file(path) for path in settings.guardians],
             certificate=settings.relay_dir / "relay.pem",
             key=settings.relay_dir / "relay-key.pem",
         )
@@ -113,14 +120,14 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database to the newest shape."""
-    with plain_errors(), database(Settings()) as engine:
+    with plain_errors(), database(Settings.read()) as engine:
         upgrade(engine)
 
 
 @app.command()
 def register_merchant(name: str) -> None:
     """Let someone be paid; prints the new id (mer_…)."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         typer.echo(merchants.register_merchant(connection, name))
 
 
@@ -133,7 +140,7 @@ def register_terminal(
     kind: Annotated[str, typer.Option(help="gate (unattended transport) or till.")] = "gate",
 ) -> None:
     """Let a gate or till take payments for a merchant."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key), kind))
 
 
@@ -142,21 +149,21 @@ def register_webhook(
     merchant: Annotated[str, typer.Argument(help="mer_…")], url: Annotated[str, typer.Argument(help="https://…")]
 ) -> None:
     """Send a merchant's events somewhere; prints the endpoint's id and its signing secret, this once."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         typer.echo("\n".join(webhooks.register(connection, merchant, url)))
 
 
 @app.command()
 def revoke_terminal(terminal: str) -> None:
     """Refuse a gate or till, at once."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         merchants.revoke_terminal(connection, terminal)
 
 
 @app.command()
 def register_station(station: Annotated[str, typer.Argument(help="stn_…, as at the guardians.")], key: _Key) -> None:
     """Let an enrolment station bring faces."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         stations.register(connection, station, _raw_key(key))
 
 
@@ -166,7 +173,7 @@ def open_gallery(
     kind: Annotated[str, typer.Option(help="live or demo.")],
 ) -> None:
     """Use a gallery that the guardians have made."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         faces.open_gallery(connection, gallery, kind=kind)
 
 
@@ -174,13 +181,13 @@ def open_gallery(
 def operator_key() -> None:
     """Print the operator's public key, 64 hex digits: terminals that take codes need it."""
     with plain_errors():
-        typer.echo(receipt_key(Settings()).public_key().public_bytes_raw().hex())
+        typer.echo(receipt_key(Settings.read()).public_key().public_bytes_raw().hex())
 
 
 @ledger.command("verify")
 def verify_ledger(json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
     """Check every money invariant on the live books; exit code 1 if one is broken."""
-    with plain_errors(), database(Settings()) as engine:
+    with plain_errors(), database(Settings.read()) as engine:
         findings = verify(engine, PAYMENT_INVARIANTS)
     for finding in findings:
         typer.echo(f"BROKEN: {finding.invariant}: {', '.join(finding.broken_by)}")
@@ -301,7 +308,15 @@ def plain_errors() -> Iterator[None]:
         IdentificationError,
         MessageError,
         PageError,
-        OSError,
     ) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    except (OperationalError, ProgrammingError) as error:
+        if isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            said = "The database has another shape than this version: run `facefare wallet migrate`."
+        elif isinstance(error, OperationalError):
+            said = f"The database can't be used: {str(error.orig).strip()}"
+        else:
+            raise
+        typer.echo(said, err=True)
         raise typer.Exit(1) from error

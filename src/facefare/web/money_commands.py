@@ -37,7 +37,7 @@ def _yesterday() -> datetime:
 
 def settle(day: _Day = None) -> None:
     """Settle a day for every merchant; run again, it does nothing."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         done = settlements.settle(connection, (day or _yesterday()).date())
     table = Table("settlement", "merchant", "carried", "taken", "given back", "paid out")
     for one in done:
@@ -53,7 +53,7 @@ def export(
     form: Annotated[Form, typer.Option("--format")] = Form.CSV,
 ) -> None:
     """Write the settlements of some days with all their movements; nothing in it says who paid."""
-    with plain_errors(), database(Settings()) as engine, engine.connect() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.connect() as connection:
         chosen = settlements.between(connection, first.date(), last.date())
         write = settlements.as_csv if form is Form.CSV else settlements.as_json
         file.write_text(write(connection, chosen), encoding="utf-8", newline="")
@@ -67,7 +67,7 @@ def reconcile(
 ) -> None:
     """List every difference between our books and the card processor's report; exit code 1 if there is one."""
     since, until = first.replace(tzinfo=UTC), last.replace(tzinfo=UTC) + timedelta(days=1)
-    with plain_errors(), database(Settings()) as engine, engine.connect() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.connect() as connection:
         found = books.reconcile(connection, report, since=since, until=until)
     table = Table("what", "category", "name", "currency", "here", "there", "reference")
     for one in found.differences:
@@ -91,7 +91,7 @@ def create_key(
 ) -> None:
     """Make a key; prints it, this once."""
     scopes = {*scope, *(AUDITOR if auditor else ())}
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         made, text = api_keys.create(connection, merchant, name, scopes)
     typer.echo(f"{made.id}\n{text}")
 
@@ -99,7 +99,7 @@ def create_key(
 @keys.command("list")
 def list_keys(merchant: Annotated[str, typer.Argument(help="mer_…")]) -> None:
     """Keys of a merchant, without their secret part."""
-    with plain_errors(), database(Settings()) as engine, engine.connect() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.connect() as connection:
         found = api_keys.of_merchant(connection, merchant)
     for one in found:
         state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "in force"
@@ -109,5 +109,5 @@ def list_keys(merchant: Annotated[str, typer.Argument(help="mer_…")]) -> None:
 @keys.command("revoke")
 def revoke_key(key: Annotated[str, typer.Argument(help="key_…")]) -> None:
     """Refuse a key from now on."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         api_keys.revoke(connection, key)

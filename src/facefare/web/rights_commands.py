@@ -58,7 +58,7 @@ def import_fares(
             )
         else:
             read = load_tariff(path)
-        with database(Settings()) as engine, engine.begin() as connection:
+        with database(Settings.read()) as engine, engine.begin() as connection:
             added = tariffs.import_tariff(connection, read)
         typer.echo(f"{read.id}: {', '.join(map(str, added)) if added else 'nothing new'}")
 
@@ -66,7 +66,7 @@ def import_fares(
 @fares.command("list")
 def list_fares() -> None:
     """Every version of every tariff, and the day it takes effect."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         for known in tariffs.listed(connection):
             typer.echo(f"{known.tariff_id}  {known.currency}  from {known.effective_from}")
 
@@ -80,7 +80,7 @@ def assign(
     network: Annotated[str, typer.Option()] = "",
 ) -> None:
     """Let a gate charge a tariff's fares at a stop."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         tariffs.assign(connection, terminal, FarePoint(tariff, stop, kind, network))
 
 
@@ -92,7 +92,7 @@ def grant(
     through: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last fare day.")],
 ) -> None:
     """Give a payer a concession."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         tariffs.grant(connection, payer, tariff, category, through.date())
 
 
@@ -111,7 +111,7 @@ def verify_consent(
 @retention_app.command("run")
 def run_retention() -> None:
     """Forget what may not be kept any longer, and sign a record of it; exit code 1 if something is left to do."""
-    settings = Settings()
+    settings = Settings.read()
     now = datetime.now(UTC)
     with plain_errors(), database(settings) as engine:
         with engine.begin() as connection:
@@ -129,7 +129,7 @@ def run_retention() -> None:
 
 async def _delete(settings: Settings, engine: Engine, payer_ids: list[str]) -> tuple[int, list[str]]:
     async with Guardians(
-        [GuardianIdentity.from_json(path.read_text()) for path in settings.guardians],
+        [GuardianIdentity.from_file(path) for path in settings.guardians],
         certificate=settings.relay_dir / "relay.pem",
         key=settings.relay_dir / "relay-key.pem",
     ) as guardians:
@@ -152,7 +152,7 @@ async def delete_unused(changes: Changes, payer_ids: list[str]) -> tuple[int, li
 @retention_app.command("list")
 def list_retention() -> None:
     """The signed records of past runs, newest first."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         for run in retention.runs(connection):
             typer.echo(f"{run.ran_at.isoformat()}  {run.record}")
 
@@ -163,7 +163,7 @@ def dispute_details(
     why: Annotated[str, typer.Option(help="What for; the payer will read it.")],
 ) -> None:
     """Show the details of an open dispute; the look is written into the payer's access log."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         shown = staff.details(connection, dispute, staff=staff_name, why=why)
     typer.echo(json.dumps(vars(shown), indent=1, default=str))
 
@@ -171,5 +171,5 @@ def dispute_details(
 @pay_outs.command("paid")
 def pay_out_paid(pay_out: Annotated[str, typer.Argument(help="out_…")]) -> None:
     """Say that a closed account's money was sent."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         closing.paid(connection, pay_out)

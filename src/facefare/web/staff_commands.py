@@ -23,7 +23,7 @@ def add(
     role: Annotated[Role, typer.Option(help="What the member may do.")],
 ) -> None:
     """Let somebody into the console; prints the token, this once."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         member, token = staff.add(connection, name, role)
     typer.echo(f"{member.id}\n{token}")
 
@@ -31,7 +31,7 @@ def add(
 @app.command("list")
 def list_members() -> None:
     """Everybody, with their roles."""
-    with plain_errors(), database(Settings()) as engine, engine.connect() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.connect() as connection:
         for one in staff.everybody(connection):
             state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "in force"
             typer.echo(f"{one.id}  {one.role.value}  {one.name}  {state}")
@@ -40,7 +40,7 @@ def list_members() -> None:
 @app.command()
 def revoke(member: Annotated[str, typer.Argument(help="stf_…")]) -> None:
     """Let a member do nothing from now on."""
-    with plain_errors(), database(Settings()) as engine, engine.begin() as connection:
+    with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         staff.revoke(connection, member)
 
 

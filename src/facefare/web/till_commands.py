@@ -46,7 +46,7 @@ def serve(
         terminal = Configuration.load(configuration)
         if terminal.till is None:
             raise ConfigurationError(f"{configuration}: the section [till] is missing.")
-        pipeline = FacePipeline.load(Settings().cache_dir / "models", terminal.embedder)
+        pipeline = FacePipeline.load(Settings.read().cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)
         screen = TillScreen(language(tag), terminal.till)
         with (

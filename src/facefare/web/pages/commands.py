@@ -24,7 +24,7 @@ def assets(
     for_tests: Annotated[bool, typer.Option("--for-tests", help="Also what only the browser tests need.")] = False,
 ) -> None:
     """Get the pinned files from npm once; does nothing when they are there."""
-    cache_dir = Settings().cache_dir
+    cache_dir = Settings.read().cache_dir
     folder = cache_dir / "web"
     try:
         install(folder, for_tests=for_tests, on_step=_say)

@@ -1,0 +1,63 @@
+"""What a wrong setting, or a database that is away or of another shape, says: one sentence, and no secret."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, make_url
+
+from facefare.errors import SettingsError
+from facefare.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("GUARDIANS", "[sec-ret", "JSON"),
+        ("DATABASE_URL", "mysql://a:sec-ret@localhost/x", "postgresql://"),
+        ("STAFF_TOKEN", "sec-ret", "32 characters"),
+        ("ORIGIN", "https://sec-ret.example/", "slash"),
+        ("ORIGIN", "http://sec-ret.example", "https://"),
+        ("SELF_MADE_LIMIT", "sec-ret", "integer"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"FACEFARE_{name}", value)
+    with pytest.raises(SettingsError, match=f"^FACEFARE_{name}: ") as caught:
+        Settings.read()
+    assert said in str(caught.value)
+    assert "sec-ret" not in str(caught.value)
+
+
+def test_an_empty_setting_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEFARE_STAFF_TOKEN", "")
+    monkeypatch.setenv("FACEFARE_ORIGIN", "")
+    assert (Settings.read().staff_token, Settings.read().origin) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"port": 1}, "can't be used"), ({"database": "postgres"}, "facefare wallet migrate")],
+)
+def test_a_database_that_is_away_or_of_another_shape_is_said_in_a_sentence(
+    engine: Engine, database_url: str, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    url = make_url(database_url).set(**change)  # type: ignore[arg-type]
+    if "port" in change:
+        url = url.set(host="127.0.0.1", query={})
+    environment = {**os.environ, "FACEFARE_DATABASE_URL": url.render_as_string(hide_password=False)}
+    told = subprocess.run(
+        [sys.executable, "-m", "facefare", "wallet", "staff", "list"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert told.returncode == 1
+    assert said in told.stderr
+    assert "Traceback" not in told.stderr
