@@ -63,7 +63,7 @@ _INSIDE = {
 
 
 def main() -> None:
-    """Run the command that the arguments name; what settings or the machine refuse ends it with one sentence, code 1."""
+    """Run the command that the arguments name; what settings or the machine refuse ends it with a sentence, code 1."""
     try:
         command_line(sys.argv[1:2])()
     except SettingsError as error:
