@@ -2,8 +2,11 @@
 
 import base64
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,13 +18,22 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from playwright.sync_api import expect
 
 from demo.faces import Person, Sitter
-from facefare.biometrics import FacePipeline
+from demo.phone import drawn
+from facefare.biometrics import FacePipeline, Template
 from facefare.client import AttemptReply, TerminalClient
 from facefare.identification.calibration import Calibration
 from facefare.identification.held import code, documents, handover
 from facefare.identification.held.documents import PaymentRecord, Signed, decoded
+from facefare.payments import merchants
+from facefare.payments.merchants import Terminal
 from facefare.settings import Settings
+from facefare.terminal.charging import Charging
+from facefare.terminal.held import HeldApproach, HeldProfile, HeldTerms
+from facefare.terminal.held_store import HeldStore
+from facefare.terminal.lost_answers import LostAnswers
+from facefare.terminal.screen import Shown, State
 from facefare.terminal.station import Ask
+from facefare.terminal.till import Sale, Till, TillTerms
 
 MODELS = Settings().cache_dir / "models"
 
@@ -343,6 +355,101 @@ def test_the_code_is_shown_without_a_network(site: Any, visit: Any, gate: Gate, 
         show_code(page)
         page.context.set_offline(True)
         assert gate.claim(show_code(page)).counter == 2
+
+
+@dataclass
+class Counter:
+    """A till that takes codes, its camera's pictures the phone's screen."""
+
+    till: Till
+    shown: list[Shown]
+
+    def sell(self, amount: int, shows: bytes | None) -> Shown:
+        self.till.enter(amount)
+        self.till.approve(amount, 0)
+        frame = np.full((480, 640, 3), 90, np.uint8)
+        if shows is not None:
+            screen = drawn(shows)
+            frame[20 : 20 + len(screen), 20 : 20 + len(screen)] = screen
+        self.till.run([frame] * 3)
+        ended = self.shown[-1]
+        self.till.cancel()
+        return ended
+
+
+class Stands(HeldApproach):
+    """Somebody live who looks at the camera; faces are compared, and not looked for."""
+
+    somebody_near = wants_to_pay = True
+    seed = 1
+
+    def __init__(self, held: HeldProfile) -> None:
+        self._held = held
+
+    def offer(self, frame: Any) -> None:
+        self._held.look(frame)
+
+    @property
+    def ready(self) -> bool:
+        return self._held.claimed or self._held.refused is not None
+
+    def probe(self) -> Template:
+        vector = face(self.seed)
+        return Template(vector.astype(np.float32), Calibration.default().model)
+
+    def forget(self) -> None:
+        self._held.forget()
+
+
+@pytest.fixture
+def counter(site: Any, tmp_path: Path) -> Iterator[Counter]:
+    with site.engine.begin() as connection:
+        public = site.requests.terminal_key.public_key().public_bytes_raw()
+        merchant = merchants.register_merchant(connection, "Example Coffee")
+        merchants.register_terminal(connection, Terminal("trm_till", merchant, "Coffee bar", public, "till"))
+    client = TerminalClient(site.http, "trm_till", site.requests.terminal_key)
+    sale, shown, store = Sale("EUR"), [], HeldStore(tmp_path / "held.sqlite")
+    held = HeldProfile(
+        terminal="trm_till",
+        key=site.requests.terminal_key,
+        operator_key=operator_key(site),
+        calibration=Calibration.default(),
+        store=store,
+        wallet=client,
+        fare=sale,
+        terms=HeldTerms(),
+    )
+    held.refresh()
+    screen = SimpleNamespace(show=shown.append)
+    purse = Charging(client, LostAnswers(tmp_path / "lost", client.undo), site.requests.search)
+    terms = TillTerms("EUR", tips=())
+    yield Counter(Till(Stands(held), held.pay, purse, screen, terms, sale, lambda _: None), shown)
+    store.close()
+
+
+def test_a_till_takes_the_phones_code_for_the_amount_it_shows_and_each_code_once(
+    site: Any, visit: Any, counter: Counter, ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with visit(site.url) as page:
+        set_up(site, page)
+        page.goto("/app/phone/pay")
+        page.get_by_label("Where are you?").select_option(label="Coffee bar")
+        page.get_by_role("button", name="Show my code").click()
+        page.locator("canvas[data-drawn]").wait_for()
+        first = read(page)
+        paid = counter.sell(350, first)
+        assert (paid.state, paid.amount, paid.receipt is not None) == (State.ACCEPTED, 350, True)
+        expect(page.get_by_role("status")).to_contain_text("Paid: 3.50", timeout=10_000)
+        again = counter.sell(350, first)
+        assert (again.state, again.reason) == (State.USE_CARD, "code_used_before")
+        page.goto("/app/phone/pay")
+        page.get_by_label("Where are you?").select_option(label="Coffee bar")
+        page.get_by_role("button", name="Show my code").click()
+        page.locator("canvas[data-drawn]").wait_for()
+        monkeypatch.setattr(Stands, "seed", 2)
+        thief = counter.sell(120, read(page))
+        assert (thief.state, thief.reason) == (State.USE_CARD, "not_recognised")
+    assert ada.account().available == 1000 - 350
 
 
 def test_the_link_on_a_gates_screen_chooses_the_gate(site: Any, visit: Any, gate: Gate, ada: Any) -> None:

@@ -23,7 +23,7 @@ from facefare.payments.merchants import Terminal
 from facefare.terminal.charging import Charging
 from facefare.terminal.lost_answers import LostAnswers
 from facefare.terminal.screen import Shown, State
-from facefare.terminal.till import _WITH_CODE, Till, TillTerms
+from facefare.terminal.till import _WITH_CODE, Sale, Till, TillTerms
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import language
 from facefare.web.pages.till_screen import TillScreen
@@ -101,9 +101,15 @@ def counter(site: Any, served: Any, visit: Any, kiosk: Any, tmp_path: Path) -> A
         answers = LostAnswers(tmp_path / "lost", client.undo)
         purse = Charging(client, answers, lambda label: site.requests.search(label, terminal="trm_till"))
         terms_here = TillTerms("EUR", **{"receipts": site.url, **terms})
+        sale = Sale("EUR")
+
+        def search(label: Any) -> Any:
+            offer = sale.offer
+            return purse.attempt(label, amount=sale.amount, currency="EUR", tip=offer.tip, purchase=offer.purchase)
+
         screen, camera, ended = TillScreen(language("en"), terms_here), Camera(), []
         codes = purse.codes(f"{site.url}/app/pay")
-        till = Till(camera, purse, screen, terms_here, ended.append, codes)  # type: ignore[arg-type]
+        till = Till(camera, search, purse, screen, terms_here, sale, ended.append, codes)  # type: ignore[arg-type]
         stopped = threading.Event()
         looking = threading.Thread(target=till.run, args=(camera.frames(),), daemon=True)
         ticking = threading.Thread(target=lambda: [till.tick() for _ in iter(lambda: stopped.wait(0.05), True)])

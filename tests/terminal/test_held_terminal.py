@@ -49,6 +49,11 @@ class FakeWallet:
     sequence: int = 1
     list_age: int = 0
     records: list[PaymentRecord] = field(default_factory=list)
+    voided: list[str] = field(default_factory=list)
+
+    def void(self, payment_intent: str) -> None:
+        self._check()
+        self.voided.append(payment_intent)
 
     def _check(self) -> None:
         if self.away:
@@ -201,6 +206,15 @@ def test_the_owner_of_a_phone_pays_with_its_code(make: Any, references: Any, fac
     assert [record.counter for record in terminal.wallet.records] == [1, 2, 3, 4]
     sequences = [record.sequence for record in terminal.wallet.records]
     assert sequences == sorted(set(sequences))
+
+
+def test_a_payment_that_would_wait_for_a_second_factor_is_let_go_at_once(
+    make: Any, references: Any, faces: Any
+) -> None:
+    terminal, phone = make(), made_device(references["collins"])
+    terminal.wallet.answer = "confirmation_required"
+    reply = terminal.pay(phone.show(terminal), faces["collins"][0])
+    assert (reply.outcome, reply.reason, terminal.wallet.voided) == ("use_card", "second_factor", ["pi_1"])
 
 
 def test_no_stranger_pays_with_it_whoever_else_has_a_phone(make: Any, references: Any, faces: Any) -> None:

@@ -11,7 +11,7 @@ from facefare.terminal import till as tills
 from facefare.terminal.approach import SomeoneElseTooClose
 from facefare.terminal.errors import NotNow
 from facefare.terminal.screen import State
-from facefare.terminal.till import Till, TillTerms
+from facefare.terminal.till import Sale, Till, TillTerms
 
 FRAME = object()
 
@@ -91,14 +91,23 @@ class Counter:
         self.camera, self.wallet, self.now = Camera(), Wallet(), 100.0
         self.shown: list[Any] = []
         self.ended: list[Any] = []
+        self.sale = Sale("EUR")
         self.till = Till(
             self.camera,  # type: ignore[arg-type]
+            self.by_face,
             self.wallet,
             self,
             TillTerms("EUR", **terms),
+            self.sale,
             self.ended.append,
             codes,
             clock=lambda: self.now,
+        )
+
+    def by_face(self, probe: Any) -> AttemptReply:
+        sale, offer = self.sale, self.sale.offer
+        return self.wallet.attempt(
+            probe, amount=sale.amount, currency=sale.currency, tip=offer.tip, purchase=offer.purchase
         )
 
     def show(self, shown: Any) -> None:
@@ -356,7 +365,7 @@ def test_a_look_and_a_code_have_one_name_for_the_purchase_and_the_next_one_anoth
         asks(counter)
         offer = code.offered[-1]
         counter.look()
-        assert counter.wallet.asked[-1]["purchase"] == offer.purchase
+        assert counter.sale.offer == offer
         names.append(offer.purchase)
         counter.till.cancel()
     assert names[0] != names[1]

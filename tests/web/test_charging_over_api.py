@@ -144,3 +144,14 @@ def test_whether_the_wallet_answers(world: Any, counter: Counter) -> None:
     assert counter.purse.reachable()
     with httpx.Client(base_url="http://127.0.0.1:9") as nobody:
         assert not TerminalClient(nobody, "trm_till", world.requests.terminal_key).reachable()
+
+
+def test_a_payment_by_a_phones_code_does_not_make_an_earlier_look_count_that_was_taken_back(
+    world: Any, counter: Counter
+) -> None:
+    ada = world.payer("ada", funds=10_00)
+    counter.pay(3_00)
+    counter.purse.take_back()
+    counter.purse.keep()  # what the till does for whatever payment came next
+    assert (counter.waiting, counter.answers.settle()) == (1, 0)
+    assert ada.account().available == 10_00

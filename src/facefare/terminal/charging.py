@@ -49,6 +49,7 @@ class Charging:
         self._answers = answers
         self._seal = seal
         self._asked: _Asked | None = None
+        self._waits = False
 
     def attempt(
         self, probe: Template, *, amount: int, currency: str, tip: int = 0, purchase: str | None = None
@@ -57,6 +58,7 @@ class Charging:
         self._asked = None
         search = self._seal(probe)
         self._asked = _Asked(search.to_bytes(), search.fields().query_id, amount, tip, currency, purchase)
+        self._waits = True
         self._answers.begin(self._asked.query_id)
         return self.ask_again()
 
@@ -81,14 +83,15 @@ class Charging:
             raise
 
     def keep(self) -> None:
-        """The answer was shown, and counts."""
-        if self._asked is not None:
+        """The answer was shown, and counts; what was taken back stays so."""
+        if self._asked is not None and self._waits:
             self._answers.answered(self._asked.query_id)
             self.take_back()
 
     def take_back(self) -> None:
         """Nobody waits any more: whatever came of the payment is undone, unless it was kept. May be called twice."""
         if self._asked is not None:
+            self._waits = False
             self._answers.take_back(self._asked.query_id)
 
     def codes(self, leads_to: str) -> Codes:

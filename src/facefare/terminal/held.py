@@ -13,6 +13,7 @@ Invariants:
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -218,11 +219,18 @@ class HeldProfile:
     def _charge(self, claim: Claim) -> AttemptReply:
         taken_at = datetime.now(UTC)
         try:
-            return self._wallet.held_payment(self._record(claim, taken_at, offline=False)[1])
+            reply = self._wallet.held_payment(self._record(claim, taken_at, offline=False)[1])
+            return self._let_go(reply) if reply.outcome == "confirmation_required" else reply
         except ApiError as error:
             if 0 < error.status < 500:
                 return self._use_card(error.code.replace("-", "_"))
         return self._accept_offline(claim, taken_at)
+
+    def _let_go(self, reply: AttemptReply) -> AttemptReply:
+        """A second factor is asked for, of a reference that no station attested: the payer has other ways to pay."""
+        with suppress(ApiError):  # ends by itself, then
+            self._wallet.void(reply.payment_intent)
+        return self._use_card(reply.reason or "second_factor")
 
     def _accept_offline(self, claim: Claim, taken_at: datetime) -> AttemptReply:
         listed = self._listed

@@ -1,4 +1,4 @@
-"""A lane for the profiles that the terminal's file allows: what the gate follows, and what it asks.
+"""A lane for the profiles that the terminal's file allows: what the gate or till follows, and what it asks.
 
 Where codes are taken, a thread keeps the opening key, the deny list and the wallet's records up to date.
 """
@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 
@@ -48,6 +50,8 @@ def lane(
 
 @contextmanager
 def _profile(configuration: Configuration, section: HeldSection, fare: Fare) -> Iterator[HeldProfile]:
+    # At a gate, who walks up again has paid; at a till, two coffees are two.
+    terms = section.terms if configuration.till is None else replace(section.terms, passback=timedelta(0))
     with (
         closing(HeldStore(section.store)) as store,
         httpx.Client(base_url=configuration.wallet, timeout=_TIMEOUT) as http,
@@ -60,7 +64,7 @@ def _profile(configuration: Configuration, section: HeldSection, fare: Fare) -> 
             store=store,
             wallet=TerminalClient(http, configuration.id, configuration.key),
             fare=fare,
-            terms=section.terms,
+            terms=terms,
         )
 
 

@@ -2,7 +2,8 @@
 
 Invariants:
   - no frame is looked at before the payer said yes to the amount that the screen shows, tip included;
-  - one yes is one purchase, paid once: by a look, or by the code on the screen; whatever the till does not show as
+  - one yes is one purchase, paid once: by a look, with or without a phone's code held up (`held_lane`), or by the code
+    on the screen; whatever the till does not show as
     paid is taken back (`charging`);
   - a PIN goes to the wallet and is kept nowhere: not here, not in an event, not in an error;
   - goods are handed over on `ACCEPTED` and `ALREADY_PAID` only.
@@ -76,13 +77,28 @@ class TillTerms:
         return [(percent, tip) for percent, tip in tips if tip > 0]
 
 
+class Sale:
+    """What a till asks for now, for those beside it who have to know: a `Fare` that is another one each time."""
+
+    settles = True
+
+    def __init__(self, currency: str) -> None:
+        """Nothing, in this currency."""
+        self.currency = currency
+        self.offer = Offer(0, Price(0, 0, currency))
+
+    @property
+    def amount(self) -> int:
+        """Minor units, the tip included."""
+        return self.offer.price.most
+
+    def price(self) -> Price | None:
+        """The same; None before the first sale."""
+        return self.offer.price if self.amount else None
+
+
 class Purse(Protocol):
     """What a till needs of `Charging`."""
-
-    def attempt(
-        self, probe: Template, *, amount: int, currency: str, tip: int = 0, purchase: str | None = None
-    ) -> AttemptReply:
-        """Ask for the amount from whoever the probe is of; raises ApiError, Unreachable, IdentificationError."""
 
     def ask_again(self) -> AttemptReply:
         """The same payment's answer now; raises ApiError."""
@@ -106,20 +122,25 @@ class Till:
     def __init__(
         self,
         approach: Approach,
+        ask: Callable[[Template], AttemptReply],
         purse: Purse,
         screen: Screen,
         terms: TillTerms,
+        sale: Sale,
         done: Callable[[Attempt], None],
         codes: Codes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`done` hears of each payment that ended; `codes`: where payers without a face are offered one; `clock` gives
-        seconds.
+        """`ask` charges what `sale` says to whoever the probe is of, and raises ApiError, Unreachable,
+        IdentificationError; `done` hears of each payment that ended; `codes`: where payers without a face are offered
+        one; `clock` gives seconds.
         """
         self._approach = approach
+        self._ask = ask
         self._purse = purse
         self._screen = screen
         self._terms = terms
+        self._sale = sale
         self._done = done
         self._codes = codes
         self._clock = clock
@@ -156,6 +177,7 @@ class Till:
             if price != self._price or not 0 <= tip <= price:
                 raise NotNow("The amount is not the one that the till shows.")
             self._tip, self._willing_since, self._times = tip, None, {}
+            self._sale.offer = self._offered()
             self._approach.forget()
             self._show(State.LOOK_HERE)
 
@@ -235,13 +257,7 @@ class Till:
             probe = self._approach.probe()
             embedded = self._clock()
             self._times["embed"] = (embedded - started) * 1e3
-            reply = self._purse.attempt(
-                probe,
-                amount=self._price + self._tip,
-                currency=self._terms.currency,
-                tip=self._tip,
-                purchase=self._purchase,
-            )
+            reply = self._ask(probe)
             self._times["identify_and_charge"] = (self._clock() - embedded) * 1e3
         except (ApiError, BiometricsError, IdentificationError) as error:
             self._fail(error)

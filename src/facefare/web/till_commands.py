@@ -11,16 +11,17 @@ import typer
 import uvicorn
 from starlette.types import ASGIApp
 
-from facefare.biometrics import FacePipeline
+from facefare.biometrics import FacePipeline, Template
 from facefare.biometrics.errors import BiometricsError
+from facefare.client import AttemptReply
 from facefare.identification.errors import CalibrationError
 from facefare.settings import Settings
-from facefare.terminal.approach import Approach
-from facefare.terminal.charging import charging
+from facefare.terminal.charging import Charging, charging
 from facefare.terminal.commands import frames_from, say, ticking
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import ConfigurationError, TerminalError
-from facefare.terminal.till import Till
+from facefare.terminal.held_lane import Ask, lane
+from facefare.terminal.till import Sale, Till
 from facefare.web.pages.languages import NAMES, language
 from facefare.web.pages.till_screen import TillScreen
 
@@ -48,16 +49,19 @@ def serve(
             raise ConfigurationError(f"{configuration}: the section [till] is missing.")
         pipeline = FacePipeline.load(Settings.read().cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)
-        screen = TillScreen(language(tag), terminal.till)
+        screen, sale = TillScreen(language(tag), terminal.till), Sale(terminal.till.currency)
         with (
             frames_from(camera, source, follow=follow) as frames,
             charging(terminal, configuration.with_suffix(".lost")) as purse,
+            lane(terminal, pipeline, _by_face(purse, sale), sale, say) as (approach, ask),
         ):
             till = Till(
-                Approach(pipeline, terminal.lane),
+                approach,
+                ask,
                 purse,
                 screen,
                 terminal.till,
+                sale,
                 done=lambda attempt: say("attempt", asdict(attempt)),
                 codes=purse.codes(terminal.codes) if terminal.codes else None,
             )
@@ -67,6 +71,14 @@ def serve(
     except (TerminalError, BiometricsError, CalibrationError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+
+
+def _by_face(purse: Charging, sale: Sale) -> Ask:
+    def search(probe: Template) -> AttemptReply:
+        offer = sale.offer
+        return purse.attempt(probe, amount=sale.amount, currency=sale.currency, tip=offer.tip, purchase=offer.purchase)
+
+    return search
 
 
 @contextmanager

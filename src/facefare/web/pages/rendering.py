@@ -1,12 +1,13 @@
 """Templates: autoescaped, in the visitor's language, with the files of `static/` named by their content.
 
-Each page of the app brings its style along, which saves a slow phone a round trip; the policy names that one style
-by its hash. A page is compressed only where nothing in it came with the request: what somebody else put there could
-be used to guess, by the page's size, what stands beside it (the BREACH attack).
+Each page of the app brings its style and its icons along, which saves a slow phone a round trip; the policy names that
+one style by its hash. A page is compressed only where nothing in it came with the request: what somebody else put there
+could be used to guess, by the page's size, what stands beside it (the BREACH attack).
 """
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -102,7 +103,15 @@ def _style() -> Markup:
     return Markup((static_files.FOLDER / "app.css").read_text("utf-8"))  # noqa: S704 - our own file
 
 
+def _drawings() -> dict[str, Markup]:
+    """The icons by name, each for the inside of an svg of 24 by 24."""
+    file = (resources.files(__package__) / "templates" / "icons.svg").read_text("utf-8")
+    found = re.findall('<symbol id="([a-z]+)" viewBox="0 0 24 24">(.*?)</symbol>', file)
+    return {name: Markup(lines) for name, lines in found}  # noqa: S704 - our own file
+
+
 _environment.globals["static"] = static
+_environment.globals["drawing"] = _drawings().__getitem__
 
 
 def _moment(at: datetime) -> Markup:
