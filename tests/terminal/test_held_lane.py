@@ -128,3 +128,17 @@ def _wait_for(condition: Any) -> None:
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
     assert condition()
+
+
+def test_a_gate_for_codes_only_needs_no_guardians_and_one_that_searches_does(tmp_path: Path) -> None:
+    configured(tmp_path, "")
+    file = tmp_path / "gate.toml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("guardians")]
+    text = "\n".join(lines).replace('gallery = "gal_town"', "")
+    held = f'\n[held]\noperator_key = "{OPERATOR}"\nstore = "held.sqlite"\n'
+    file.write_text(text + held)
+    assert Configuration.load(file).guardians == ()
+    for searching in ("", held + "codes_only = false\n"):
+        file.write_text(text + searching)
+        with pytest.raises(ConfigurationError, match=r"guardians is missing"):
+            Configuration.load(file)

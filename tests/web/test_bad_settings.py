@@ -1,5 +1,6 @@
 """What a wrong setting, or a database that is away or of another shape, says: one sentence, and no secret."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 from facefare.errors import SettingsError
+from facefare.identification.errors import GuardianUnavailable, IdentificationError
+from facefare.identification.none import NoGuardians
 from facefare.settings import Settings
+from facefare.web.commands import _guardians
 
 
 @pytest.mark.parametrize(
@@ -61,3 +65,17 @@ def test_a_database_that_is_away_or_of_another_shape_is_said_in_a_sentence(
     assert told.returncode == 1
     assert said in told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_a_wallet_for_payers_own_phones_needs_no_guardians_and_one_for_hands_free_does(tmp_path: Path) -> None:
+    assert isinstance(_guardians(Settings(guardians=[], relay_dir=tmp_path)), NoGuardians)
+    with pytest.raises(IdentificationError, match="FACEFARE_GUARDIANS"):
+        _guardians(Settings(guardians=[], relay_dir=tmp_path, hands_free=True))
+
+
+def test_without_guardians_whatever_is_asked_ends_as_when_they_are_away() -> None:
+    nobody = NoGuardians()
+    assert asyncio.run(nobody.status()) == (None, None, None)
+    for asked in (nobody.delete("gal_a", 0, 0), nobody.pause("gal_a", 0, 0), nobody.resume("gal_a", 0, 0)):
+        with pytest.raises(GuardianUnavailable):
+            asyncio.run(asked)

@@ -22,8 +22,10 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from facefare.fares.errors import FaresError
 from facefare.guardian.errors import MessageError
 from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import GUARDIANS
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
+from facefare.identification.none import NoGuardians
 from facefare.identification.relay import Guardians
 from facefare.ledger import verify
 from facefare.ledger.currency import check_currency
@@ -67,11 +69,7 @@ def serve(
         check_currency(settings.currency)
         upgrade(engine)
         origin = settings.origin or f"http://localhost:{port}"
-        guardians = Guardians(
-            [GuardianIdentity.from_file(path) for path in settings.guardians],
-            certificate=settings.relay_dir / "relay.pem",
-            key=settings.relay_dir / "relay-key.pem",
-        )
+        guardians = _guardians(settings)
         app = create_app(
             engine=engine,
             guardians=guardians,
@@ -244,6 +242,19 @@ def _kept_key(path: Path, make: Callable[[], PrivateKeyTypes]) -> PrivateKeyType
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
     return made
+
+
+def _guardians(settings: Settings) -> Guardians | NoGuardians:
+    """The three, or none where only payers' own phones are offered; raises IdentificationError, MessageError."""
+    if not settings.guardians and not settings.hands_free:
+        return NoGuardians()
+    if len(settings.guardians) != GUARDIANS:
+        raise IdentificationError("FACEFARE_GUARDIANS has to name three identity files; see the operator guide.")
+    return Guardians(
+        [GuardianIdentity.from_file(path) for path in settings.guardians],
+        certificate=settings.relay_dir / "relay.pem",
+        key=settings.relay_dir / "relay-key.pem",
+    )
 
 
 def _processor(settings: Settings, origin: str) -> Processor | None:
