@@ -1,6 +1,7 @@
 """`facefare gate …`: run a gate."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Annotated
 
 import httpx
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from facefare.biometrics import FacePipeline, decode
 from facefare.biometrics.errors import BiometricsError, ImageError
@@ -78,6 +81,16 @@ def serve(
     except (TerminalError, BiometricsError, CalibrationError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+
+
+@app.command("new-key")
+def new_key(file: Annotated[Path, typer.Argument(help="Where to keep the private key (PEM); a new file.")]) -> None:
+    """Make the key of a gate, a till or a station on its own machine; prints its public half, 64 hex digits."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as kept:
+        kept.write(pem)
+    typer.echo(key.public_key().public_bytes_raw().hex())
 
 
 @contextmanager
