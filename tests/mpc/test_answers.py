@@ -1,5 +1,7 @@
 """What the wallet puts together, and what it refuses to."""
 
+from dataclasses import replace
+
 import pytest
 
 from facefare.mpc import AnswerShare, Match, NoMatch, Several, ShareMismatch, combine
@@ -24,6 +26,19 @@ def shares(parity, row, several=False):
 def test_three_shares_say_none_one_or_several(parts, answer):
     assert combine(reversed(parts)) == answer
     assert combine([AnswerShare.from_bytes(part.to_bytes()) for part in parts]) == answer
+
+
+def test_guardians_that_disagree_on_several_are_noticed():
+    parts = shares(1, 7)
+    parts[2] = replace(parts[2], several=True)
+    with pytest.raises(ShareMismatch, match="several"):
+        combine(parts)
+
+
+@pytest.mark.parametrize(("parity", "row"), [(0, 7), (2, 0), (3, 7)])
+def test_what_opens_to_neither_nothing_nor_one_row_is_no_answer(parity, row):
+    with pytest.raises(ShareMismatch, match="neither"):
+        combine(shares(parity, row))
 
 
 def test_every_share_has_the_same_size():

@@ -272,6 +272,14 @@ def test_a_payment_taken_after_the_code_ran_out_is_refused(world: Any, gate: Til
     assert refused(lambda: gate.client.held_payment(gate.signed(late))) == "code-expired"
 
 
+def test_a_code_that_lives_longer_than_any_code_may_pays_nothing(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    record = decoded(PaymentRecord, decoded(Signed, gate.take(phone_of(ada).code(gate.announced))).payload)
+    early = replace(record, taken_at=(record.expires - 62) * 1000)
+    assert refused(lambda: gate.client.held_payment(gate.signed(early))) == "code-lives-too-long"
+    assert has_paid(ada) == 0
+
+
 def test_an_online_payment_reported_late_is_refused(world: Any, gate: Till, phone_of: Any) -> None:
     ada, ago = world.payer(), timedelta(minutes=2)
     shown = phone_of(ada).code(announced_long_ago(gate), now=datetime.now(UTC) - ago)

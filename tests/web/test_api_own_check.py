@@ -161,11 +161,11 @@ def test_an_answer_that_could_not_be_written_at_once_is_in_the_log_once_and_char
     conclude = attempts._conclude
     broken = iter([True, True])
 
-    def sometimes(services: Any, intent_id: str, answer: Any) -> Any:
+    def sometimes(*answered: Any) -> Any:
         if not next(broken, False):
-            return conclude(services, intent_id, answer)
+            return conclude(*answered)
         if failing == "after it":
-            conclude(services, intent_id, answer)
+            conclude(*answered)
         raise DatabaseUnavailable("The database went away.")
 
     monkeypatch.setattr(attempts, "_conclude", sometimes)
