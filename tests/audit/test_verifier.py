@@ -333,6 +333,9 @@ def test_the_command_fails_on_a_fault_and_on_what_it_cannot_read(installation, t
     assert "unlogged: guardian1.example/log" in result.output
     (installation.folder / "seen" / "x").write_bytes(b"not a note")
     assert run("verify", installation.folder).exit_code == 2
+    nowhere = run("verify", tmp_path / "nowhere", "--trust", installation.folder / "trust")
+    assert nowhere.exit_code == 2, "a slip in a path is no fault of the guardians"
+    assert "is no folder" in nowhere.output
     (tmp_path / "nothing").mkdir()
     assert run("verify", tmp_path / "nothing").exit_code == 2
 

@@ -136,6 +136,18 @@ def test_pruning_keeps_the_newest_and_ends_the_others(folder, tmp_path, monkeypa
             backups.restore(folder, tmp_path / str(n))
 
 
+def test_a_backup_that_found_no_room_leaves_no_key_that_pruning_would_count(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    keys = folder.path / "keys" / "backups"
+    before = set(keys.glob("*")) if keys.exists() else set()
+    monkeypatch.setattr(backups, "_seal", full)
+    with pytest.raises(BackupError, match="No space left"):
+        backups.back_up(folder, tmp_path / "full.backup")
+    assert set(keys.glob("*")) == before
+
+
 def test_compacting_drops_only_what_nobody_can_need(folder, monkeypatch):
     store = ShareStore(folder.shares)
     loaded = store.load(GALLERY)

@@ -302,6 +302,8 @@ def test_registrations_count_at_once_and_definitions_never_change(tmp_path: Path
     assert other.station("stn_a") == Station("stn_a", bytes(32), ("gal_a",), demo_only=True)
     registry.remove("terminals", "trm_a")
     assert other.terminal("trm_a") is None
+    with pytest.raises(CeremonyError, match="trm_a is not registered"):
+        registry.remove("terminals", "trm_a")
     with pytest.raises(CeremonyError):
         registry.add_terminal(Terminal("gate 1", bytes(32), ()))
     with pytest.raises(CeremonyError):

@@ -31,6 +31,8 @@ def verify(
 ) -> None:
     """Check three logs: signatures, cosignatures, history, and that each has what the others have."""
     try:
+        if not path.is_dir():
+            raise AuditError(f"{path} is no folder; `facefare audit fetch` makes one.")
         keys = _keys(trust or path / "trust")
         report = verify_folder(path, keys, tolerance_s=tolerance)
     except AuditError as error:

@@ -74,7 +74,9 @@ class Embedder:
         try:
             self.description = Description.model_validate(tomllib.loads(file.read_text("utf-8")))
         except OSError as error:
-            raise ModelMissingError(f"{file} is not there. Run: facefare models install") from error
+            raise ModelMissingError(
+                f"{file} can't be read ({error.strerror}); the default one comes by: facefare models install"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise EmbedderError(f"{file} is no complete embedder description: {error}") from error
         self._network = OnnxNetwork(file.parent / self.description.file, self.description.sha256)

@@ -102,6 +102,7 @@ def _back_up(folder: Folder, to: Path) -> dict[str, object]:
         _seal(copy, to, json.dumps(header).encode() + b"\n", key)
     except (OSError, sqlite3.Error) as error:
         to.unlink(missing_ok=True)
+        _key_file(folder, name).unlink(missing_ok=True)  # else `prune` would count it as one of the newest
         raise BackupError(f"The backup could not be written: {error}.") from error
     finally:
         copy.unlink(missing_ok=True)

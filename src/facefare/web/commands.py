@@ -66,6 +66,10 @@ def serve(
     settings = Settings.read()
     _log_as_json()
     with plain_errors(), database(settings) as engine:
+        if settings.origin and settings.operator == Settings.model_fields["operator"].default:
+            raise WalletError(
+                "Set FACEFARE_OPERATOR, _OPERATOR_CONTACT and _NOTICE_URL: payers consent to who you are."
+            )
         check_currency(settings.currency)
         upgrade(engine)
         origin = settings.origin or f"http://localhost:{port}"
@@ -120,6 +124,7 @@ def migrate() -> None:
     """Bring the database to the newest shape."""
     with plain_errors(), database(Settings.read()) as engine:
         upgrade(engine)
+    typer.echo("The database is of the newest shape.")
 
 
 @app.command()
@@ -140,6 +145,7 @@ def register_terminal(
     """Let a gate or till take payments for a merchant."""
     with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         merchants.register_terminal(connection, Terminal(terminal, merchant, place, _raw_key(key), kind))
+    typer.echo(f"{terminal} may take payments for {merchant}.")
 
 
 @app.command()
@@ -156,6 +162,7 @@ def revoke_terminal(terminal: str) -> None:
     """Refuse a gate or till, at once."""
     with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         merchants.revoke_terminal(connection, terminal)
+    typer.echo(f"{terminal} is refused from now on.")
 
 
 @app.command()
@@ -163,6 +170,7 @@ def register_station(station: Annotated[str, typer.Argument(help="stn_…, as at
     """Let an enrolment station bring faces."""
     with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         stations.register(connection, station, _raw_key(key))
+    typer.echo(f"{station} may bring faces.")
 
 
 @app.command()
@@ -173,6 +181,7 @@ def open_gallery(
     """Use a gallery that the guardians have made."""
     with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         faces.open_gallery(connection, gallery, kind=kind)
+    typer.echo(f"{gallery} is in use.")
 
 
 @app.command()
@@ -204,7 +213,10 @@ def database(settings: Settings) -> Iterator[Engine]:
         yield engine
         engine.dispose()
         return
-    with embedded_postgres(settings.data_dir / "postgres") as url:
+    folder = settings.data_dir / "postgres"
+    if not folder.exists():
+        typer.echo(f"Making a PostgreSQL in {folder.resolve()} (FACEFARE_DATABASE_URL names none) ...", err=True)
+    with embedded_postgres(folder) as url:
         engine = make_engine(url)
         try:
             yield engine
