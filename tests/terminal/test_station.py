@@ -131,6 +131,16 @@ def test_a_view_is_refused_with_the_one_thing_to_change(capture, hopper, view, h
     assert (taken.views, taken.hint, taken.asked) == (0, hint, Ask.LOOK_AHEAD)
 
 
+@pytest.mark.parametrize("grey", [40, 150, 215])
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+def test_a_mask_has_to_be_taken_off(pipeline, capture, request, sitter, grey):
+    frame = request.getfixturevalue(sitter).view(View(face_width=170))
+    rim = [132, 58, 136, 149, 152, 378, 365, 288, 361, 280, 197, 50]  # along the jaw, and over the nose
+    points = pipeline.observe(frame).landmarks[rim, :2]
+    cv2.fillPoly(frame, [np.rint(points).astype(np.int32)], (grey, grey, grey), cv2.LINE_AA)
+    assert capture.offer(frame).hint is Hint.UNCOVER_THE_MOUTH
+
+
 @pytest.mark.parametrize("sitter", ["collins", "hopper"])
 def test_sunglasses_have_to_be_taken_off(pipeline, capture, request, sitter):
     frame = request.getfixturevalue(sitter).view(View(face_width=170))

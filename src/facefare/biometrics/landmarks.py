@@ -24,6 +24,7 @@ NOSE_BASE: Final = 2
 RIGHT_CHEEK: Final = (50, 205)  # below the eye
 LEFT_CHEEK: Final = (280, 425)
 INNER_LIPS: Final = (13, 14)  # (upper, lower)
+MOUTH_CORNERS: Final = (61, 291)
 FOREHEAD: Final = 10
 CHIN: Final = 152
 

@@ -38,6 +38,8 @@ class Quality:
     eyes_open: the smaller distance of the lids over the distance from the eyes' middle to the chin.
     eyes_visible: luminance around the eye over that of the cheek below it, the darker side; dark glasses make
         it small. (The standard's measure segments the face with a network; this one sees dark glasses only.)
+    mouth_visible: how much luminance changes from the nose down to below the mouth, beyond a steady slope, over that of
+        the face: lips and their shadows. A mask, a scarf or a hand makes it small; a patterned scarf need not.
     mouth_closed: the distance of the inner lips over the same; 0 is closed.
     sharpness: standard deviation of the Laplacian of Gaussian over that of the luminance, in the face area.
     luminance_mean, luminance_variance: of the face area, luminance in 0..1.
@@ -49,6 +51,7 @@ class Quality:
     inter_eye_distance: float
     eyes_open: float
     eyes_visible: float
+    mouth_visible: float
     mouth_closed: float
     sharpness: float
     luminance_mean: float
@@ -70,6 +73,7 @@ class Hint(Enum):
     EVEN_LIGHT = "turn towards the light"
     OPEN_YOUR_EYES = "open your eyes"
     TAKE_OFF_GLASSES = "take off the sunglasses"
+    UNCOVER_THE_MOUTH = "uncover your mouth and nose"
     TURN_A_LITTLE = "turn your head a little"
 
 
@@ -88,6 +92,7 @@ class QualityPolicy:
     min_illumination_uniformity: float = 0.15
     min_eyes_open: float = 0.02
     min_eyes_visible: float = 0.3
+    min_mouth_visible: float = 0.045
 
     def hint(self, pose: HeadPose, quality: Quality) -> Hint | None:
         """Return the first thing to change, the most helpful first, or None for a good view."""
@@ -100,6 +105,7 @@ class QualityPolicy:
             (quality.over_exposure > self.max_over_exposure, Hint.LESS_LIGHT),
             (quality.illumination_uniformity < self.min_illumination_uniformity, Hint.EVEN_LIGHT),
             (quality.eyes_visible < self.min_eyes_visible, Hint.TAKE_OFF_GLASSES),
+            (quality.mouth_visible < self.min_mouth_visible, Hint.UNCOVER_THE_MOUTH),
             (quality.sharpness < self.min_sharpness, Hint.HOLD_STILL),
             (quality.eyes_open < self.min_eyes_open, Hint.OPEN_YOUR_EYES),
         )
@@ -156,6 +162,7 @@ def measure(face: FaceMesh, pose: HeadPose) -> Quality:
             _eye_over_cheek(grey, face.in_crop, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_CHEEK),
             _eye_over_cheek(grey, face.in_crop, mesh.LEFT_EYE_CORNERS, mesh.LEFT_CHEEK),
         ),
+        mouth_visible=_below_nose(grey, face.in_crop) / max(float(area.mean()), 1.0),
         mouth_closed=_gap(points, (mesh.INNER_LIPS,)) / length,
         sharpness=float(laplacian.std()) / max(deviation, 1e-3),
         luminance_mean=float(luminance.mean()),
@@ -179,6 +186,21 @@ def _eye_over_cheek(
     side = float(np.linalg.norm(points[corners[0]] - points[corners[1]]))
     eye, below = (_mean_around(grey, points[list(pair)].mean(axis=0), side) for pair in (corners, cheek))
     return eye / max(below, 1.0)
+
+
+def _below_nose(grey: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
+    """Standard deviation of the rows' mean luminance about a line through them, in the middle half of the mouth's
+    width, from the nose to half-way between mouth and chin; infinite where that is not in the picture."""
+    lips = points[list(mesh.INNER_LIPS)].mean(axis=0)
+    quarter = float(np.linalg.norm(points[mesh.MOUTH_CORNERS[0]] - points[mesh.MOUTH_CORNERS[1]])) / 4
+    left, right = np.clip(np.rint([lips[0] - quarter, lips[0] + quarter]), 0, grey.shape[1]).astype(int)
+    ends = [points[mesh.NOSE_BASE][1], (lips[1] + points[mesh.CHIN][1]) / 2]
+    top, bottom = np.clip(np.rint(ends), 0, grey.shape[0]).astype(int)
+    if right <= left or bottom - top < 3:
+        return float("inf")
+    rows = grey[top:bottom, left:right].mean(axis=1)
+    at = np.arange(len(rows)) - (len(rows) - 1) / 2
+    return float((rows - rows.mean() - at * float(at @ rows) / float(at @ at)).std())
 
 
 def _mean_around(grey: NDArray[np.uint8], centre: NDArray[np.float32], side: float) -> float:

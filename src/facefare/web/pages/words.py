@@ -35,6 +35,7 @@ HINTS = {
     "turn towards the light": "Turn towards the light",
     "open your eyes": "Open your eyes",
     "take off the sunglasses": "Please take off your sunglasses",
+    "uncover your mouth and nose": "Please uncover your mouth and nose",
     "turn your head a little": "Turn your head a little",
     "one person at a time": "One person at a time, please",
     "the camera's picture can't be read": "The camera has a problem",

@@ -46,6 +46,7 @@ export function measure({ points, inCrop, crop }, pose, mesh) {
       eyeOverCheek(crop, inCrop, mesh.right_eye_corners, mesh.right_cheek),
       eyeOverCheek(crop, inCrop, mesh.left_eye_corners, mesh.left_cheek),
     ),
+    mouth_visible: belowNose(crop, inCrop, mesh) / Math.max(mean * 255, 1),
     sharpness: detail / Math.max(deviation(luminance), 1e-3),
     luminance_mean: mean,
     under_exposure: share(0, 26),
@@ -64,6 +65,7 @@ export function hint(pose, quality, policy) {
     [quality.over_exposure > policy.max_over_exposure, "less light"],
     [quality.illumination_uniformity < policy.min_illumination_uniformity, "turn towards the light"],
     [quality.eyes_visible < policy.min_eyes_visible, "take off the sunglasses"],
+    [quality.mouth_visible < policy.min_mouth_visible, "uncover your mouth and nose"],
     [quality.sharpness < policy.min_sharpness, "hold still"],
     [quality.eyes_open < policy.min_eyes_open, "open your eyes"],
   ];
@@ -82,6 +84,23 @@ function eyeOverCheek(crop, points, corners, cheek) {
     return data.reduce((sum, value) => sum + value, 0) / data.length;
   });
   return eye / Math.max(below, 1);
+}
+
+// How much the rows' luminance changes from the nose to below the mouth, about a line through them.
+function belowNose(crop, points, mesh) {
+  const [x, y] = between(points[mesh.inner_lips[0]], points[mesh.inner_lips[1]]);
+  const quarter = distance(points[mesh.mouth_corners[0]], points[mesh.mouth_corners[1]]) / 4;
+  const within = (at, size) => Math.min(Math.max(Math.round(at), 0), size);
+  const [left, right] = [x - quarter, x + quarter].map((at) => within(at, crop.width));
+  const [top, low] = [points[mesh.nose_base][1], (y + points[mesh.chin][1]) / 2].map((at) => within(at, crop.height));
+  if (right <= left || low - top < 3) return Infinity;
+  const { data, width, height } = grey(crop, left, top, right - left, low - top);
+  const rows = Array.from({ length: height }, (_, row) =>
+    data.subarray(row * width, (row + 1) * width).reduce((sum, value) => sum + value, 0) / width);
+  const mean = rows.reduce((sum, value) => sum + value, 0) / height;
+  const at = rows.map((_, row) => row - (height - 1) / 2);
+  const slope = rows.reduce((sum, value, row) => sum + value * at[row], 0) / at.reduce((sum, value) => sum + value ** 2, 0);
+  return deviation(rows.map((value, row) => value - mean - slope * at[row]));
 }
 
 function grey(picture, left, top, width, height) {
