@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Connection, Engine, make_url
+from typer.testing import CliRunner
 
+from facefare.cli import command_line
 from facefare.errors import SettingsError
 from facefare.identification.errors import GuardianUnavailable, IdentificationError
 from facefare.identification.none import NoGuardians
 from facefare.settings import Settings
+from facefare.wallet import faces
+from facefare.wallet.errors import WalletError
 from facefare.web.commands import _guardians
 
 
@@ -79,3 +83,30 @@ def test_without_guardians_whatever_is_asked_ends_as_when_they_are_away() -> Non
     for asked in (nobody.delete("gal_a", 0, 0), nobody.pause("gal_a", 0, 0), nobody.resume("gal_a", 0, 0)):
         with pytest.raises(GuardianUnavailable):
             asyncio.run(asked)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("wallet", "register-merchant", " "), "has a name"),
+        (("wallet", "revoke-terminal", "trm_nobody"), "no terminal trm_nobody"),
+        (("wallet", "open-gallery", "gal_x", "--kind", "other"), "live or demo"),
+        (("wallet", "key-proof", __file__, "--merchant", "mer_a", "--terminal", "trm_a"), "not a private key"),
+        (("fares", "grant", "pay_x", "--tariff", "t", "--category", "c", "--through", "2027-01-01"), "pay_x"),
+    ],
+)
+def test_what_names_nothing_that_is_there_changes_nothing_and_says_so(
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setenv("FACEFARE_DATABASE_URL", database_url)
+    told = CliRunner().invoke(command_line(), list(arguments))
+    assert told.exit_code == 1
+    assert isinstance(told.exception, SystemExit)
+    assert said in told.output
+
+
+def test_a_gallery_keeps_its_kind(connection: Connection) -> None:
+    faces.open_gallery(connection, "gal_kind", kind="live")
+    faces.open_gallery(connection, "gal_kind", kind="live")
+    with pytest.raises(WalletError, match="other kind"):
+        faces.open_gallery(connection, "gal_kind", kind="demo")

@@ -12,7 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from facefare.ledger import Account, Kind, open_account
 from facefare.ledger.ids import new_id
 from facefare.payments import tables
-from facefare.payments.errors import NotYourTerminal, ProofWrong, TerminalExists, UnknownMerchant, UnknownTerminal
+from facefare.payments.errors import (
+    NotYourTerminal,
+    PaymentsError,
+    ProofWrong,
+    TerminalExists,
+    UnknownMerchant,
+    UnknownTerminal,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,9 @@ class Terminal:
 
 
 def register_merchant(connection: Connection, name: str) -> str:
-    """A new merchant's id."""
+    """A new merchant's id; raises PaymentsError where the name is empty."""
+    if not name.strip():
+        raise PaymentsError("A merchant has a name: receipts show it.")
     id = new_id("mer")
     connection.execute(insert(tables.merchant).values(id=id, name=name))
     return id
@@ -55,8 +64,10 @@ def register_terminal(connection: Connection, terminal: Terminal) -> None:
 
 
 def revoke_terminal(connection: Connection, terminal_id: str) -> None:
-    """Refuse everything that the terminal asks from now on."""
-    connection.execute(update(tables.terminal).where(tables.terminal.c.id == terminal_id).values(revoked_at=func.now()))
+    """Refuse everything that the terminal asks from now on; raises UnknownTerminal where it was never registered."""
+    known = update(tables.terminal).where(tables.terminal.c.id == terminal_id)
+    if connection.execute(known.values(revoked_at=func.now())).rowcount == 0:
+        raise UnknownTerminal(f"There is no terminal {terminal_id}.")
 
 
 def revoke_terminal_of(connection: Connection, merchant_id: str, terminal_id: str) -> None:

@@ -40,6 +40,7 @@ from facefare.wallet.errors import (
     NotEnrolled,
     SeeStaff,
     UnknownGallery,
+    WalletError,
 )
 from facefare.wallet.pending_keys import PendingKeys
 
@@ -114,12 +115,20 @@ class Gallery:
 
 
 def open_gallery(connection: Connection, gallery_id: str, *, kind: str) -> None:
-    """Know a gallery (`live` or `demo`) that is still empty at the guardians; once is enough."""
+    """Know a gallery (`live` or `demo`) that is still empty at the guardians; once is enough.
+
+    Raises WalletError for another kind than these, or than it had.
+    """
+    if kind not in ("live", "demo"):
+        raise WalletError("A gallery is of kind live or demo.")
     connection.execute(
         upsert(tables.gallery)
         .values(id=gallery_id, kind=kind, version=0, next_row=0, live=0)
         .on_conflict_do_nothing(index_elements=["id"])
     )
+    known = select(tables.gallery.c.kind).where(tables.gallery.c.id == gallery_id)
+    if connection.execute(known).scalar_one() != kind:
+        raise WalletError(f"{gallery_id} is there already, of the other kind; that can't be changed.")
 
 
 def gallery(connection: Connection, gallery_id: str) -> Gallery:

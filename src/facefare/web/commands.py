@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from psycopg.errors import UndefinedColumn, UndefinedTable
+from psycopg.errors import ForeignKeyViolation, UndefinedColumn, UndefinedTable
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from facefare.fares.errors import FaresError
 from facefare.guardian.errors import MessageError
@@ -333,6 +333,11 @@ def plain_errors() -> Iterator[None]:
         PageError,
     ) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    except IntegrityError as error:
+        if not isinstance(error.orig, ForeignKeyViolation):
+            raise
+        typer.echo(f"Nothing was changed. {error.orig.diag.message_detail}", err=True)  # which id is not known
         raise typer.Exit(1) from error
     except (OperationalError, ProgrammingError) as error:
         if isinstance(error.orig, UndefinedTable | UndefinedColumn):

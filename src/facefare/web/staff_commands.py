@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -51,7 +52,10 @@ def key_proof(
 ) -> None:
     """Print a terminal's public key and the proof that it has it, both in hex; run it where the key is."""
     with plain_errors():
-        private = load_pem_private_key(key.read_bytes(), None)
+        try:
+            private = load_pem_private_key(key.read_bytes(), None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise WalletError(f"{key} is not a private key that could be read.") from None
         if not isinstance(private, Ed25519PrivateKey):
             raise WalletError(f"{key} is not an Ed25519 private key.")
     public = private.public_key().public_bytes_raw()
