@@ -27,7 +27,7 @@ from facefare.payments.merchants import Terminal
 from facefare.payments.top_ups import Funding
 from facefare.settings import Settings
 from facefare.wallet import faces, stations
-from facefare.wallet.consents import Notice
+from facefare.wallet.consents import Notice, Profile
 from facefare.web.api import create_app
 from facefare.web.pages import mount_pages
 
@@ -240,6 +240,12 @@ def notifier() -> Any:
 
 
 @pytest.fixture
+def profiles() -> tuple[Profile, ...]:
+    """The ways to pay by face that are offered."""
+    return tuple(Profile)
+
+
+@pytest.fixture
 def site(
     engine: Engine,
     guardians: Any,
@@ -247,6 +253,7 @@ def site(
     calibration: Calibration,
     processor: Any,
     notifier: Any,
+    profiles: tuple[Profile, ...],
     tmp_path: Path,
 ) -> Iterator[Site]:
     with engine.begin() as connection:
@@ -267,6 +274,7 @@ def site(
             funding=Funding.TEST,
             processor=processor(url),
             notifier=notifier,
+            profiles=profiles,
         )
         mount_pages(
             app,

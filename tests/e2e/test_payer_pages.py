@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from facefare.client import TerminalClient
+from facefare.client import PayerClient, TerminalClient
 from facefare.fares.explain import Line
 from facefare.payments.receipts import stored
 from facefare.payments.tables import receipt as receipt_table
+from facefare.wallet.consents import Profile
 
 
 def test_home_shows_balance_payments_and_who_looked(site: Any, visit: Any) -> None:
@@ -89,6 +90,23 @@ def test_a_limit_and_a_pin_are_set_and_hold(site: Any, visit: Any) -> None:
         page.goto("/app/access")
         expect(page.get_by_text("Your limit for today is reached")).to_be_visible()
     assert ada.account().available == 720
+
+
+@pytest.mark.parametrize("profiles", [(Profile.HELD,)])
+def test_where_hands_free_is_not_offered_the_page_knows_one_way_and_no(site: Any, visit: Any) -> None:
+    _, site.tokens["ada"] = PayerClient.register(site.http, "EUR")
+    with visit(site.url, expect_missing=True) as page:
+        site.sign_in(page, "ada")
+        page.get_by_role("link", name="How it would work").click()
+        expect(page.get_by_role("heading", level=2)).to_have_text(["Kept on your phone", "What you should know"])
+        said = page.locator("main").inner_text()
+        assert not any(word in said for word in ("Hands-free", "pieces", "guardians"))
+        form = {"notice_version": "2026-11", "profile": "hands_free", "of_age": "true"}
+        forged = page.request.post("/app/consent", form=form, headers={"Sec-Fetch-Site": "same-origin"})
+        assert 400 <= forged.status < 500
+        assert page.request.get("/app/export").json()["tables"]["consent"] == []
+        page.get_by_role("link", name="No, I pay another way").click()
+        expect(page.get_by_text("Nothing about your face is kept")).to_be_visible()
 
 
 def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_nothing(site: Any, visit: Any) -> None:

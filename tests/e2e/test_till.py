@@ -387,7 +387,7 @@ def test_the_pin_is_in_no_output_and_in_no_error(site: Any, counter: Any, capfd:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tag", ["en", "de", "ar"])
 def test_everything_fits_on_every_screen(served: Any, visit: Any, tag: str, size: str) -> None:
-    screen = TillScreen(language(tag), TillTerms("EUR", receipts="https://pay.example"))
+    screen = TillScreen(language(tag), TillTerms("EUR", receipts="https://pay.example"), codes_only=True)
     width, height = SIZES[size]
     with served(screen.app_for(None)) as url, visit(url, viewport={"width": width, "height": height}) as page:  # type: ignore[arg-type]
         screen.show(Shown(State.AMOUNT, 0, "EUR"))

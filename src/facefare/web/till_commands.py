@@ -49,7 +49,8 @@ def serve(
             raise ConfigurationError(f"{configuration}: the section [till] is missing.")
         pipeline = FacePipeline.load(Settings.read().cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)
-        screen, sale = TillScreen(language(tag), terminal.till), Sale(terminal.till.currency)
+        codes_only = None if terminal.held is None else terminal.held.codes_only
+        screen, sale = TillScreen(language(tag), terminal.till, codes_only), Sale(terminal.till.currency)
         with (
             frames_from(camera, source, follow=follow) as frames,
             charging(terminal, configuration.with_suffix(".lost")) as purse,

@@ -82,9 +82,11 @@ class _Pin(_Strict):
 class TillScreen(KioskScreen):
     """A till's `Screen`."""
 
-    def __init__(self, language: Language, terms: TillTerms) -> None:
+    def __init__(self, language: Language, terms: TillTerms, codes_only: bool | None = None) -> None:
+        """`codes_only`: whether only who shows a phone's code can pay; None where the till takes none."""
         super().__init__(language)
         self._terms = terms
+        self._codes_only = codes_only
 
     def app_for(self, till: Pressed) -> ASGIApp:
         """The page, its stream of states, and the till's buttons."""
@@ -99,6 +101,11 @@ class TillScreen(KioskScreen):
         said = super().in_words(shown)
         if shown.state in TITLES:
             said["title"] = self._language(TITLES[shown.state])
+        if shown.state is State.LOOK_HERE and self._codes_only is not None:
+            if self._codes_only:
+                said["title"] = self._language("Show your code and face")
+            elif not shown.hint:
+                said["detail"] = self._language("With a code on your phone: hold it up beside your face")
         if shown.state is State.APPROVE:
             said["price"] = shown.amount
             said["choices"] = self._choices(shown.amount)
