@@ -176,6 +176,7 @@ def test_without_a_face_the_code_on_the_screen_is_read_and_paid_in_the_app(
 ) -> None:
     ada, ben = site.payer("ada"), site.payer("ben")
     with counter() as till:
+        till.state(State.AMOUNT)
         till.page.keyboard.type("350")
         till.page.keyboard.press("Enter")
         till.page.get_by_text("10\u00a0%").tap()
