@@ -292,3 +292,15 @@ def test_a_large_dispute_is_looked_at_first_but_the_face_is_paused_at_once(world
 def test_what_took_no_money_cannot_be_disputed(world: Any) -> None:
     ada = world.payer("ada", funds=0)
     assert refused(ada.dispute, world.look("ada").payment_intent) == "wrong-state"
+
+
+@pytest.mark.parametrize(("days", "answer"), [(394, "refunded"), (396, "wrong-state")])
+def test_a_payment_can_be_disputed_for_thirteen_months(world: Any, days: int, answer: str) -> None:
+    ada, paid = world.payer("ada"), world.look("ada")
+    with world.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE payment_intent SET created_at = created_at - make_interval(days => :days)"), {"days": days}
+        )
+    said = ada.dispute(paid.payment_intent) if answer == "refunded" else refused(ada.dispute, paid.payment_intent)
+    assert said == answer
+    assert (ada.account().faces[0].state == "paused") == (answer == "refunded")
