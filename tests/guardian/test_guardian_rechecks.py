@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from facefare.guardian.engine import Engine, Kind, Work
+from facefare.guardian.engine import Engine
 from facefare.guardian.errors import RefusalCode
 from facefare.guardian.frames import Task
 from facefare.guardian.rechecks import Rechecks
+from facefare.guardian.work import Kind, Work
 from facefare.identification import relay
 from facefare.identification.errors import AnswersDisagree, IdentificationError
 from facefare.mpc.answers import Match, NoMatch

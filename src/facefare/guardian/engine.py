@@ -18,15 +18,12 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from enum import Enum
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +34,6 @@ from numpy.typing import NDArray
 from facefare.audit.openings import Components
 from facefare.guardian.accumulators import Accumulators
 from facefare.guardian.errors import (
-    GuardianError,
     GuardianUnreachable,
     LinkError,
     RefusalCode,
@@ -63,7 +59,6 @@ from facefare.guardian.messages import (
     Confirmation,
     GalleryStatus,
     OpenAnswer,
-    OpenRequest,
     Operation,
     SearchAnswer,
 )
@@ -74,6 +69,7 @@ from facefare.guardian.settlement import settle, settle_sums
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transfers import Transfer
 from facefare.guardian.transparency import Transparency
+from facefare.guardian.work import Kind, Work
 from facefare.mpc.admission import InputRule
 from facefare.mpc.errors import MpcError
 from facefare.mpc.party import Party
@@ -89,72 +85,6 @@ _PAUSE_IN_TASKS = 0.01  # between two chunks, for a request to come first
 _TRANSFER_PAUSE = 30.0  # seconds before a step is tried again that the receiver could not keep
 
 _log = structlog.get_logger()
-
-
-# --- requests that wait ---
-
-
-class Kind(Enum):
-    """What a request asks for: a search among live rows, one among paused rows too, a row's opening, a change."""
-
-    SEARCH = "search"
-    CHECK = "check"
-    OPENING = "opening"
-    CHANGE = "change"
-
-    @property
-    def is_search(self) -> bool:
-        """Whether it has a probe that is compared with rows."""
-        return self in (Kind.SEARCH, Kind.CHECK)
-
-
-@dataclass(eq=False, repr=False)
-class Work:
-    """One request as this guardian got it from the relay.
-
-    Attributes:
-        kind: what it asks for.
-        key: 32 bytes, equal at the three guardians for one request (all that they must agree on is in it).
-        operation: of a change.
-        opening: of an opening, with its signature.
-        gallery: its id.
-        version: the gallery version the request is based on.
-        refusal: why this guardian's own policy says no.
-        components: two of three components of the inputs, (2, n, D) uint32; none for a row operation.
-        threshold: of a search.
-        entry: of a search or an enrolment, for the transparency log.
-        row, digest, payer_key: of a change.
-        done: gets the answer share's bytes, or the confirmation, or an error.
-    """
-
-    kind: Kind
-    key: bytes
-    gallery: str
-    version: int
-    operation: Operation | None = None
-    refusal: Refused | None = None
-    components: NDArray[np.uint32] | None = None
-    threshold: int = 0
-    entry: bytes = b""
-    row: int = 0
-    digest: bytes = b""
-    payer_key: bytes = b""
-    opening: OpenRequest | None = None
-    done: Future[bytes] = field(default_factory=Future)
-
-    def goes_with(self, other: Work) -> bool:
-        """Whether both can be answered together."""
-        return self is other or (self.kind is other.kind and self.kind.is_search and self.gallery == other.gallery)
-
-    def fail(self, error: GuardianError) -> None:
-        """Give up with this error, unless the caller has left already."""
-        with contextlib.suppress(InvalidStateError):
-            self.done.set_exception(error)
-
-    def finish(self, answer: bytes) -> None:
-        """Hand the answer over, unless the caller has left already."""
-        with contextlib.suppress(InvalidStateError):
-            self.done.set_result(answer)
 
 
 class Engine:

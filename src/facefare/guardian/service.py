@@ -39,7 +39,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from facefare.audit.entries import CHECK, entry_of_enrolment, entry_of_search
 from facefare.guardian.backups import check_restored, serving_alone
 from facefare.guardian.ceremony import Folder
-from facefare.guardian.engine import Engine, Kind, Work
+from facefare.guardian.engine import Engine
 from facefare.guardian.errors import (
     GuardianUnreachable,
     MessageError,
@@ -71,6 +71,7 @@ from facefare.guardian.request_log import Entry, RequestLog
 from facefare.guardian.sealing import SealedFor, Share, open_sealed
 from facefare.guardian.store import ShareStore
 from facefare.guardian.transparency import Transparency
+from facefare.guardian.work import Kind, Work
 
 _SEARCH_TIMEOUT = 8.0
 _CHANGE_TIMEOUT = 60.0
