@@ -111,7 +111,7 @@ def test_a_search_for_anything_but_a_payment_is_refused_by_the_guardians(trio, p
 
 def test_a_guardians_process_has_no_code_that_could_see_a_face():
     program = (
-        "import sys, facefare.cli, facefare.guardian.service\n"
+        "import sys, facefare.cli, facefare.guardian.http\n"
         "facefare.cli.command_line(['guardian'])\n"
         "banned = ('cv2', 'onnx', 'PIL', 'facefare.biometrics', 'facefare.identification', 'facefare.wallet',\n"
         "          'facefare.payments', 'facefare.terminal', 'facefare.web')\n"

@@ -186,7 +186,7 @@ def create_gallery(
 @app.command()
 def serve(folder: _Dir) -> None:
     """Run the guardian until SIGINT or SIGTERM."""
-    from facefare.guardian.service import serve as run  # the kernels take a moment to import
+    from facefare.guardian.http import serve as run  # the kernels take a moment to import
 
     structlog.configure(
         processors=[
