@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
@@ -18,7 +19,7 @@ from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.guardian.messages import Confirmation
 from facefare.ledger import verify
 from facefare.ledger.tables import metadata
-from facefare.payments import closing, retention, staff, tariffs
+from facefare.payments import closing, retention, staff, tariffs, webhooks
 from facefare.payments.disputes import WINDOW
 from facefare.payments.errors import UnknownPayOut, WrongState
 from facefare.payments.tariffs import FarePoint
@@ -250,18 +251,64 @@ def age(world: Any, table: str, column: str, days: int) -> None:
         connection.execute(text(f"UPDATE {table} SET {column} = {column} - interval '{days} days'"))
 
 
+def columns_that_say(world: Any, words: str) -> set[str]:
+    """The columns of the wallet's database, whatever their type, in which some row says these words."""
+    kinds = ("text", "character varying", "json", "jsonb", "bytea", "ARRAY")
+    with world.engine.connect() as connection:
+        columns = connection.execute(
+            text(
+                "SELECT c.table_name, c.column_name, c.data_type FROM information_schema.columns c"
+                " JOIN information_schema.tables t USING (table_schema, table_name)"
+                " WHERE table_schema = 'public' AND t.table_type = 'BASE TABLE' AND c.data_type = ANY (:kinds)"
+            ),
+            {"kinds": list(kinds)},
+        ).all()
+        assert len(columns) > 100
+        found = set()
+        for table, column, kind in columns:
+            raw = f'"{column}"' if kind == "bytea" else f"convert_to(\"{column}\"::text, 'UTF8')"
+            said = text(f"SELECT count(*) FROM \"{table}\" WHERE position(convert_to(:words, 'UTF8') IN {raw}) > 0")
+            if connection.execute(said, {"words": words}).scalar_one():
+                found.add(f"{table}.{column}")
+        return found
+
+
+INSTALLATION = {"terminal.place", "fare_point.stop"}
+"""Where terminals stand, which is not where anybody was."""
+
+
 def test_after_the_window_for_disputes_amounts_stay_and_places_go(world: Any) -> None:
     flat(world)
+    with world.engine.begin() as connection:
+        merchant = connection.execute(text("SELECT id FROM merchant")).scalar_one()
+        webhooks.register(connection, merchant, "https://merchant.example/hook")
     ada = world.payer("ada")
     world.look("ada", amount=None)
+    merchants_system = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(204)))
+    assert webhooks.deliver_due(world.engine, merchants_system) == 1
+    world.payer("ben")
+    world.look("ben", amount=70)  # an event of this one never gets through
+    assert {"webhook_event.body", "payment_intent.place"} < columns_that_say(world, "place of trm_gate")
     key, now = Ed25519PrivateKey.generate(), datetime.now(UTC)
     with world.engine.begin() as connection:
         assert set(retention.forget(connection, now).values()) == {0}
-    for table, column in (("tap", "at"), ("receipt", "at"), ("payment_intent", "created_at"), ("access_log", "at")):
+    age(world, "webhook_event", "created_at", webhooks.KEPT.days + 1)
+    with world.engine.begin() as connection:
+        early = {kind: count for kind, count in retention.forget(connection, now).items() if count}
+    assert early == {"events for merchants": 1}  # the one that still waits is sent first
+    for table, column in (
+        ("tap", "at"),
+        ("receipt", "at"),
+        ("payment_intent", "created_at"),
+        ("access_log", "at"),
+        ("webhook_event", "created_at"),
+    ):
         age(world, table, column, WINDOW.days + 1)
     with world.engine.begin() as connection:
         counts = retention.forget(connection, now)
         run = retention.record(connection, counts, late=(), key=key, now=now)
+    for place in ("Market Square", "place of trm_gate"):
+        assert columns_that_say(world, place) <= INSTALLATION
     exported = get(world, ada, "/payers/me/export").text
     for place in ("Market Square", "place of trm_gate", "trm_gate"):
         assert place not in exported
@@ -271,7 +318,8 @@ def test_after_the_window_for_disputes_amounts_stay_and_places_go(world: Any) ->
     ]  # fmt: skip
     assert receipts[0]["explained"] == ["fare: 1.50"]
     said = consents.verified(run.record, key.public_key())
-    assert said["forgotten"]["stops of rides"] == said["forgotten"]["places of payments"] == 1
+    assert said["forgotten"]["stops of rides"] == said["forgotten"]["events for merchants"] == 1
+    assert said["forgotten"]["places of payments"] == 2
     (listed,) = world.http.get("/v1/retention_runs").json()
     assert listed["record"] == run.record
     with world.engine.begin() as connection:

@@ -3,6 +3,7 @@
     after the window for disputes   where somebody was (stops, gates, places), and which search in the guardians' public
                                     logs it was; amounts and times stay, as the law of accounts asks; the record of a
                                     code that a terminal sent; who of the staff looked at a payer's details, and why
+    thirty days after               events for merchants' systems that were delivered or given up; they name the place
     the day after                   the keys of pseudonyms; payments by code that nobody read
     unused for as long as agreed    the face itself, at all three guardians
     a window after withdrawal       the text of a consent's receipt; its hash stays
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, delete, exists, func, insert, literal, null, or_, select, text, update
 
 from facefare.ledger.ids import new_id
-from facefare.payments import tables, travel_tables
+from facefare.payments import tables, travel_tables, webhooks
 from facefare.payments.decision import Reason
 from facefare.payments.disputes import WINDOW
 from facefare.payments.held_tables import held_payment
@@ -105,6 +106,7 @@ def forget(connection: Connection, now: datetime) -> dict[str, int]:
         .values(receipt=""),
     }
     done = {kind: connection.execute(statement).rowcount for kind, statement in counts.items()}
+    done["events for merchants"] = webhooks.forget(connection, delivered_before=now - webhooks.KEPT, all_before=before)
     done["keys of pseudonyms"] = pseudonyms.forget(connection, before=now.astimezone(UTC).date())
     return done
 

@@ -2,7 +2,8 @@
 
 An event is put in the outbox by the transaction that changes a payment, so it exists exactly when the
 change does. Delivery is retried with growing pauses for about three days; a merchant drops repetitions by
-`webhook-id`. An event says nothing about the payer.
+`webhook-id`. An event says nothing about the payer, but where somebody was: it is kept as long as a merchant may
+ask for it again.
 """
 
 import json
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from sqlalchemy import Connection, Engine, Row, Update, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Update, and_, delete, exists, func, insert, or_, select, update
 from standardwebhooks import Webhook
 
 from facefare.ledger.ids import new_id
@@ -21,6 +22,9 @@ from facefare.payments.errors import InvalidWebhookUrl, UnknownEndpoint, Unknown
 
 _PAUSES = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 """Seconds after each failed try, as the Standard Webhooks specification suggests."""
+
+KEPT = timedelta(days=30)
+"""An event that was delivered or given up can be sent again for so long."""
 
 _LEASE = timedelta(seconds=60)
 """A delivery that was begun is left to its deliverer this long."""
@@ -156,6 +160,17 @@ def replay(connection: Connection, merchant_id: str, event_id: str) -> int:
     return again
 
 
+def forget(connection: Connection, *, delivered_before: datetime, all_before: datetime) -> int:
+    """Delete old events that were delivered or given up, and much older ones even if they still wait; how many."""
+    event, delivery = tables.webhook_event.c, tables.webhook_delivery.c
+    old = and_(delivery.due_at.is_(None), event.created_at < delivered_before)
+    connection.execute(
+        delete(tables.webhook_delivery).where(delivery.event_id == event.id, or_(old, event.created_at < all_before))
+    )
+    left = exists().where(delivery.event_id == event.id)
+    return connection.execute(delete(tables.webhook_event).where(event.created_at < delivered_before, ~left)).rowcount
+
+
 def _take_due(connection: Connection, limit: int) -> list[_Due]:
     delivery, endpoint, event = (
         tables.webhook_delivery,
@@ -198,7 +213,9 @@ def _settle(connection: Connection, delivery: _Due, delivered: bool) -> None:
         return
     row = connection.execute(
         _of(delivery).values(tries=tables.webhook_delivery.c.tries + 1).returning(tables.webhook_delivery.c.tries)
-    ).one()
+    ).one_or_none()
+    if row is None:  # its endpoint was removed meanwhile, or the event is too old
+        return
     pause = timedelta(seconds=_PAUSES[row.tries - 1]) if row.tries <= len(_PAUSES) else None
     connection.execute(_of(delivery).values(due_at=None if pause is None else func.now() + pause))
 
