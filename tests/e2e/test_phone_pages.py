@@ -409,6 +409,7 @@ def counter(site: Any, tmp_path: Path) -> Iterator[Counter]:
         merchants.register_terminal(connection, Terminal("trm_till", merchant, "Coffee bar", public, "till"))
     client = TerminalClient(site.http, "trm_till", site.requests.terminal_key)
     sale, shown, store = Sale("EUR"), [], HeldStore(tmp_path / "held.sqlite")
+    answers = LostAnswers(tmp_path / "lost", client.undo)
     held = HeldProfile(
         terminal="trm_till",
         key=site.requests.terminal_key,
@@ -416,12 +417,13 @@ def counter(site: Any, tmp_path: Path) -> Iterator[Counter]:
         calibration=Calibration.default(),
         store=store,
         wallet=client,
+        answers=answers,
         fare=sale,
         terms=HeldTerms(),
     )
     held.refresh()
     screen = SimpleNamespace(show=shown.append)
-    purse = Charging(client, LostAnswers(tmp_path / "lost", client.undo), site.requests.search)
+    purse = Charging(client, answers, site.requests.search)
     terms = TillTerms("EUR", tips=())
     yield Counter(Till(Stands(held), held.pay, purse, screen, terms, sale, lambda _: None), shown)
     store.close()

@@ -20,6 +20,7 @@ from facefare.terminal.fares import FixedFare
 from facefare.terminal.held import HeldApproach, HeldTerms
 from facefare.terminal.held_lane import lane
 from facefare.terminal.held_store import HeldStore, OpeningKey
+from facefare.terminal.lost_answers import LostAnswers
 
 OPERATOR = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
 
@@ -34,8 +35,15 @@ def configured(folder: Path, held: str) -> Configuration:
     return Configuration.load(file)
 
 
+def answers(folder: Path) -> LostAnswers:
+    return LostAnswers(folder / "lost", lambda _: pytest.fail("Nothing was asked for."))
+
+
 def test_without_the_section_a_lane_takes_faces_only(tmp_path: Path) -> None:
-    with lane(configured(tmp_path, ""), object(), _search, FixedFare(280, "EUR"), _say([])) as (approach, ask):
+    with lane(configured(tmp_path, ""), object(), _search, answers(tmp_path), FixedFare(280, "EUR"), _say([])) as (
+        approach,
+        ask,
+    ):
         assert type(approach) is Approach
         assert ask is _search
 
@@ -44,7 +52,9 @@ def test_without_the_section_a_lane_takes_faces_only(tmp_path: Path) -> None:
 def test_a_lane_for_codes_opens_without_a_wallet_and_says_what_is_wrong(tmp_path: Path, codes_only: str) -> None:
     section = f'[held]\noperator_key = "{OPERATOR}"\nstore = "held.sqlite"\ncodes_only = {codes_only}\n'
     said: list[tuple[str, Any]] = []
-    with lane(configured(tmp_path, section), object(), _search, FixedFare(280, "EUR"), _say(said)) as (approach, ask):
+    with lane(
+        configured(tmp_path, section), object(), _search, answers(tmp_path), FixedFare(280, "EUR"), _say(said)
+    ) as (approach, ask):
         assert isinstance(approach, HeldApproach)
         assert ask is not _search
         _wait_for(lambda: said != [])

@@ -28,6 +28,7 @@ from facefare.terminal.fares import FixedFare
 from facefare.terminal.gate import Gate
 from facefare.terminal.held import HeldApproach, HeldProfile, HeldTerms, code_or_search
 from facefare.terminal.held_store import HeldStore
+from facefare.terminal.lost_answers import LostAnswers
 
 CALIBRATION = Calibration.default()
 TODAY = int(time.time()) // documents.DAY
@@ -49,11 +50,11 @@ class FakeWallet:
     sequence: int = 1
     list_age: int = 0
     records: list[PaymentRecord] = field(default_factory=list)
-    voided: list[str] = field(default_factory=list)
+    undone: list[bytes] = field(default_factory=list)
 
-    def void(self, payment_intent: str) -> None:
+    def undo(self, query_id: bytes) -> None:
         self._check()
-        self.voided.append(payment_intent)
+        self.undone.append(query_id)
 
     def _check(self) -> None:
         if self.away:
@@ -118,6 +119,16 @@ class Terminal:
     wallet: FakeWallet
     store: HeldStore
     path: Path
+    answers: LostAnswers
+
+    def taken_back(self, phone: Device) -> bool:
+        """Whether the payment by this phone's last code is taken back, and nothing else is left to be."""
+        self.wallet.undone.clear()
+        assert self.answers.settle() == 0
+        device = documents.device_id(phone.holding.key.public_key().public_bytes_raw())
+        payment = documents.query_id(documents.PAYMENT, device, phone.counter)
+        assert self.wallet.undone in ([], [payment])
+        return bool(self.wallet.undone)
 
     def pay(self, shown: bytes, face: Template) -> AttemptReply:
         self.held.look(picture(shown))
@@ -177,6 +188,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         wallet = FakeWallet(OPERATOR, name)
         store = HeldStore(path)
         stores.append(store)
+        answers = LostAnswers(tmp_path / f"{name}.lost", wallet.undo)
         held = HeldProfile(
             terminal=name,
             key=Ed25519PrivateKey.generate(),
@@ -184,11 +196,12 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
             calibration=CALIBRATION,
             store=store,
             wallet=wallet,  # type: ignore[arg-type]
+            answers=answers,
             fare=fare,
             terms=terms or HeldTerms(),
         )
         held.refresh()
-        return Terminal(held, wallet, store, path)
+        return Terminal(held, wallet, store, path, answers)
 
     yield make
     for store in stores:
@@ -214,7 +227,42 @@ def test_a_payment_that_would_wait_for_a_second_factor_is_let_go_at_once(
     terminal, phone = make(), made_device(references["collins"])
     terminal.wallet.answer = "confirmation_required"
     reply = terminal.pay(phone.show(terminal), faces["collins"][0])
-    assert (reply.outcome, reply.reason, terminal.wallet.voided) == ("use_card", "second_factor", ["pi_1"])
+    assert (reply.outcome, reply.reason) == ("use_card", "second_factor")
+    assert terminal.taken_back(phone), "though the payer may say yes in the app meanwhile"
+
+
+def test_what_a_lost_answer_may_have_charged_is_taken_back_unless_somebody_passes(
+    make: Any, references: Any, faces: Any
+) -> None:
+    terminal = make(terms=HeldTerms(passback=timedelta(0), offline_limit=300))
+    phone, face = made_device(references["collins"]), faces["collins"][0]
+    assert terminal.pay(phone.show(terminal), face).outcome == "accepted"
+    assert not terminal.taken_back(phone)
+    terminal.wallet.refuse = ApiError(503, "database-unavailable", "It may have been charged.")
+    assert terminal.pay(phone.show(terminal), face).reason == "offline"
+    terminal.wallet.refuse = None
+    assert not terminal.taken_back(phone), "the record that is handed in later names the same payment"
+    terminal.wallet.refuse = ApiError(503, "database-unavailable", "It may have been charged.")
+    assert terminal.pay(phone.show(terminal), face).reason == "offline_limit_reached"
+    terminal.wallet.refuse = None
+    assert terminal.taken_back(phone)
+    terminal.wallet.refuse = ApiError(402, "insufficient-funds", "No.")
+    assert terminal.pay(phone.show(terminal), face).reason == "insufficient_funds"
+    terminal.wallet.refuse = None
+    assert not terminal.taken_back(phone), "an answer"
+
+
+def test_a_crash_between_the_question_and_the_answer_takes_the_payment_back(
+    make: Any, references: Any, faces: Any, monkeypatch: Any
+) -> None:
+    terminal, phone = make(), made_device(references["collins"])
+    monkeypatch.setattr(terminal.wallet, "held_payment", lambda record: os._exit(1))
+    child = os.fork()
+    if child == 0:
+        terminal.pay(phone.show(terminal), faces["collins"][0])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    phone.counter += 1
+    assert terminal.taken_back(phone)
 
 
 def test_no_stranger_pays_with_it_whoever_else_has_a_phone(make: Any, references: Any, faces: Any) -> None:

@@ -236,7 +236,7 @@ def _charge(
     asked = Asked(
         amount=record.amount,
         currency=record.currency,
-        query_id=_query_id("payment", device.id, record.counter),
+        query_id=documents.query_id(documents.PAYMENT, device.id, record.counter),
         request_sha256=hashlib.sha256(record.device_signature).digest(),
     )
     try:
@@ -289,7 +289,7 @@ def _settle_one(connection: Connection, payer_id: str, row: Row[tuple[object, ..
     asked = Asked(
         amount=first.amount,
         currency=first.currency,
-        query_id=_query_id(f"settlement of {tried}", row.device_id, row.counter),
+        query_id=documents.query_id(f"settlement of {tried}", row.device_id, row.counter),
         request_sha256=hashlib.sha256(row.record).digest(),
     )
     terminal = Terminal(place.id, place.merchant_id, place.place, place.public_key, place.kind)
@@ -313,7 +313,3 @@ def _recorded(connection: Connection, device_id: str, counter: int) -> Row[tuple
     return connection.execute(
         select(held_payment).where(columns.device_id == device_id, columns.counter == counter)
     ).one_or_none()
-
-
-def _query_id(what: str, device_id: object, counter: object) -> bytes:
-    return hashlib.sha256(f"{what}\n{device_id}\n{counter}".encode()).digest()[:16]

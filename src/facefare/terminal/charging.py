@@ -46,7 +46,7 @@ class Charging:
     def __init__(self, client: TerminalClient, answers: LostAnswers, seal: Callable[[Template], SearchRequest]) -> None:
         """`seal` makes a signed search of a template; raises IdentificationError."""
         self._client = client
-        self._answers = answers
+        self.answers = answers
         self._seal = seal
         self._asked: _Asked | None = None
         self._waits = False
@@ -59,13 +59,13 @@ class Charging:
         search = self._seal(probe)
         self._asked = _Asked(search.to_bytes(), search.fields().query_id, amount, tip, currency, purchase)
         self._waits = True
-        self._answers.begin(self._asked.query_id)
+        self.answers.begin(self._asked.query_id)
         return self.ask_again()
 
     def once(self, probe: Template, *, amount: int | None, currency: str) -> AttemptReply:
         """For a gate (None: the fare there): nothing is confirmed, the first answer counts, its loss is taken back."""
         search = self._seal(probe)
-        with self._answers.waiting(search.fields().query_id):
+        with self.answers.waiting(search.fields().query_id):
             return self._client.attempt(amount=amount, currency=currency, search=search.to_bytes())
 
     def ask_again(self) -> AttemptReply:
@@ -85,18 +85,18 @@ class Charging:
     def keep(self) -> None:
         """The answer was shown, and counts; what was taken back stays so."""
         if self._asked is not None and self._waits:
-            self._answers.answered(self._asked.query_id)
+            self.answers.answered(self._asked.query_id)
             self.take_back()
 
     def take_back(self) -> None:
         """Nobody waits any more: whatever came of the payment is undone, unless it was kept. May be called twice."""
         if self._asked is not None:
             self._waits = False
-            self._answers.take_back(self._asked.query_id)
+            self.answers.take_back(self._asked.query_id)
 
     def codes(self, leads_to: str) -> Codes:
         """The codes of this terminal's screen; what comes of one too many is taken back with all else."""
-        return Codes(self._client, self._answers, leads_to)
+        return Codes(self._client, self.answers, leads_to)
 
     def reachable(self) -> bool:
         """Whether the wallet can be reached at all."""

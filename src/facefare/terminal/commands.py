@@ -64,6 +64,7 @@ def serve(
                 terminal,
                 pipeline,
                 lambda probe: purse.once(probe, amount=fare.amount, currency=fare.currency),
+                purse.answers,
                 fare,
                 say,
             ) as (approach, ask),

@@ -13,7 +13,6 @@ Invariants:
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -51,6 +50,7 @@ from facefare.identification.held.errors import (
 from facefare.terminal.approach import Approach, Frame, Lane
 from facefare.terminal.fares import Fare
 from facefare.terminal.held_store import HeldStore, OpeningKey
+from facefare.terminal.lost_answers import LostAnswers
 
 ROTATE_KEY_AFTER = timedelta(days=1)
 KEY_VALID_FOR = timedelta(days=3)
@@ -103,6 +103,7 @@ class HeldProfile:
         calibration: Calibration,
         store: HeldStore,
         wallet: TerminalClient,
+        answers: LostAnswers,
         fare: Fare,
         terms: HeldTerms,
     ) -> None:
@@ -112,6 +113,7 @@ class HeldProfile:
         self._calibration = calibration
         self._store = store
         self._wallet = wallet
+        self._answers = answers
         self._fare = fare
         self._terms = terms
         self._claim: Claim | None = None
@@ -217,20 +219,26 @@ class HeldProfile:
         self._mismatches.pop(claim.tag, None)
 
     def _charge(self, claim: Claim) -> AttemptReply:
+        """Ask the wallet, or without it decide here. What nobody got anything for is taken back for certain."""
         taken_at = datetime.now(UTC)
+        payment = documents.query_id(documents.PAYMENT, documents.device_id(claim.device_key), claim.counter)
+        self._answers.begin(payment)
         try:
             reply = self._wallet.held_payment(self._record(claim, taken_at, offline=False)[1])
-            return self._let_go(reply) if reply.outcome == "confirmation_required" else reply
+            if reply.outcome == "confirmation_required":  # not attested by a station; the payer has other ways to pay
+                return self._use_card(reply.reason or "second_factor")
+            self._answers.answered(payment)
+            return reply
         except ApiError as error:
-            if 0 < error.status < 500:
+            if error.is_answer:
+                self._answers.answered(payment)
                 return self._use_card(error.code.replace("-", "_"))
-        return self._accept_offline(claim, taken_at)
-
-    def _let_go(self, reply: AttemptReply) -> AttemptReply:
-        """A second factor is asked for, of a reference that no station attested: the payer has other ways to pay."""
-        with suppress(ApiError):  # ends by itself, then
-            self._wallet.void(reply.payment_intent)
-        return self._use_card(reply.reason or "second_factor")
+            reply = self._accept_offline(claim, taken_at)
+            if reply.outcome == "accepted":  # its record names the same payment: charged now or then, once
+                self._answers.answered(payment)
+            return reply
+        finally:
+            self._answers.take_back(payment)
 
     def _accept_offline(self, claim: Claim, taken_at: datetime) -> AttemptReply:
         listed = self._listed

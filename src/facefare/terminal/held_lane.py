@@ -21,6 +21,7 @@ from facefare.terminal.configuration import Configuration, HeldSection
 from facefare.terminal.fares import Fare
 from facefare.terminal.held import HeldApproach, HeldProfile, code_or_search
 from facefare.terminal.held_store import HeldStore
+from facefare.terminal.lost_answers import LostAnswers
 
 _REFRESH_EVERY, _RETRY_AFTER = 30.0, 3.0  # seconds
 _TIMEOUT = 1.5
@@ -32,7 +33,7 @@ Say = Callable[[str, dict[str, object]], None]
 
 @contextmanager
 def lane(
-    configuration: Configuration, pipeline: FacePipeline, search: Ask, fare: Fare, say: Say
+    configuration: Configuration, pipeline: FacePipeline, search: Ask, answers: LostAnswers, fare: Fare, say: Say
 ) -> Iterator[tuple[Approach, Ask]]:
     """What to follow and whom to ask; `say` hears of each new opening key, and of what goes wrong in between.
 
@@ -41,7 +42,7 @@ def lane(
     if configuration.held is None:
         yield Approach(pipeline, configuration.lane), search
         return
-    with _profile(configuration, configuration.held, fare) as held:
+    with _profile(configuration, configuration.held, answers, fare) as held:
         codes_only = configuration.held.codes_only
         approach = HeldApproach(pipeline, configuration.lane, held, codes_only=codes_only)
         with _kept_up_to_date(held, say):
@@ -49,7 +50,9 @@ def lane(
 
 
 @contextmanager
-def _profile(configuration: Configuration, section: HeldSection, fare: Fare) -> Iterator[HeldProfile]:
+def _profile(
+    configuration: Configuration, section: HeldSection, answers: LostAnswers, fare: Fare
+) -> Iterator[HeldProfile]:
     # At a gate, who walks up again has paid; at a till, two coffees are two.
     terms = section.terms if configuration.till is None else replace(section.terms, passback=timedelta(0))
     with (
@@ -63,6 +66,7 @@ def _profile(configuration: Configuration, section: HeldSection, fare: Fare) -> 
             calibration=configuration.calibration,
             store=store,
             wallet=TerminalClient(http, configuration.id, configuration.key),
+            answers=answers,
             fare=fare,
             terms=terms,
         )

@@ -54,7 +54,7 @@ def serve(
         with (
             frames_from(camera, source, follow=follow) as frames,
             charging(terminal, configuration.with_suffix(".lost")) as purse,
-            lane(terminal, pipeline, _by_face(purse, sale), sale, say) as (approach, ask),
+            lane(terminal, pipeline, _by_face(purse, sale), purse.answers, sale, say) as (approach, ask),
         ):
             till = Till(
                 approach,

@@ -64,6 +64,14 @@ def device_id(device_key: bytes) -> str:
     return "dev_" + base64.b32encode(device_tag(device_key)).decode().rstrip("=").lower()
 
 
+def query_id(what: str, device_id: object, counter: object) -> bytes:
+    """16 bytes that name what was done with a device's code: `PAYMENT`, or a later attempt to settle it."""
+    return hashlib.sha256(f"{what}\n{device_id}\n{counter}".encode()).digest()[:16]
+
+
+PAYMENT = "payment"
+
+
 def commitment(reference: bytes, salt: bytes) -> bytes:
     """SHA-256 of salt (16 bytes) and reference (D bytes): binds a device to one reference and tells nothing of it."""
     return hashlib.sha256(b"facefare/held-reference/1" + salt + reference).digest()
