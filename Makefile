@@ -34,7 +34,7 @@ lint: setup  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: setup  ## every figure, beside its peer
+bench: setup  ## every bench, beside its peer
 	@for figure in identification guardian attempt face held ledger payments; do \
 		echo "== facefare bench $$figure"; $(BIN)/facefare bench $$figure || exit 1; done
 

@@ -3,12 +3,14 @@
 import base64
 import os
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
 import segno
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from typer.testing import CliRunner
 
 from demo.phone import held_up
 from facefare.biometrics import Template
@@ -17,6 +19,7 @@ from facefare.guardian.messages import verify
 from facefare.identification.calibration import Calibration
 from facefare.identification.held import handover
 from facefare.identification.held.documents import Attestation, Signed, decoded
+from facefare.terminal import station_commands
 from facefare.terminal.enrolling import HandsFree, Station, attend, read_wish
 from facefare.terminal.errors import ConfigurationError, NobodyEnrolled
 from facefare.terminal.station import Ask
@@ -103,6 +106,19 @@ def test_a_station_for_phones_only_enrols_nobody_elsewhere_and_a_broken_file_is_
     (tmp_path / "a.toml").write_text('id = "stn_a"\n')
     with pytest.raises(ConfigurationError, match="key is missing"):
         Station.load(tmp_path / "a.toml")
+
+
+def test_a_station_whose_calibration_is_of_another_embedder_sees_nobody(station, tmp_path, monkeypatch):
+    write_key(tmp_path / "station.pem", station.key)
+    default = resources.files("facefare.identification").joinpath("default_calibration.json").read_text()
+    (tmp_path / "calibration.json").write_text(default.replace(Calibration.default().model, "another-model"))
+    (tmp_path / "station.toml").write_text(
+        'id = "stn_desk"\nkey = "station.pem"\nwallet = "http://localhost:1"\ncalibration = "calibration.json"\n'
+        f'operator_key = "{"00" * 32}"\n'
+    )
+    monkeypatch.setattr(station_commands, "open_source", lambda source: pytest.fail("The camera was opened."))
+    said = CliRunner().invoke(station_commands.app, ["enrol", str(tmp_path / "station.toml"), "--camera", "0"])
+    assert (said.exit_code, "another-model" in said.output) == (1, True)
 
 
 def test_the_code_that_is_handed_over_fits_into_a_qr_code(station):

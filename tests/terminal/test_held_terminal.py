@@ -617,7 +617,7 @@ def test_nothing_of_reference_or_probe_stays_on_the_terminal(
     terminal.pay(phone.show(terminal), probes[0])
     assert terminal.store.kept() != []
 
-    files = b"".join(file.read_bytes() for file in terminal.path.parent.iterdir())
+    files = b"".join(file.read_bytes() for file in terminal.path.parent.rglob("*") if file.is_file())
     said = "".join(capfd.readouterr()) + caplog.text
     remembered = _bytes_reachable_from(terminal.held)
     for name, secret in secrets.items():

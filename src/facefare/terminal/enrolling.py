@@ -57,6 +57,7 @@ class Station:
     gallery: str
     guardians: tuple[GuardianIdentity, ...]
     calibration: Calibration
+    embedder: Path | None
 
     @classmethod
     def load(cls, path: Path) -> "Station":
@@ -68,6 +69,7 @@ class Station:
         wallet = "http://127.0.0.1:8080"
         operator_key = "64 hex digits"              # as `facefare wallet operator-key` prints it
         calibration = "calibration.json"            # optional
+        embedder = "embedder.toml"                  # optional: your own; gallery and calibration have to be of it
         gallery = "gal_…"                           # for hands-free only, as are the guardians
         guardians = ["guardian-0.json", "guardian-1.json", "guardian-2.json"]
         ```
@@ -77,7 +79,7 @@ class Station:
             key = load_pem_private_key((path.parent / document["key"]).read_bytes(), None)
             if not isinstance(key, Ed25519PrivateKey):
                 raise ConfigurationError(f"{path}: key has to be an Ed25519 private key.")
-            calibration = document.get("calibration")
+            calibration, embedder = document.get("calibration"), document.get("embedder")
             return cls(
                 id=document["id"],
                 key=key,
@@ -88,6 +90,7 @@ class Station:
                     GuardianIdentity.from_file(path.parent / name) for name in document.get("guardians", ())
                 ),
                 calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
+                embedder=path.parent / embedder if embedder else None,
             )
         except KeyError as error:
             raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error

@@ -48,7 +48,8 @@ def enrol(
         if code and wish is None:
             raise typer.BadParameter("That is not what a payer's code says.")
         station = Station.load(configuration)
-        pipeline = FacePipeline.load(Settings.read().cache_dir / "models")
+        pipeline = FacePipeline.load(Settings.read().cache_dir / "models", station.embedder)
+        station.calibration.require_model(pipeline.model_id)
         with open_source(source if source is not None else camera or 0) as frames:
             wish, reference = attend(frames, pipeline, lambda event, word: _say(event, word=word), wish)
         if isinstance(wish, HandsFree):
