@@ -103,6 +103,23 @@ def test_a_consent_receipt_is_downloaded_and_verified_by_the_command(world: Any,
     assert CliRunner().invoke(command_line(), ["consent", "verify", str(receipt), "--keys", str(keys)]).exit_code == 1
 
 
+def test_another_payers_receipts_do_not_exist(world: Any) -> None:
+    ada, ben = world.payer("ada"), world.payer("ben")
+    given = get(world, ada, "/payers/me/consents").json()[0]["id"]
+    money = ada.receipts()[0]["id"]
+
+    def asked(path: str, auth: Any) -> tuple[int, str]:
+        response = world.http.get(f"/v1/payers/me{path}", auth=auth)
+        return response.status_code, response.text
+
+    for path in ("/consents/{}/receipt", "/receipts/{}"):
+        id = given if "consents" in path else money
+        there, another = asked(path.format(id), ben._auth), asked(path.format(f"{id[:4]}{'0' * 26}"), ben._auth)
+        assert there == another  # as if it did not exist
+        assert there[0] in (404, 409)
+        assert [asked(path.format(id), auth)[0] for auth in (ada._auth, None)] == [200, 401]
+
+
 def test_nobody_agrees_below_the_minimum_age(world: Any) -> None:
     ada = world.payer()
     with pytest.raises(ApiError) as refused:

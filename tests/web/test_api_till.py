@@ -1,16 +1,19 @@
 """A till's payments over HTTP: second factor, capture with a tip, void, refund, dispute, limits."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
-from facefare.client import ApiError
+from facefare.client import ApiError, TerminalClient
 from facefare.identification.calibration import Threshold
 from facefare.ledger import verify
-from facefare.payments import intents
+from facefare.payments import intents, merchants
 from facefare.payments.decision import Stated
+from facefare.payments.merchants import Terminal
 from facefare.payments.verify import INVARIANTS
 
 
@@ -235,6 +238,36 @@ def test_a_strangers_attempt_cannot_be_captured_voided_or_refunded(world: Any) -
     assert refused(world.till.refund, reply.payment_intent, "k") == "unknown-payment"
 
 
+def test_another_merchants_terminal_cannot_read_end_or_give_back_a_payment(world: Any) -> None:
+    ada, key = world.payer("ada", funds=20_000), Ed25519PrivateKey.generate()
+    ada.set_pin("2580")
+    with world.engine.begin() as connection:
+        rival = merchants.register_merchant(connection, "Rival")
+        public = key.public_key().public_bytes_raw()
+        merchants.register_terminal(connection, Terminal("trm_rival", rival, "Rival's shop", public, "till"))
+    stranger = TerminalClient(world.http, "trm_rival", key)
+    query = os.urandom(16)
+    search = world.requests.search("ada", terminal="trm_till", query_id=query).to_bytes()
+    paid = world.till.attempt(amount=100, currency="EUR", search=search).payment_intent
+    held, asked = pay(world, 600, capture_later=True).payment_intent, pay(world, 60_00).payment_intent
+    for id in (paid, held, asked):
+        assert {
+            refused(stranger.payment, id),
+            refused(stranger.confirm, id, "1111"),
+            refused(stranger.capture, id, 100),
+            refused(stranger.void, id),
+            refused(stranger.refund, id, "k"),
+        } == {"unknown-payment"}
+    assert refused(stranger.undo, query) == "unknown-payment"
+    assert (ada.account().available, ada.account().on_hold) == (20_000 - 100 - 600, 600)
+    assert [(one["state"], one["refunded"]) for one in ada.payments()] == [
+        ("requires_confirmation", 0), ("requires_capture", 0), ("succeeded", 0),
+    ]  # fmt: skip
+    with world.engine.connect() as connection:
+        assert connection.execute(text("SELECT wrong_tries FROM payer_pin")).scalar_one() == 0
+    assert world.till.confirm(asked, "2580").outcome == "accepted"
+
+
 def test_what_waited_too_long_ends_and_frees_the_money(world: Any) -> None:
     ada = world.payer("ada", funds=20_000)
     held, asked = pay(world, 600, capture_later=True), pay(world, 60_00)
@@ -287,6 +320,25 @@ def test_a_large_dispute_is_looked_at_first_but_the_face_is_paused_at_once(world
     assert ada.dispute(paid.payment_intent) == "under_review"
     assert ada.account().available == 14_000
     assert ada.account().faces[0].state == "paused"
+
+
+def test_another_payer_learns_nothing_of_a_payment_by_confirming_it(world: Any) -> None:
+    world.payer("ada", funds=20_000)
+    ben = world.payer("ben")
+    for amount in (600, 60_00):  # paid, and waiting for a yes
+        assert refused(ben.confirm, pay(world, amount).payment_intent) == "unknown-payment"
+
+
+def test_the_fourth_dispute_in_thirty_days_is_looked_at_first(world: Any) -> None:
+    ada, ben = world.payer("ada"), world.payer("ben")
+    paid = [pay(world, amount).payment_intent for amount in (10, 20, 30, 40, 50)]
+    bens = pay(world, 60, "ben").payment_intent
+    assert [ada.dispute(id) for id in paid[:4]] == ["refunded", "refunded", "refunded", "under_review"]
+    assert ada.account().available == 1000 - 40 - 50
+    assert ben.dispute(bens) == "refunded"  # each payer's own
+    with world.engine.begin() as connection:
+        connection.execute(text("UPDATE dispute SET created_at = created_at - interval '31 days'"))
+    assert ada.dispute(paid[4]) == "refunded"
 
 
 def test_what_took_no_money_cannot_be_disputed(world: Any) -> None:

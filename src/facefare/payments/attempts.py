@@ -240,9 +240,7 @@ def confirm_by_pin(connection: Connection, terminal: Terminal, intent_id: str, p
     A wrong PIN is counted in this transaction, so it must be committed. Raises UnknownIntent, also for
     another terminal's payment, and WrongState.
     """
-    intent, payer = _awaiting_confirmation(connection, intent_id, rules)
-    if intent.terminal_id != terminal.id:
-        raise UnknownIntent(f"There is no payment {intent_id}.")
+    intent, payer = _awaiting_confirmation(connection, intent_id, rules, terminal_id=terminal.id)
     if payer is None:
         return _told(connection, intent)
     match pins.check(connection, payer.id, pin):
@@ -260,17 +258,22 @@ def confirm_in_app(connection: Connection, payer: Payer, intent_id: str, rules: 
 
     Raises UnknownIntent, also for another payer's payment, and WrongState.
     """
-    intent, expected = _awaiting_confirmation(connection, intent_id, rules)
-    if intent.payer_id != payer.id:
-        raise UnknownIntent(f"There is no payment {intent_id}.")
+    intent, expected = _awaiting_confirmation(connection, intent_id, rules, payer_id=payer.id)
     if expected is None:
         return _told(connection, intent)
     return _decide(connection, intent, expected, rules, second_factor="app")
 
 
-def _awaiting_confirmation(connection: Connection, intent_id: str, rules: Rules) -> tuple[_Intent, Payer | None]:
-    """The intent and its payer, both locked; no payer where the time to confirm is over."""
+def _awaiting_confirmation(
+    connection: Connection, intent_id: str, rules: Rules, **of: str
+) -> tuple[_Intent, Payer | None]:
+    """The intent and its payer, both locked; no payer where the time to confirm is over.
+
+    Raises UnknownIntent unless it is `of` this terminal or payer, before anything can be learned of it.
+    """
     intent, payer = intents.locked_with_payer(connection, intent_id)
+    if any(getattr(intent, column) != id for column, id in of.items()):
+        raise UnknownIntent(f"There is no payment {intent_id}.")
     if intent.state != "requires_confirmation" or payer is None:
         raise WrongState("This payment is not waiting for a confirmation.")
     if datetime.now(UTC) - intent.created_at < rules.confirm_within:
