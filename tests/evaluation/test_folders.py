@@ -1,7 +1,7 @@
 import json
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from facefare.evaluation.extraction import FAILURES, extract
 from facefare.evaluation.heads import walk
 from facefare.evaluation.presentation import BONA_FIDE, RECORDING, Judged, Verdict, rates, recorded
 from facefare.evaluation.sealed import SealedPieces
+from facefare.terminal.approach import Approach
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,31 @@ def test_volunteers_before_a_camera_are_measured_without_writing_anything(sitter
     assert site.distances.shape == (2, 2, 2)
     assert site.genuine().max() < 0.05 < 0.12 < site.distances[0, 1].min()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_walk_is_measured_by_the_frames_that_a_gate_takes_and_one_that_it_refuses_counts(
+    sitters, pipeline, monkeypatch
+):
+    monkeypatch.setattr(calibrating, "MIN_VOLUNTEERS", 2)
+    walks = [sitters[0].walk_up(7), sitters[1].walk_up(7), [sitters[0].walk_up(8)[-1]] * 30, sitters[1].walk_up(8)]
+    taken = []
+    honest = Approach.probe
+
+    def probe(approach):
+        taken.append(honest(approach))
+        return taken[-1]
+
+    monkeypatch.setattr(Approach, "probe", probe)
+    passes = [[walks[0], walks[2], walks[0]], [walks[1], walks[3]]]
+    volunteers = [
+        calibrating._Volunteer.of(pipeline, [partial(nullcontext, iter(one)) for one in own]) for own in passes
+    ]
+    site = calibrating._compared(volunteers)
+    assert site.missed == 1, "who stands still like a picture gets no attempt"
+    assert [len(one.probes) for one in volunteers] == [1, 1]
+    np.testing.assert_array_equal([one.probes[0] for one in volunteers], [one.vector for one in taken])
+    assert site.refused(10.0) == pytest.approx(1 / 3)
+    assert site.refused(0.0) == 1
 
 
 def test_a_camera_that_cannot_be_opened_is_an_error_before_anybody_is_asked(pipeline):

@@ -8,10 +8,10 @@ Everything stays in memory: no frame, template or score is written anywhere.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -26,6 +26,7 @@ from facefare.evaluation.comparisons import squared_distances
 from facefare.evaluation.errors import DatasetError, TooFewPeopleError
 from facefare.evaluation.study import SYSTEM
 from facefare.evaluation.thresholds import ImpostorCurve
+from facefare.terminal.approach import Approach, Lane, SomeoneElseTooClose
 
 Opening = Callable[[], AbstractContextManager[Frames]]
 """Begins one pass: a recording from its start, or the camera."""
@@ -40,9 +41,13 @@ _RESAMPLES = 400
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Site:
-    """One reference and some probes of each volunteer: distances (V, V, most probes), NaN where there is no probe."""
+    """One reference and some probes of each volunteer.
+
+    distances: (V, V, most probes), NaN where there is no probe. missed: walks of which a gate makes no probe.
+    """
 
     distances: NDArray[np.float64]
+    missed: int
 
     @property
     def volunteers(self) -> int:
@@ -54,6 +59,11 @@ class Site:
         everybody = np.arange(self.volunteers)
         own: NDArray[np.float64] = self.distances[everybody, everybody]
         return own[~np.isnan(own)]
+
+    def refused(self, distance: float) -> float:
+        """Which part of the volunteers' walks is not taken for them at this threshold, those without a probe too."""
+        own = self.genuine()
+        return float(((own >= distance).sum() + self.missed) / (len(own) + self.missed))
 
     def factor(self, curve: ImpostorCurve) -> tuple[float, float, float]:
         """Return how much nearer strangers are here than on `curve`: the rate compared at, the factor, and its
@@ -110,20 +120,22 @@ def measure_live(open_camera: Opening, pipeline: FacePipeline, ready: Callable[[
 
 @dataclass(frozen=True, repr=False, eq=False)
 class _Volunteer:
-    """A reference and probes, (D,) each; no probes where there is no reference."""
+    """A reference and probes, (D,) each, and walks without a probe; nothing where there is no reference."""
 
     reference: NDArray[np.float32] | None
     probes: list[NDArray[np.float32]]
+    missed: int
 
     @classmethod
     def of(cls, pipeline: FacePipeline, passes: Iterable[Opening]) -> Self:
         """The reference from the first pass, a probe from each of the others."""
         one_by_one = iter(passes)
-        reference = next((_fused(pipeline, first, SYSTEM[0]) for first in one_by_one), None)
+        reference = next((_reference(pipeline, first) for first in one_by_one), None)
         if reference is None:
-            return cls(None, [])
-        probes = [_fused(pipeline, later, SYSTEM[1]) for later in one_by_one]
-        return cls(reference, [probe for probe in probes if probe is not None])
+            return cls(None, [], 0)
+        walks = [_probe(pipeline, later) for later in one_by_one]
+        probes = [probe for probe in walks if probe is not None]
+        return cls(reference, probes, len(walks) - len(probes))
 
 
 def _compared(volunteers: Sequence[_Volunteer]) -> Site:
@@ -136,22 +148,37 @@ def _compared(volunteers: Sequence[_Volunteer]) -> Site:
     distances = np.full((len(usable), len(usable), max(len(one.probes) for one in usable)), np.nan)
     for column, one in enumerate(usable):
         distances[:, column, : len(one.probes)] = squared_distances(references, np.stack(one.probes))
-    return Site(distances)
+    return Site(distances, sum(one.missed for one in volunteers))
 
 
-def _fused(pipeline: FacePipeline, opening: Opening, count: int) -> NDArray[np.float32] | None:
+def _reference(pipeline: FacePipeline, opening: Opening) -> NDArray[np.float32] | None:
     """The most different good views of one pass, as one template; None if there are too few."""
     views: list[View] = []
     try:
         with opening() as frames:
-            for _, frame in zip(range(_MOST_FRAMES), frames, strict=False):
+            for frame in islice(frames, _MOST_FRAMES):
                 faces = pipeline.observe_all(frame)
                 if len(faces) == 1 and GATE.hint(faces[0].pose, faces[0].quality) is None:
                     views.append(View(frame, faces[0]))
                 if len(views) > _HELD:
                     views = most_different(views, _HELD)
-        if len(views) < count:
+        if len(views) < SYSTEM[0]:
             return None
-        return fuse([pipeline.embed(view.frame, view.face) for view in most_different(views, count)]).vector
+        return fuse([pipeline.embed(view.frame, view.face) for view in most_different(views, SYSTEM[0])]).vector
     except BiometricsError:
         return None
+
+
+def _probe(pipeline: FacePipeline, opening: Opening) -> NDArray[np.float32] | None:
+    """What a gate makes of one walk: of the frames up to the moment when it is ready; None if it never is."""
+    approach = Approach(pipeline, Lane())
+    try:
+        with opening() as frames:
+            for frame in islice(frames, _MOST_FRAMES):
+                with suppress(SomeoneElseTooClose):
+                    approach.offer(frame)
+                if approach.ready:
+                    return approach.probe().vector
+    except BiometricsError:
+        return None
+    return None

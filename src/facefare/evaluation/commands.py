@@ -176,8 +176,7 @@ def calibrate(
         else:
             site = measure_live(partial(open_source, camera or 0), pipeline, _ready)
         rate, factor, cautious = site.factor(curve)
-        genuine = site.genuine()
-        rows = moved_rows(calibration, cautious, lambda distance: float((genuine >= distance).mean()))
+        rows = moved_rows(calibration, cautious, site.refused)
         costs = Costs.read(costs_file) if costs_file else Costs()
         attacks = Attacks.read(json.loads(text).get("measured", {}))
         verification = None
@@ -185,8 +184,9 @@ def calibrate(
             verification = cautious * squared_distance(calibration.verification.threshold, calibration)
         priced = with_amounts(rows, attacks, costs)
         notes = [
-            f"{site.volunteers} volunteers on this site's cameras: strangers' squared distances at a rate of {rate:g}"
-            f" are {factor:.3f} times those of the public set, {cautious:.3f} at the cautious end; the tail is the"
+            f"{site.volunteers} volunteers on this site's cameras ({site.missed} walks gave no probe): strangers'"
+            f" squared distances at a rate of {rate:g} are"
+            f" {factor:.3f} times those of the public set, {cautious:.3f} at the cautious end; the tail is the"
             " public set's, moved by the latter.",
         ]
         out.write_text(
