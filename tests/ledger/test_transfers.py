@@ -19,6 +19,7 @@ from facefare.ledger.errors import (
     UnknownCurrency,
 )
 from facefare.ledger.ids import new_id
+from facefare.ledger.verify import INVARIANTS
 
 
 def later(seconds: float = 3600) -> datetime:
@@ -246,28 +247,72 @@ def tampered(connection: Connection, statement: str) -> None:
     connection.execute(text(statement))
 
 
+TAMPERED = [
+    ("UPDATE ledger_account SET credits_posted = 1001 WHERE id = 'acc_payer'", "every balance is the"),
+    ("UPDATE ledger_account SET credits_posted = 1001 WHERE id = 'acc_payer'", "each currency sums to"),
+    ("DELETE FROM ledger_account WHERE id = 'acc_shop'", "every transfer moves between"),
+    ("UPDATE ledger_transfer SET amount = 401 WHERE id = 'c'", "an ending matches its hold"),
+    ("UPDATE ledger_transfer SET amount = 301 WHERE id = 'r'", "refunds never exceed"),
+    ("UPDATE ledger_transfer SET credit_account = 'acc_bank' WHERE id = 'r'", "a refund goes back"),
+    ("DELETE FROM ledger_transfer WHERE id = 'h'", "an ending matches its hold"),
+    ("ALTER TABLE ledger_transfer DISABLE TRIGGER ledger_transfer_immutable", "the database's guards"),
+    (
+        "UPDATE ledger_transfer SET created_at = created_at - interval '2 days',"
+        " expires_at = created_at - interval '1 day' WHERE id = 'h2'",
+        "no expired hold is left open",
+    ),
+    (
+        "UPDATE ledger_transfer SET created_at = created_at + interval '2 days' WHERE id = 'c'",
+        "no capture came after",
+    ),
+    (
+        "ALTER TABLE ledger_account DROP CONSTRAINT floor_kept;"
+        " UPDATE ledger_account SET floor = 5000 WHERE id = 'acc_payer'",
+        "no account is below its floor",
+    ),
+    (
+        "ALTER TABLE ledger_transfer DROP CONSTRAINT amount_positive;"
+        " UPDATE ledger_transfer SET amount = 0 WHERE id = 'r'",
+        "every amount is positive",
+    ),
+    (
+        "DROP INDEX hold_ends_once; INSERT INTO ledger_transfer"
+        " (id, kind, debit_account, credit_account, currency, amount, hold_id, reason)"
+        " SELECT 'c2', kind, debit_account, credit_account, currency, amount, hold_id, reason"
+        " FROM ledger_transfer WHERE id = 'c'",
+        "a hold ends at most once",
+    ),
+]
+
+
+def test_every_invariant_has_somebody_who_breaks_it() -> None:
+    broken = [[name for name in INVARIANTS if name.startswith(beginning)] for _, beginning in TAMPERED]
+    assert {name for one in broken for name in one} == set(INVARIANTS)
+    assert {len(one) for one in broken} == {1}
+
+
 @pytest.mark.parametrize(
-    ("statement", "invariant"),
+    "statement",
     [
-        ("UPDATE ledger_account SET credits_posted = 1001 WHERE id = 'acc_payer'", "every balance is the"),
-        ("UPDATE ledger_account SET credits_posted = 1001 WHERE id = 'acc_payer'", "each currency sums to"),
-        ("DELETE FROM ledger_account WHERE id = 'acc_shop'", "every transfer moves between"),
-        ("UPDATE ledger_transfer SET amount = 401 WHERE id = 'c'", "an ending matches its hold"),
-        ("UPDATE ledger_transfer SET amount = 301 WHERE id = 'r'", "refunds never exceed"),
-        ("UPDATE ledger_transfer SET credit_account = 'acc_bank' WHERE id = 'r'", "a refund goes back"),
-        ("DELETE FROM ledger_transfer WHERE id = 'h'", "an ending matches its hold"),
-        ("ALTER TABLE ledger_transfer DISABLE TRIGGER ledger_transfer_immutable", "the database's guards"),
-        (
-            "UPDATE ledger_transfer SET created_at = created_at - interval '2 days',"
-            " expires_at = created_at - interval '1 day' WHERE id = 'h2'",
-            "no expired hold is left open",
-        ),
-        (
-            "UPDATE ledger_transfer SET created_at = created_at + interval '2 days' WHERE id = 'c'",
-            "no capture came after",
-        ),
+        "ALTER TABLE ledger_account DROP CONSTRAINT floor_kept",
+        "ALTER TABLE ledger_transfer DROP CONSTRAINT amount_positive",
+        "DROP INDEX hold_ends_once",
+        "DROP INDEX hold_ends_once; CREATE INDEX hold_ends_once ON ledger_transfer (hold_id)",
+        "ALTER TABLE ledger_account DROP CONSTRAINT floor_kept;"
+        " ALTER TABLE ledger_account ADD CONSTRAINT floor_kept CHECK (floor < 0) NOT VALID",
+        "DROP TRIGGER ledger_account_guarded ON ledger_account",
     ],
 )
+def test_a_guard_that_is_gone_is_named(books: Engine, statement: str) -> None:
+    with books.connect() as connection, connection.begin() as undone:
+        connection.execute(text(statement))
+        (gone,) = connection.execute(text(INVARIANTS["the database's guards are in place"])).scalars()
+        assert gone in statement
+        undone.rollback()
+    assert verify(books) == []
+
+
+@pytest.mark.parametrize(("statement", "invariant"), TAMPERED)
 def test_verify_names_the_invariant_that_was_broken(books: Engine, statement: str, invariant: str) -> None:
     held = hold("h", 400)
     with books.begin() as connection:

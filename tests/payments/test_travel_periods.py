@@ -245,16 +245,6 @@ def test_while_the_processor_is_away_nothing_is_lost_and_nothing_charged_twice(t
     assert town.standing == ("good", 0, 0)
 
 
-def test_the_books_name_a_period_that_charged_more_than_its_rides(town: Town) -> None:
-    town.ride()
-    town.tick(hours=25)
-    with town.engine.connect() as connection, connection.begin() as undone:
-        connection.execute(text("UPDATE tap SET debt = debt - 1"))
-        query = INVARIANTS["a travel period is charged no more than its rides left owing"]
-        assert len(connection.execute(text(query)).all()) == 1
-        undone.rollback()
-
-
 def test_without_a_card_or_where_the_operator_has_no_travel_on_account_nobody_rides_without_money(town: Town) -> None:
     with town.engine.begin() as connection:
         connection.execute(text("UPDATE card SET payment_method = NULL"))

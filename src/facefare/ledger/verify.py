@@ -12,7 +12,11 @@ _GUARDS = (
     "ledger_account_opens_empty",
     "ledger_account_guarded",
     "ledger_account_not_truncated",
+    "amount_positive",
+    "floor_kept",
+    "hold_ends_once",
 )
+"""Triggers, checks and the unique index that refuse what the invariants would find."""
 
 INVARIANTS: dict[str, str] = {
     "every balance is the sum of its transfers": """
@@ -67,7 +71,11 @@ INVARIANTS: dict[str, str] = {
           AND NOT EXISTS (SELECT 1 FROM ledger_transfer e WHERE e.hold_id = h.id)""",
     "the database's guards are in place": f"""
         SELECT name FROM unnest(ARRAY['{"', '".join(_GUARDS)}']) AS name
-        WHERE NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgname = name AND tgenabled = 'O')""",  # noqa: S608
+        WHERE NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgname = name AND tgenabled = 'O')
+          AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conname = name AND contype = 'c' AND convalidated
+            AND conrelid IN ('ledger_account'::regclass, 'ledger_transfer'::regclass))
+          AND NOT EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(name) AND indisunique AND indisvalid
+            AND indrelid = 'ledger_transfer'::regclass)""",  # noqa: S608
 }
 """Name of each invariant -> query for the ids that break it."""
 
