@@ -180,10 +180,18 @@ def test_a_phone_set_up_at_a_station_shows_codes_that_a_gate_takes(site: Any, vi
         expect(page.get_by_role("status")).to_contain_text("Paid: 5.00")
         page.get_by_role("link", name="Receipt").click()
         expect(page.locator(".receipt .amount")).to_have_text("5.00\u00a0€")
+        receipt = page.url
         page.goto("/app/phone")
         expect(page.get_by_text("This phone", exact=True)).to_be_visible()
         expect(page.get_by_text("pays any amount")).to_be_visible()
-    assert ada.account().available == 500
+        assert ada.account().available == 500
+        page.goto(receipt)
+        page.get_by_role("button", name="That was not me").click()
+        expect(page.get_by_text("The phone that paid is paused")).to_be_visible()
+        expect(page.get_by_text("Your face is paused")).to_be_hidden()
+        page.get_by_role("main").get_by_role("link", name="My phones").click()
+        page.get_by_role("button", name="Switch on again").click()
+        assert gate.pay(show_code(page)).outcome == "accepted"
 
 
 def test_a_face_read_by_the_phone_itself_never_leaves_it_and_pays_small_amounts(

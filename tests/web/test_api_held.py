@@ -444,6 +444,23 @@ def test_a_paused_phone_pays_again_once_it_is_resumed(world: Any, gate: Till, ph
     assert (ada.pause_device(phone.device.id).state, ada.resume_device(phone.device.id).state) == ("lost", "lost")
 
 
+def test_this_was_not_me_stops_the_phone_that_paid_until_it_is_resumed(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer()
+    paying, other = phone_of(ada), phone_of(ada, seed=2)
+    paid = gate.pay(paying.code(gate.announced))
+    for _ in range(2):
+        assert ada.dispute(paid.payment_intent) == "refunded"
+    assert refused(lambda: gate.pay(paying.code(gate.announced))) == "device-denied"
+    assert refused(paying.renew) == "device-denied"
+    assert denied(gate) == (documents.device_tag(paying.key),)
+    assert other.renew() is None  # it did not pay that, and goes on
+    assert ada.resume_device(paying.device.id).state == "active"
+    assert denied(gate) == ()
+    assert gate.pay(paying.code(gate.announced)).outcome == "accepted"
+    assert has_paid(ada) == 280
+    assert verify(world.engine, INVARIANTS) == []
+
+
 def test_somebody_else_cannot_report_or_settle_a_device(world: Any, phone_of: Any) -> None:
     ada, eve = world.payer(), world.payer()
     id = phone_of(ada).device.id

@@ -1,5 +1,6 @@
 """A till's payments over HTTP: second factor, capture with a tip, void, refund, dispute, limits."""
 
+import asyncio
 import os
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from facefare.payments import intents, merchants
 from facefare.payments.decision import Stated
 from facefare.payments.merchants import Terminal
 from facefare.payments.verify import INVARIANTS
+from facefare.wallet.faces import Changes
 
 
 def pay(world: Any, amount: int, label: str = "ada", **more: Any) -> Any:
@@ -312,6 +314,38 @@ def test_this_was_not_me_gives_the_money_back_and_pauses_the_face(world: Any) ->
     assert world.look("ada").outcome == "use_card"
     assert ben.account().faces[0].state == "active"
     assert verify(world.engine, INVARIANTS) == []
+
+
+@pytest.fixture
+def stopped(world: Any) -> Any:
+    """Ada, who disputed a payment while a guardian was away and Ben's pause waited for it; now it is back."""
+    ada, ben = world.payer("ada"), world.payer("ben")
+    paid = world.look("ada")
+    world.guardians.down = True
+    with pytest.raises(ApiError, match="Not all guardians"):
+        ben.pause_face()
+    assert ada.dispute(paid.payment_intent) == "refunded"
+    world.guardians.down = False
+    assert (ada.account().faces[0].state, world.guardians.paused) == ("paused", set())
+    return ada
+
+
+def test_this_was_not_me_holds_though_the_guardians_could_not_be_told(world: Any, stopped: Any) -> None:
+    assert world.look("ada").outcome == "use_card"
+    assert stopped.account().available == 1000
+    asyncio.run(Changes(world.engine, world.guardians).finish_all_pending())
+    assert world.guardians.paused == {("gal_town", 0), ("gal_town", 1)}
+    assert world.look("ada").outcome == "use_card"
+    assert stopped.resume_face()[0].state == "active"
+    asyncio.run(Changes(world.engine, world.guardians).finish_all_pending())
+    assert world.look("ada").outcome == "accepted"
+
+
+def test_a_face_is_resumed_that_the_guardians_never_had_paused(world: Any, stopped: Any) -> None:
+    assert stopped.resume_face()[0].state == "active"
+    asyncio.run(Changes(world.engine, world.guardians).finish_all_pending())
+    assert world.guardians.paused == {("gal_town", 1)}
+    assert world.look("ada").outcome == "accepted"
 
 
 def test_a_large_dispute_is_looked_at_first_but_the_face_is_paused_at_once(world: Any) -> None:

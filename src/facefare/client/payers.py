@@ -240,7 +240,7 @@ class PayerClient(Client):
         return AttemptReply(**self._call("POST", f"/v1/payers/me/payments/{payment_intent}/confirm"))
 
     def dispute(self, payment_intent: str) -> str:
-        """Say "this wasn't me"; the dispute's state (refunded, under_review). The face is paused."""
+        """Say "this wasn't me"; the dispute's state (refunded, under_review). Face and paying device are paused."""
         state: str = self._call("POST", f"/v1/payers/me/payments/{payment_intent}/dispute")["state"]
         return state
 

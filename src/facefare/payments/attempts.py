@@ -143,6 +143,7 @@ def conclude(connection: Connection, intent_id: str, answer: Answer | None, rule
         asked = intents.looked_at(connection, intent_id)
         if face := faces.in_row(connection, asked.gallery_id, answer.row):
             payer, intent = payers.locked(connection, face.payer_id), intents.locked(connection, intent_id)
+            face = faces.owned(connection, payer.id, face.id)  # a dispute may have stopped it meanwhile
             found = Identification(
                 face.id, face.gallery_id, answer.tag, intent.issued_at, intent.query_id, intent.request_sha256
             )

@@ -4,6 +4,9 @@ A change is written down as pending, carried to the guardians, and written down 
 three signed confirmations; a crash in between leaves it pending, and it is carried again before anything
 else. A gallery has at most one pending change (the database sees to it), so versions follow each other:
 every change is based on the version before it. The sealed request is erased when the change ends.
+
+A dispute can't wait for the guardians: it stops the payer's faces in its own transaction, a stopped face is paused
+for all who ask here, and the guardians are told when they can be. Only its payer's resuming ends that.
 """
 
 import asyncio
@@ -77,6 +80,7 @@ class GalleryKeepers(Protocol):
 class Face:
     """A payer's face in one gallery: pending, active, paused or deleted.
 
+    Paused from when a dispute stopped it, even where the guardians don't have it paused yet.
     `lookalike`: another payer's was taken for the same, so it pays with a second factor only.
     """
 
@@ -171,6 +175,13 @@ def of_payer(connection: Connection, payer_id: str) -> list[Face]:
     return [_face(row) for row in rows]
 
 
+def stop(connection: Connection, payer_id: str) -> bool:
+    """Let none of the payer's faces pay, from this transaction on, until the payer resumes; whether there is one."""
+    columns = tables.face.c
+    stopped = update(tables.face).where(columns.payer_id == payer_id, columns.state != "deleted").values(stopped=True)
+    return connection.execute(stopped).rowcount > 0
+
+
 def confirmations_of(connection: Connection, face_id: str) -> list[Confirmation]:
     """All the guardians' signed confirmations about this face, oldest change first."""
     rows = connection.execute(
@@ -234,7 +245,7 @@ class Changes:
             other = await self._look_for(request, around)
             change = await asyncio.to_thread(self._begin_enrolment, request, around.version, other)
             await self._carry(change, request)
-            return await asyncio.to_thread(self._face_of, change)
+            return await asyncio.to_thread(self._face_of, change.face_id)
 
     async def alter(self, payer_id: str, operation: Operation) -> list[Face]:
         """Pause, resume or delete the payer's faces in all galleries; returns them as they are now.
@@ -246,22 +257,37 @@ class Changes:
         for face in await asyncio.to_thread(self._faces_of, payer_id):
             async with self._turn(face.gallery_id):
                 change = await self._finish_pending(face.gallery_id)
+                released = operation is Operation.RESUME and await asyncio.to_thread(self._release, face)
                 if change is None or (change.face_id, change.operation) != (face.id, operation):
                     change = await asyncio.to_thread(self._begin, face, operation)
-                    if change is None:
+                    if change is None and not released:
                         continue
-                    await self._carry(change, None)
-                altered.append(await asyncio.to_thread(self._face_of, change))
+                    if change is not None:
+                        await self._carry(change, None)
+                altered.append(await asyncio.to_thread(self._face_of, face.id))
         if not altered:
             raise NotEnrolled(f"There is no face to {operation.value}.")
         return [face for face in altered if face is not None]
 
     async def finish_all_pending(self) -> None:
-        """Carry again whatever is pending in any gallery; raises what `alter` raises."""
+        """Carry again whatever is pending in any gallery, and have the guardians pause what a dispute stopped.
+
+        A gallery where that fails does not keep the others from it. Raises what `alter` raises.
+        """
         await asyncio.to_thread(self._shred_orphans)
-        for gallery_id in await asyncio.to_thread(self._pending_galleries):
-            async with self._turn(gallery_id):
-                await self._finish_pending(gallery_id)
+        failed: WalletError | None = None
+        for gallery_id in await asyncio.to_thread(self._unfinished_galleries):
+            try:
+                async with self._turn(gallery_id):
+                    await self._finish_pending(gallery_id)
+                    for face in await asyncio.to_thread(self._stopped, gallery_id):
+                        change = await asyncio.to_thread(self._begin, face, Operation.PAUSE)
+                        if change is not None:
+                            await self._carry(change, None)
+            except WalletError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def agree(self, gallery_id: str) -> None:
         """Be at the guardians' version again after a crash or a restored backup; see `agreement`.
@@ -450,6 +476,13 @@ class Changes:
                 return None
             return _pend(connection, Change(new_id("chg"), locked.id, operation, face.row, locked.version, face.id))
 
+    def _release(self, face: Face) -> bool:
+        """End what a dispute began, as far as the wallet goes; whether there was anything to end."""
+        columns = tables.face.c
+        with self._engine.begin() as connection:
+            released = update(tables.face).where(columns.id == face.id, columns.stopped).values(stopped=False)
+            return connection.execute(released).rowcount > 0
+
     def _begin_erasure(self, gallery_id: str, row: int) -> Change:
         with self._engine.begin() as connection:
             locked = _locked_gallery(connection, gallery_id)
@@ -499,10 +532,18 @@ class Changes:
             pending = set(connection.execute(select(columns.id).where(columns.state == "pending")).scalars())
             self._keys.shred_all_but(pending)
 
-    def _pending_galleries(self) -> list[str]:
-        columns = tables.change.c
+    def _unfinished_galleries(self) -> list[str]:
+        change = tables.change.c
+        pending = select(change.gallery_id).where(change.state == "pending")
+        stopped = select(tables.face.c.gallery_id).where(*_NOT_PAUSED_YET)
         with self._engine.connect() as connection:
-            return list(connection.execute(select(columns.gallery_id).where(columns.state == "pending")).scalars())
+            return list(connection.execute(pending.union(stopped)).scalars())
+
+    def _stopped(self, gallery_id: str) -> list[Face]:
+        """Faces that a dispute stopped and that the guardians don't have paused."""
+        query = _FACES.where(tables.face.c.gallery_id == gallery_id, *_NOT_PAUSED_YET)
+        with self._engine.connect() as connection:
+            return [_face(row) for row in connection.execute(query)]
 
     def _end(self, change: Change, state: str, confirmations: Sequence[Confirmation]) -> None:
         columns = tables.change.c
@@ -554,9 +595,9 @@ class Changes:
         if self._keys is not None:
             self._keys.shred(change.id)
 
-    def _face_of(self, change: Change) -> Face | None:
+    def _face_of(self, face_id: str | None) -> Face | None:
         with self._engine.connect() as connection:
-            row = connection.execute(_FACES.where(tables.face.c.id == change.face_id)).one_or_none()
+            row = connection.execute(_FACES.where(tables.face.c.id == face_id)).one_or_none()
         return None if row is None else _face(row)
 
 
@@ -565,6 +606,7 @@ _FROM = {
     Operation.RESUME: {"paused"},
     Operation.DELETE: {"active", "paused"},
 }
+_NOT_PAUSED_YET = (tables.face.c.stopped, tables.face.c.state == "active")
 _LIVE = {Operation.ENROL: 1, Operation.DELETE: -1, Operation.PAUSE: 0, Operation.RESUME: 0}
 _TO = {
     Operation.ENROL: "active",
@@ -647,4 +689,5 @@ def _pend(
 
 
 def _face(row: Row[tuple[object, ...]]) -> Face:
-    return Face(row.id, row.payer_id, row.gallery_id, row.row, row.state, row.payer_key, row.lookalike)
+    state = "paused" if row.stopped and row.state == "active" else row.state
+    return Face(row.id, row.payer_id, row.gallery_id, row.row, state, row.payer_key, row.lookalike)

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -89,6 +90,8 @@ face = Table(
     # By which the payer may have the row's accumulator opened; the guardians have it too.
     Column("payer_key", LargeBinary),
     Column("state", Text, nullable=False),
+    # By a dispute, until the payer resumes; `state` follows when the guardians have confirmed.
+    Column("stopped", Boolean, nullable=False, server_default=text("false")),
     _at(),
     CheckConstraint("octet_length(payer_key) = 32", name="payer_key_is_ed25519"),
     UniqueConstraint("gallery_id", "row"),
@@ -100,6 +103,7 @@ face = Table(
         unique=True,
         postgresql_where=text("state <> 'deleted'"),
     ),
+    Index("face_not_paused_yet", "gallery_id", postgresql_where=text("stopped AND state = 'active'")),
 )
 
 lookalike = Table(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -142,15 +143,19 @@ def create_app(
 
 
 async def _sweep_for_ever(services: Services) -> None:
-    """End payments that waited too long, old nonces and unconfirmed changes, every minute."""
+    """End payments that waited too long and old nonces, carry what guardians did not confirm, every minute."""
     while True:
         await asyncio.sleep(_SWEEP_EVERY)
-        try:
-            await asyncio.to_thread(_sweep, services)
-            await services.changes.finish_all_pending()
-            await services.changes.agree_everywhere()
-        except Exception as error:  # the next round tries again
-            structlog.get_logger().warning("sweep_failed", error=type(error).__name__)
+        changes = services.changes
+        for work in (
+            partial(asyncio.to_thread, _sweep, services),
+            changes.finish_all_pending,
+            changes.agree_everywhere,
+        ):
+            try:
+                await work()
+            except Exception as error:  # the next round tries again
+                structlog.get_logger().warning("sweep_failed", error=type(error).__name__)
 
 
 def _sweep(services: Services) -> None:

