@@ -23,12 +23,86 @@ _ASKS_FOR_A_PERSON = re.compile(
 )
 
 
-def commands(app, path=()):
-    group = typer.main.get_group(app) if path == () else app
+# Every command, its arguments and its options. A new one belongs here once somebody saw that it asks for nobody's face
+# and answers nothing about a person to anyone but that person; `wallet dispute` has a reason that its payer reads.
+_COMMANDS = """
+audit fetch URLS --to
+audit my-log FOLDER --trust --logs
+audit reconcile LOGS WALLET SITES --checks --html
+audit verify PATH --trust --tolerance --json
+audit verify-receipt RECEIPT --trust
+calibrate RECORDINGS --camera --out --costs --embedder --calibration --cache-dir
+consent verify FILE --keys
+evaluate FOLDER --csv --out --json --simulate-attacks --write-calibration --source
+    --pooled --costs --embedder --calibration --cache-dir
+fares assign TERMINAL --tariff --stop --kind --network
+fares grant PAYER --tariff --category --through
+fares import PATH --tariff --effective-from --fare-medium --tap-out
+fares list
+gate new-key FILE
+gate serve CONFIGURATION --camera --source --follow
+guardian backup FOLDER TO
+guardian compact FOLDER
+guardian create-gallery FOLDER GALLERY --kind --model --dimensions --min-squared-norm
+    --max-squared-norm --min-threshold --max-threshold
+guardian create-relay FOLDER NAME
+guardian init FOLDER --index --name --host --http-port --link-port --public-port
+guardian join FOLDER IDENTITY
+guardian prune-backups FOLDER --keep
+guardian refresh FOLDER --wait
+guardian register-relay FOLDER NAME CERTIFICATE
+guardian register-station FOLDER STATION --key --gallery --demo-only
+guardian register-terminal FOLDER TERMINAL --key --gallery --rate --daily
+guardian remove FOLDER NAME
+guardian restore FOLDER SOURCE
+guardian rotate-keys FOLDER --change-over --forget
+guardian serve FOLDER
+guardian status FOLDER
+guardian trust FILE IDENTITIES
+ledger export FILE --from --to --format
+ledger reconcile REPORT --from --to --json
+ledger settle --day
+ledger verify --json
+models check DESCRIPTION
+models install --cache-dir
+payer new-key FILE
+payer open-log WALLET --to --key --token --face
+station enrol CONFIGURATION --camera --source --code --picture
+till serve CONFIGURATION --camera --source --follow --port --language
+wallet api-keys create MERCHANT NAME --scope --auditor
+wallet api-keys list MERCHANT
+wallet api-keys revoke KEY
+wallet assessment FILE
+wallet dispute DISPUTE --staff --why
+wallet key-proof KEY --merchant --terminal
+wallet migrate
+wallet open-gallery GALLERY --kind
+wallet operator-key
+wallet pay-outs paid PAY_OUT
+wallet register-merchant NAME
+wallet register-station STATION --key
+wallet register-terminal TERMINAL --merchant --place --key --kind
+wallet register-webhook MERCHANT URL
+wallet retention list
+wallet retention run
+wallet revoke-terminal TERMINAL
+wallet searches FILE --from --to
+wallet serve --host --port
+wallet staff add NAME --role
+wallet staff list
+wallet staff revoke MEMBER
+web assets --for-tests
+web screen --host --port --language
+"""
+
+
+def commands(group, path=()):
     for name, command in group.commands.items():
-        yield " ".join((*path, name)), command
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
+        elif command.callback.__module__.startswith("facefare."):  # not those of measuring and of the demo
+            words = [one.opts[0] if one.param_type_name == "option" else one.name.upper() for one in command.params]
+            yield " ".join((*path, name, *words))
 
 
 def properties(schema):
@@ -43,10 +117,10 @@ def properties(schema):
             yield from properties(value)
 
 
-def test_no_command_asks_for_a_person():
-    names = [name for name, _ in commands(command_line())]
-    assert len(names) > 20
-    assert [name for name in names if _ASKS_FOR_A_PERSON.search(name)] == []
+def test_every_command_and_option_was_looked_at_and_none_asks_for_a_person():
+    seen = _COMMANDS.replace("\n    ", " ").strip().splitlines()
+    assert sorted(commands(typer.main.get_group(command_line()))) == seen
+    assert [line for line in seen if _ASKS_FOR_A_PERSON.search(line.lower())] == []
 
 
 def test_no_route_asks_for_a_person_or_answers_with_scores_candidates_or_templates(world):
