@@ -98,6 +98,21 @@ def test_delivery_is_given_up_after_the_last_pause_and_can_be_replayed(engine: E
     assert len(merchant.got) == 11
 
 
+def test_the_pauses_between_tries_grow_to_about_three_days(engine: Engine, merchant: Merchant) -> None:
+    merchant.answers = [500] * 10
+    emit(engine, merchant)
+    pauses: list[float] = []
+    for _ in range(10):
+        webhooks.deliver_due(engine, merchant.http)
+        with engine.begin() as connection:
+            left = connection.execute(text("SELECT extract(epoch FROM due_at - now())::float8 FROM webhook_delivery"))
+            pauses += [round(pause, -1) for pause in left.scalars() if pause is not None]
+        make_due(engine)
+    assert len(pauses) == 9  # after the tenth try none is to come
+    assert pauses == sorted(set(pauses))
+    assert 2.5 < sum(pauses) / 86400 < 3.5
+
+
 @pytest.mark.parametrize("url", ["http://merchant.example/", "ftp://x/", "nothing", "", "https://", "http://["])
 def test_events_are_sent_to_https_only(engine: Engine, merchant: Merchant, url: str) -> None:
     with pytest.raises(InvalidWebhookUrl), engine.begin() as connection:

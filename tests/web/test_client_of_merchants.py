@@ -92,6 +92,34 @@ def test_webhooks_are_added_replayed_and_removed(world: Any, merchant: MerchantC
     assert merchant.webhook_endpoints() == ()
 
 
+def test_webhooks_tell_of_captures_voids_and_refunds_what_they_came_to(world: Any, merchant: MerchantClient) -> None:
+    merchant.add_webhook_endpoint("https://shop.example/hook")
+    payer = world.payer("ada").account().id
+
+    def held(amount: int) -> str:
+        search = world.requests.search("ada", terminal="trm_till").to_bytes()
+        asked = world.till.attempt(amount=amount, currency="EUR", search=search, capture_later=True)
+        return str(asked.payment_intent)
+
+    taken, let_go = held(300), held(200)
+    world.till.capture(taken, 250, tip=20)
+    world.till.refund(taken, "a", 100)
+    world.till.refund(taken, "a", 100)  # sent again: no news
+    world.till.void(let_go)
+    sent = [json.loads(event.body) for event in merchant.events()][::-1]
+    kept = {"currency": "EUR", "place": "place of trm_till", "reason": None}
+    first = {"id": taken, "amount": 300, "captured": 0, "tip": 0, "refunded": 0, **kept}
+    second = {**first, "id": let_go, "amount": 200}
+    assert [(event["type"].removeprefix("payment_intent."), event["data"]) for event in sent] == [
+        ("requires_capture", {**first, "state": "requires_capture"}),
+        ("requires_capture", {**second, "state": "requires_capture"}),
+        ("succeeded", {**first, "state": "succeeded", "captured": 250, "tip": 20}),
+        ("refunded", {**first, "state": "succeeded", "captured": 250, "tip": 20, "refunded": 100}),
+        ("canceled", {**second, "state": "canceled"}),
+    ]
+    assert payer not in json.dumps(sent)
+
+
 def test_a_terminal_is_registered_with_its_key_rotates_it_and_is_revoked(world: Any, merchant: MerchantClient) -> None:
     first, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     merchant.register_terminal("trm_new", place="Shop", kind="till", key=first)
