@@ -23,12 +23,21 @@ from facefare.guardian.messages import OpenAnswer
 from facefare.terminal.enrolling import HandsFree, read_wish
 
 
+def confirm_with_passkey(page: Page) -> None:
+    """The code is shown to who is there with a passkey: the first time one is added."""
+    add = page.get_by_role("button", name="Add a passkey")
+    add.or_(page.locator("img.qr")).wait_for()
+    if add.is_visible():
+        add.click()
+
+
 def agree(page: Page) -> bytes:
     """Agree to hands-free; the code that the phone shows then."""
     page.goto("/app/consent")
     card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
     card.get_by_label("I am 16 years old or more.").check()
     card.get_by_role("button", name="Yes, hands-free").click()
+    confirm_with_passkey(page)
     expect(page.get_by_text("A check key for you alone")).to_be_visible()
     code = page.get_by_role("img", name="The code of your consent")
     expect(code).to_have_js_property("complete", True)
@@ -45,12 +54,13 @@ def enrol(site: Any, code: bytes, label: str) -> None:
 
 
 @pytest.fixture
-def ada(site: Any, visit: Any) -> Any:
+def ada(site: Any, visit: Any, authenticator: Any) -> Any:
     """Ada, enrolled by the code that her phone showed, before her phone."""
     payer, site.tokens["ada"] = PayerClient.register(site.http, "EUR")
     payer.top_up(1000, "first")
     with visit(site.url, expect_missing=True) as page:
         page.add_init_script("StorageManager.prototype.persist = () => new Promise(() => {})")  # as Firefox asks
+        authenticator(page)
         site.sign_in(page, "ada")
         enrol(site, agree(page), "ada")
         yield page
@@ -157,10 +167,11 @@ def test_a_wallet_that_keeps_silent_is_shown_in_plain_words_whatever_it_tries(
 
 
 def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(
-    site: Any, visit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Any, visit: Any, authenticator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ben = site.payer("ben")
     with visit(site.url, expect_missing=True) as page:
+        authenticator(page)
         site.sign_in(page, "ben")
         check(page, "No check key was given when your face was enrolled")
         ben.delete_face()
@@ -182,15 +193,19 @@ def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(
         check(page, "Nothing is missing")
 
 
-def test_where_the_browser_can_not_make_a_key_the_code_works_without_and_says_so(site: Any, visit: Any) -> None:
+def test_where_the_browser_can_not_make_a_key_the_code_works_without_and_says_so(
+    site: Any, visit: Any, authenticator: Any
+) -> None:
     _, site.tokens["ada"] = PayerClient.register(site.http, "EUR")
     with visit(site.url) as page:
         page.add_init_script("SubtleCrypto.prototype.generateKey = () => Promise.reject(new Error('no Ed25519'))")
+        authenticator(page)
         site.sign_in(page, "ada")
         page.goto("/app/consent")
         card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
         card.get_by_label("I am 16 years old or more.").check()
         card.get_by_role("button", name="Yes, hands-free").click()
+        confirm_with_passkey(page)
         expect(page.get_by_text("This browser can't make a check key")).to_be_visible()
         expect(page.get_by_role("img", name="The code of your consent")).to_have_attribute(
             "src", "/app/consent/code.svg"

@@ -7,6 +7,8 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import text
 
+from facefare.client import ApiError, PayerClient, StationClient
+
 
 def sign_up(page: Any) -> None:
     page.goto("/app/sign-up")
@@ -88,3 +90,96 @@ def test_a_malformed_answer_is_refused_and_not_a_crash(site: Any, body: str) -> 
         answer = site.http.post(f"/app/{path}", content=body, headers={**own, **cookie})
         assert answer.status_code == 400
         assert "problem" in answer.json()
+
+
+# --- the code for a station ---
+
+
+def agree(page: Any) -> None:
+    page.goto("/app/consent")
+    card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
+    card.get_by_label("I am 16 years old or more.").check()
+    card.get_by_role("button", name="Yes, hands-free").click()
+    page.wait_for_url("**/app/consent/code")
+
+
+def shows_code(page: Any) -> bool:
+    """Whether the page, and the picture by itself, give the code."""
+    shown = page.locator("img.qr").count() > 0
+    if shown:  # with the check key in it, which the browser adds
+        expect(page.locator("img.qr[src*='key=']")).to_have_js_property("complete", True)
+    assert page.request.get("/app/consent/code.svg").status == (200 if shown else 409)
+    return shown
+
+
+def minutes_pass(site: Any, minutes: int) -> None:
+    back = f"interval '{minutes} minutes'"
+    with site.engine.begin() as connection:
+        connection.execute(text(f"UPDATE web_session SET passkey_at = passkey_at - {back}"))
+        connection.execute(text(f"UPDATE consent SET present_until = present_until - {back}"))
+
+
+def brought(site: Any, label: str) -> str | None:
+    """What the wallet says to a station that brings the newest consent; None: it enrols."""
+    with site.engine.connect() as connection:
+        sha256 = connection.execute(text("SELECT receipt_sha256 FROM consent ORDER BY id DESC LIMIT 1")).scalar_one()
+    try:
+        StationClient(site.http).enrol(site.requests.enrolment(label, bytes(sha256)).to_bytes())
+    except ApiError as refused:
+        return str(refused.code)
+    return None
+
+
+def test_a_token_shows_no_code_and_a_passkey_that_it_adds_vouches_for_nobody(
+    site: Any, visit: Any, authenticator: Any
+) -> None:
+    payer, site.tokens["ada"] = PayerClient.register(site.http, "EUR")
+    with visit(site.url) as page:
+        authenticator(page)
+        site.sign_in(page, "ada")
+        agree(page)
+        assert not shows_code(page)
+        page.get_by_role("button", name="Add a passkey").click()  # her first, which binds the account to it
+        page.locator("img.qr").wait_for()
+        assert shows_code(page)
+        payer.withdraw_consents()
+    with visit(site.url) as page:
+        authenticator(page)  # somebody else's device; they found the token
+        site.sign_in(page, "ada")
+        agree(page)
+        assert not shows_code(page)
+        assert brought(site, "mallory") == "payer-not-present"
+        page.goto("/app/safety")
+        page.get_by_role("button", name="Add a passkey").click()
+        page.wait_for_url("**/app/")
+        for _ in range(2):
+            page.goto("/app/consent/code")
+            assert not shows_code(page)
+            with page.expect_navigation():
+                page.get_by_role("button", name="Use my passkey").click()
+        assert not shows_code(page)
+        payer.consent("2026-11")  # nor does agreeing over the API lead around it
+        assert brought(site, "mallory") == "payer-not-present"
+
+
+def test_the_code_asks_for_the_passkey_again_and_is_good_for_a_quarter_of_an_hour(
+    site: Any, visit: Any, authenticator: Any
+) -> None:
+    with visit(site.url) as page:
+        authenticator(page)
+        sign_up(page)
+        agree(page)
+        assert shows_code(page)
+        minutes_pass(site, 9)
+        page.reload()
+        assert shows_code(page)
+        minutes_pass(site, 2)
+        page.reload()
+        assert not shows_code(page)
+        minutes_pass(site, 14)
+        assert brought(site, "ada") == "payer-not-present"
+        page.get_by_role("button", name="Use my passkey").click()
+        page.locator("img.qr").wait_for()
+        assert shows_code(page)
+        minutes_pass(site, 14)
+        assert brought(site, "ada") is None

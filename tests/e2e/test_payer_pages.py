@@ -109,7 +109,9 @@ def test_where_hands_free_is_not_offered_the_page_knows_one_way_and_no(site: Any
         expect(page.get_by_text("Nothing about your face is kept")).to_be_visible()
 
 
-def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_nothing(site: Any, visit: Any) -> None:
+def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_nothing(
+    site: Any, visit: Any, authenticator: Any
+) -> None:
     ada = site.payer("ada")
     ada.delete_face()
     with visit(site.url) as page:
@@ -125,7 +127,9 @@ def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_noth
         page.goto("/app/consent")
         card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
         card.get_by_label("I am 16 years old or more.").check()
+        authenticator(page)
         page.get_by_role("button", name="Yes, hands-free").click()
+        page.get_by_role("button", name="Add a passkey").click()
         expect(page.locator("img.qr")).to_be_visible()
         assert page.locator("img.qr").evaluate("async (code) => (await code.decode(), code.naturalWidth)") > 100
         page.get_by_role("button", name="Take my consent back").click()

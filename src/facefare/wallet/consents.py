@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature
@@ -18,7 +18,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from facefare.ledger.ids import new_id
 from facefare.wallet import payers, tables
-from facefare.wallet.errors import UnknownConsent, WalletError
+from facefare.wallet.errors import PayerNotPresent, UnknownConsent, WalletError
+
+CODE_GOOD_FOR = timedelta(minutes=15)
+"""How long a station can enrol after the payer, present with a passkey, showed the consent's code."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,24 @@ def in_force(connection: Connection, receipt_sha256: bytes, profile: Profile) ->
     if consent.profile is not profile:
         raise UnknownConsent("The payer agreed to the other way of paying by face only; ask them to agree to this one.")
     return consent
+
+
+def show(connection: Connection, consent: Consent) -> None:
+    """The payer is there, proved by a passkey, and shows the consent's code: a station may enrol for a while."""
+    until = datetime.now(UTC) + CODE_GOOD_FOR
+    connection.execute(update(tables.consent).where(tables.consent.c.id == consent.id).values(present_until=until))
+
+
+def check_present(connection: Connection, consent: Consent) -> None:
+    """Raises PayerNotPresent where the payer has to be there to be enrolled, and did not show so just now."""
+    columns, payer = tables.consent.c, tables.payer.c
+    row = connection.execute(
+        select(columns.present_until, payer.presence_asked)
+        .join(tables.payer, payer.id == columns.payer_id)
+        .where(columns.id == consent.id)
+    ).one()
+    if row.presence_asked and (row.present_until is None or row.present_until <= datetime.now(UTC)):
+        raise PayerNotPresent("This code is not good any more; ask the payer to show it again, with the passkey.")
 
 
 def of_payer(connection: Connection, payer_id: str) -> list[Consent]:

@@ -6,6 +6,7 @@ WalletError
 ├── AccountClosed
 ├── InvalidPin           too short, too long or too simple
 ├── UnknownConsent       the enrolment names no consent that is in force
+├── PayerNotPresent      the payer has a passkey, and did not just show the consent's code with it
 ├── UnknownStation
 ├── UnknownGallery
 ├── UnknownDevice
@@ -44,6 +45,10 @@ class InvalidPin(WalletError):
 
 class UnknownConsent(WalletError):
     """No consent in force with this hash."""
+
+
+class PayerNotPresent(WalletError):
+    """The payer has a passkey, and did not show the code of this consent with it just now."""
 
 
 class UnknownStation(WalletError):

@@ -388,6 +388,8 @@ class Changes:
         columns = tables.face.c
         with self._engine.begin() as connection:
             _, locked, consent = _vouched_for(connection, request)
+            if consent is not None:
+                consents.check_present(connection, consent)
             if (
                 consent is not None
                 and connection.execute(

@@ -39,6 +39,11 @@ def register(connection: Connection, currency: str) -> tuple[Payer, str]:
     return payer, token
 
 
+def ask_presence(connection: Connection, payer_id: str) -> None:
+    """From now on this payer's face is enrolled only right after the payer proved to be there."""
+    connection.execute(update(tables.payer).where(tables.payer.c.id == payer_id).values(presence_asked=True))
+
+
 def by_token(connection: Connection, token: str) -> Payer:
     """The payer whose token this is; raises NotAuthenticated."""
     row = connection.execute(select(tables.payer).where(tables.payer.c.token_sha256 == _hashed(token))).one_or_none()

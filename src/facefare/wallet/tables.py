@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
 )
@@ -35,6 +36,7 @@ payer = Table(
     Column("daily_limit", BigInteger),
     _at(),
     Column("closed_at", DateTime(timezone=True)),
+    Column("presence_asked", Boolean, nullable=False, server_default=false()),
     CheckConstraint("daily_limit >= 0", name="daily_limit_not_negative"),
 )
 
@@ -57,6 +59,7 @@ consent = Table(
     Column("retention_days", Integer),
     _at("given_at"),
     Column("withdrawn_at", DateTime(timezone=True)),
+    Column("present_until", DateTime(timezone=True)),
 )
 
 station = Table(

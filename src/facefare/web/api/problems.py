@@ -31,6 +31,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     wallet.InvalidPin: (422, "invalid-pin"),
     wallet.UnknownPayer: (404, "unknown-payer"),
     wallet.UnknownConsent: (409, "consent-missing"),
+    wallet.PayerNotPresent: (409, "payer-not-present"),
     wallet.UnknownStation: (403, "unknown-station"),
     wallet.UnknownGallery: (404, "unknown-gallery"),
     wallet.UnknownDevice: (404, "unknown-device"),

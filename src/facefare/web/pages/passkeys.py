@@ -3,7 +3,9 @@
 Invariants:
   - a challenge is good for one answer, within five minutes, in the browser that asked for it;
   - the person is verified by the device (fingerprint, face or PIN of the device) every time;
-  - the user handle is random: it says nothing of the account, and the account has no name to give away.
+  - the user handle is random: it says nothing of the account, and the account has no name to give away;
+  - a passkey vouches for its payer's presence if it is the first, or another that does was used just before it was
+    added: a session or token that somebody else came by makes none that does.
 """
 
 import json
@@ -61,6 +63,14 @@ class Ceremony:
     user_handle: bytes | None
 
 
+@dataclass(frozen=True)
+class Known:
+    """Whose passkey answered, and whether it vouches for that payer's presence."""
+
+    payer_id: str
+    vouches: bool
+
+
 def take(connection: Connection, token: str) -> Ceremony:
     """The ceremony with this token, which ends with it. Raises PasskeyRefused.
 
@@ -107,9 +117,13 @@ def register(
     answer: dict[str, Any],
     *,
     payer_id: str | None,
+    present: bool,
     currency: str,
-) -> str:
-    """Keep a new passkey; the id of its payer, who is new unless `payer_id` is given. Raises PasskeyRefused."""
+) -> Known:
+    """Keep a new passkey; its payer is new unless `payer_id` is given. Raises PasskeyRefused.
+
+    `present`: a passkey that vouches for the payer was used just now.
+    """
     try:
         verified = webauthn.verify_registration_response(
             credential=json.dumps(answer),
@@ -123,6 +137,9 @@ def register(
     if payer_id is None:
         # The account's bearer token is for programs; nobody keeps this one.
         payer_id = payers.register(connection, currency)[0].id
+    payers.locked(connection, payer_id)  # two at once are not both the first
+    vouches = present or not has_one(connection, payer_id)
+    payers.ask_presence(connection, payer_id)
     connection.execute(
         insert(tables.passkey).values(
             credential_id=verified.credential_id,
@@ -130,9 +147,10 @@ def register(
             user_handle=ceremony.user_handle,
             public_key=verified.credential_public_key,
             sign_count=verified.sign_count,
+            vouches=vouches,
         )
     )
-    return payer_id
+    return Known(payer_id, vouches)
 
 
 def has_one(connection: Connection, payer_id: str) -> bool:
@@ -150,8 +168,8 @@ def ask_to_sign_in(connection: Connection, site: RelyingParty) -> Begun:
     return Begun(options_to_json(options), _begin(connection, options.challenge, None))
 
 
-def sign_in(connection: Connection, site: RelyingParty, ceremony: Ceremony, answer: dict[str, Any]) -> str:
-    """The id of the payer whose passkey answered; raises PasskeyRefused."""
+def sign_in(connection: Connection, site: RelyingParty, ceremony: Ceremony, answer: dict[str, Any]) -> Known:
+    """Whose passkey answered; raises PasskeyRefused."""
     columns = tables.passkey.c
     try:
         credential_id = base64url_to_bytes(answer["rawId"])
@@ -176,7 +194,7 @@ def sign_in(connection: Connection, site: RelyingParty, ceremony: Ceremony, answ
         .where(columns.credential_id == credential_id)
         .values(sign_count=verified.new_sign_count, used_at=datetime.now(UTC))
     )
-    return str(row.payer_id)
+    return Known(row.payer_id, row.vouches)
 
 
 def _begin(connection: Connection, challenge: bytes, handle: bytes | None) -> str:

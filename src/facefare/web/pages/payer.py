@@ -19,14 +19,15 @@ from facefare.payments.disputes import Dispute, open_dispute
 from facefare.payments.errors import UnknownIntent
 from facefare.wallet import consents, devices, faces, lookalikes, payers, pins
 from facefare.wallet.consents import Consent, Profile
-from facefare.wallet.errors import UnknownConsent, WalletError
+from facefare.wallet.errors import PayerNotPresent, UnknownConsent, WalletError
 from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import TooYoung
 from facefare.web.api.services import Services, WithServices
+from facefare.web.pages import passkeys
 from facefare.web.pages.payer_phone import ENDED
 from facefare.web.pages.rendering import PREFIX
-from facefare.web.pages.visitor import Shown, SignedIn, Visitor
+from facefare.web.pages.visitor import Present, Shown, SignedIn, Visitor
 
 router = APIRouter()
 
@@ -211,12 +212,11 @@ def consent_page(payer: SignedIn, services: WithServices, shown: Shown) -> Respo
 def consent(
     payer: SignedIn,
     services: WithServices,
-    shown: Shown,
     notice_version: Annotated[str, Form(max_length=64)],
     profile: Annotated[Profile, Form()],
     of_age: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Agree to the notice that was shown, in one profile; the receipt is for the station, and for the payer to keep."""
+    """Agree to the notice that was shown, in one profile; then on to what enrols for it."""
     notice = services.notice
     if notice_version != notice.version:
         return RedirectResponse(f"{PREFIX}/consent", status_code=303)
@@ -224,21 +224,40 @@ def consent(
         raise TooYoung(f"Who pays by face here is {notice.minimum_age} years old or more.")
     services.check_offered(profile)
     with services.engine.begin() as connection:
-        given = _given(connection, payer, profile) or consents.give(
-            connection, payer.id, notice, services.receipt_key, of_age=True, profile=profile
-        )
-    if profile is Profile.HELD:
-        return RedirectResponse(f"{PREFIX}/phone/setup", status_code=303)
-    return shown.page("consented.html", consent=given, notice=notice, logs=services.guardians.log_keys)
+        if _given(connection, payer, profile) is None:
+            consents.give(connection, payer.id, notice, services.receipt_key, of_age=True, profile=profile)
+    following = "phone/setup" if profile is Profile.HELD else "consent/code"
+    return RedirectResponse(f"{PREFIX}/{following}", status_code=303)
+
+
+@router.get("/consent/code")
+def consent_code_page(payer: SignedIn, present: Present, services: WithServices, shown: Shown) -> Response:
+    """The consent's code for a station, and its receipt to keep: to who used the passkey a moment ago."""
+    with services.engine.begin() as connection:
+        given = _given(connection, payer, Profile.HANDS_FREE)
+        if given is None:
+            return RedirectResponse(f"{PREFIX}/consent", status_code=303)
+        if not present:
+            return shown.page("show_code.html", passkey=passkeys.has_one(connection, payer.id))
+        consents.show(connection, given)
+    return shown.page(
+        "consented.html",
+        consent=given,
+        notice=services.notice,
+        logs=services.guardians.log_keys,
+        minutes=int(consents.CODE_GOOD_FOR.total_seconds() // 60),
+    )
 
 
 @router.get("/consent/code.svg")
-def consent_code(payer: SignedIn, services: WithServices, key: _CheckKey = None) -> Response:
+def consent_code(payer: SignedIn, present: Present, services: WithServices, key: _CheckKey = None) -> Response:
     """What a station reads: which consent it enrols for, by its receipt's hash, and the payer's check key, if any."""
     with services.engine.connect() as connection:
         given = _given(connection, payer, Profile.HANDS_FREE)
     if given is None:
         raise UnknownConsent("There is no consent in force.")
+    if not present:
+        raise PayerNotPresent("Please confirm with your passkey again.")
     words = [given.receipt_sha256.hex(), *([] if key is None else [key])]
     code = segno.make(".".join(words).upper(), error="m")
     picture = io.BytesIO()
@@ -272,7 +291,7 @@ def _face(services: Services, payer: Payer, shown: Shown, *, done: str | None) -
         mine = [
             (face, _last(faces.confirmations_of(connection, face.id))) for face in faces.of_payer(connection, payer.id)
         ]
-        agreed = bool(consents.of_payer(connection, payer.id))
+        agreed = _given(connection, payer, Profile.HANDS_FREE) is not None
     return shown.page("face.html", faces=mine, agreed=agreed, done=done, operator=services.notice.operator)
 
 

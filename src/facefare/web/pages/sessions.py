@@ -11,15 +11,25 @@ from facefare.wallet.payers import Payer
 from facefare.web.pages import tables
 
 LASTS = timedelta(days=30)
+PRESENT_FOR = timedelta(minutes=10)
+"""How long a session counts as its payer being there, after the passkey that began it was used."""
 
 
-def begin(connection: Connection, payer_id: str) -> str:
-    """A new session's token, shown this once; sessions that have ended are forgotten."""
+def begin(connection: Connection, payer_id: str, *, present: bool) -> str:
+    """A new session's token, shown this once; sessions that have ended are forgotten.
+
+    `present`: it begins with a passkey that vouches for its payer.
+    """
     now = datetime.now(UTC)
     connection.execute(delete(tables.session).where(tables.session.c.expires_at < now))
     token = secrets.token_urlsafe(32)
     connection.execute(
-        insert(tables.session).values(token_sha256=hashed(token), payer_id=payer_id, expires_at=now + LASTS)
+        insert(tables.session).values(
+            token_sha256=hashed(token),
+            payer_id=payer_id,
+            expires_at=now + LASTS,
+            passkey_at=now if present else None,
+        )
     )
     return token
 
@@ -37,6 +47,14 @@ def payer_of(connection: Connection, token: str) -> Payer | None:
         )
     ).one_or_none()
     return None if row is None else Payer(row.id, row.currency, row.account_id, row.daily_limit)
+
+
+def is_present(connection: Connection, token: str) -> bool:
+    """Whether the session began with its payer's passkey a moment ago."""
+    columns = tables.session.c
+    since = datetime.now(UTC) - PRESENT_FOR
+    query = select(columns.payer_id).where(columns.token_sha256 == hashed(token), columns.passkey_at > since)
+    return connection.execute(query).one_or_none() is not None
 
 
 def end(connection: Connection, token: str) -> None:

@@ -14,7 +14,7 @@ from facefare.web.pages import passkeys, sessions, visitor
 from facefare.web.pages.errors import PasskeyRefused
 from facefare.web.pages.languages import NAMES
 from facefare.web.pages.rendering import LANGUAGE_COOKIE, PREFIX
-from facefare.web.pages.visitor import SESSION_COOKIE, Shown, Visitor, WithSite
+from facefare.web.pages.visitor import SESSION_COOKIE, Present, Shown, Visitor, WithSite
 
 router = APIRouter()
 
@@ -51,7 +51,7 @@ def ask_to_register(request: Request, services: WithServices, site: WithSite, pa
 
 @router.post("/passkeys")
 async def register(
-    request: Request, services: WithServices, site: WithSite, payer: Visitor, token: _Ceremony
+    request: Request, services: WithServices, site: WithSite, payer: Visitor, present: Present, token: _Ceremony
 ) -> Response:
     """Keep the new passkey and sign in."""
     answer = await _answer(request)
@@ -60,16 +60,17 @@ async def register(
         with services.engine.begin() as connection:
             ceremony = passkeys.take(connection, token)
         with services.engine.begin() as connection:
-            payer_id = passkeys.register(
+            known = passkeys.register(
                 connection,
                 site.party,
                 ceremony,
                 answer,
                 payer_id=payer.id if payer else None,
+                present=payer is not None and present,
                 currency=site.currency,
             )
         response = JSONResponse({"next": f"{PREFIX}/"}, status_code=201)
-        visitor.begin_session(services, payer_id, response)
+        visitor.begin_session(services, known.payer_id, response, present=known.vouches)
         return response
 
     return await asyncio.to_thread(kept)
@@ -92,9 +93,9 @@ async def sign_in(request: Request, services: WithServices, site: WithSite, toke
         with services.engine.begin() as connection:
             ceremony = passkeys.take(connection, token)
         with services.engine.begin() as connection:
-            payer_id = passkeys.sign_in(connection, site.party, ceremony, answer)
+            known = passkeys.sign_in(connection, site.party, ceremony, answer)
         response = JSONResponse({"next": f"{PREFIX}/"})
-        visitor.begin_session(services, payer_id, response)
+        visitor.begin_session(services, known.payer_id, response, present=known.vouches)
         return response
 
     return await asyncio.to_thread(checked)
@@ -117,7 +118,7 @@ def sign_in_by_token(
     except NotAuthenticated:
         return shown.page("sign_in.html", status=401, problem="This token is not known. Please check it.", to=to)
     response = RedirectResponse(to, status_code=303)
-    visitor.begin_session(services, payer.id, response)
+    visitor.begin_session(services, payer.id, response, present=False)
     return response
 
 

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    true,
 )
 
 from facefare.ledger.tables import metadata
@@ -30,6 +32,7 @@ passkey = Table(
     Column("sign_count", BigInteger, nullable=False),
     _created_at(),
     Column("used_at", DateTime(timezone=True)),
+    Column("vouches", Boolean, nullable=False, server_default=true()),
 )
 
 session = Table(
@@ -39,6 +42,7 @@ session = Table(
     Column("payer_id", Text, ForeignKey("payer.id"), nullable=False, index=True),
     _created_at(),
     Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("passkey_at", DateTime(timezone=True)),
 )
 
 ceremony = Table(

@@ -49,6 +49,14 @@ def _visitor(request: Request, services: WithServices) -> Payer | None:
         return sessions.payer_of(connection, token)
 
 
+def _present(request: Request, services: WithServices) -> bool:
+    token = request.cookies.get(SESSION_COOKIE)
+    if not token:
+        return False
+    with services.engine.connect() as connection:
+        return sessions.is_present(connection, token)
+
+
 def _signed_in(payer: Annotated[Payer | None, Depends(_visitor)]) -> Payer:
     if payer is None:
         raise SignInFirst
@@ -59,6 +67,8 @@ Shown = Annotated[Rendering, Depends(rendering.of)]
 WithSite = Annotated[Site, Depends(_site)]
 Visitor = Annotated[Payer | None, Depends(_visitor)]
 SignedIn = Annotated[Payer, Depends(_signed_in)]
+Present = Annotated[bool, Depends(_present)]
+"""Whether the payer used a passkey to sign in a moment ago."""
 
 
 def address(request: Request) -> str:
@@ -66,10 +76,10 @@ def address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def begin_session(services: Services, payer_id: str, response: Response) -> None:
-    """Sign the payer in, in this browser."""
+def begin_session(services: Services, payer_id: str, response: Response, *, present: bool) -> None:
+    """Sign the payer in, in this browser; `present`: with a passkey that vouches for it."""
     with services.engine.begin() as connection:
-        token = sessions.begin(connection, payer_id)
+        token = sessions.begin(connection, payer_id, present=present)
     keep(response, SESSION_COOKIE, token, int(sessions.LASTS.total_seconds()))
 
 
