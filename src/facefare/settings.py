@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     face_alone_accepted: str | None = Field(
         default=None, min_length=8, description="Who accepts, and when, that this is more than was measured."
     )
+    second_factor_law: Literal["eu", "elsewhere"] = Field(
+        default="eu",
+        description="Under the EU's rules a face alone never pays more than 50.00 EUR, nor 150.00 in a row.",
+    )
     hands_free: bool = Field(
         default=False,
         description="Offer payers to be found by three guardians as well; else a code on their own phone is the way.",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from facefare.payments.decision import (
     Decision,
     FaceAlone,
+    Law,
     Outcome,
     Paid,
     Reason,
@@ -122,8 +123,17 @@ def test_what_is_stated_never_raises_what_was_measured(measured: dict[str, int],
 def test_what_is_stated_counts_once_somebody_accepted_it_in_writing(
     measured: dict[str, int], stated: dict[str, int]
 ) -> None:
-    accepted = face_alone(measured, Stated(stated, "A. Example, 2026-11-20"))
+    accepted = face_alone(measured, Stated(stated, "A. Example, 2026-11-20", Law.ELSEWHERE))
     assert {currency: limit.single for currency, limit in accepted.items()} == {k: v for k, v in stated.items() if v}
+
+
+@given(limits, st.none() | limits)
+def test_in_the_eu_nobody_can_accept_more_than_the_law_allows(
+    measured: dict[str, int], stated: dict[str, int] | None
+) -> None:
+    allowed = face_alone(measured, Stated(stated, "A. Example, 2026-11-20")).get("EUR", FaceAlone(0, 0))
+    assert allowed.single == min((measured if stated is None else stated).get("EUR", 0), 50_00)
+    assert (allowed.total, allowed.in_a_row) == (3 * allowed.single, 5)
 
 
 @given(limits, st.integers(0, 10_000))

@@ -60,15 +60,27 @@ class FaceAlone:
     in_a_row: int = 5
 
 
+class Law(StrEnum):
+    """Whose rules for payments without a second factor hold; under each, gates are exempt (see `Rules`)."""
+
+    EU = "eu"
+    ELSEWHERE = "elsewhere"
+
+
+_AT_MOST = {Law.EU: {"EUR": FaceAlone().single}, Law.ELSEWHERE: dict[str, int]()}
+
+
 @dataclass(frozen=True)
 class Stated:
     """What the operator says a face alone may pay, in minor units by currency; None: what was measured.
 
-    `accepted`: who accepts, and when, to bear more than was measured; None: the lower of both counts.
+    `accepted`: who accepts, and when, to bear more than was measured; None: the lower of both counts. Above what the
+    `law` allows nobody can accept anything.
     """
 
     amounts: Mapping[str, int] | None = None
     accepted: str | None = None
+    law: Law = Law.EU
 
 
 def face_alone(measured: Mapping[str, int], stated: Stated) -> dict[str, FaceAlone]:
@@ -82,6 +94,8 @@ def face_alone(measured: Mapping[str, int], stated: Stated) -> dict[str, FaceAlo
         amounts = dict(stated.amounts)
     else:
         amounts = {one: min(amount, measured.get(one, 0)) for one, amount in stated.amounts.items()}
+    most = _AT_MOST[stated.law]
+    amounts = {one: min(amount, most.get(one, amount)) for one, amount in amounts.items()}
     return {one: FaceAlone(amount, UNTIL_FACTOR * amount) for one, amount in amounts.items() if amount > 0}
 
 

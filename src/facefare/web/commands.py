@@ -32,7 +32,7 @@ from facefare.ledger.currency import check_currency
 from facefare.ledger.database import embedded_postgres, make_engine
 from facefare.ledger.errors import LedgerError
 from facefare.payments import merchants, webhooks
-from facefare.payments.decision import Rules, Stated
+from facefare.payments.decision import Law, Rules, Stated
 from facefare.payments.errors import PaymentsError
 from facefare.payments.held import HeldRules
 from facefare.payments.merchants import Terminal
@@ -94,7 +94,7 @@ def serve(
                 ride_risk=settings.ride_risk,
                 travel_on_account=settings.travel_on_account,
             ),
-            face_alone=Stated(settings.face_alone, settings.face_alone_accepted),
+            face_alone=Stated(settings.face_alone, settings.face_alone_accepted, Law(settings.second_factor_law)),
             funding=Funding(settings.funding_source),
             processor=_processor(settings, origin),
             notifier=_notifier(settings),
