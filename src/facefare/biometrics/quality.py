@@ -105,8 +105,8 @@ class QualityPolicy:
             (quality.over_exposure > self.max_over_exposure, Hint.LESS_LIGHT),
             (quality.illumination_uniformity < self.min_illumination_uniformity, Hint.EVEN_LIGHT),
             (quality.eyes_visible < self.min_eyes_visible, Hint.TAKE_OFF_GLASSES),
-            (quality.mouth_visible < self.min_mouth_visible, Hint.UNCOVER_THE_MOUTH),
             (quality.sharpness < self.min_sharpness, Hint.HOLD_STILL),
+            (quality.mouth_visible < self.min_mouth_visible, Hint.UNCOVER_THE_MOUTH),  # a blurred mouth fades too
             (quality.eyes_open < self.min_eyes_open, Hint.OPEN_YOUR_EYES),
         )
         return next((hint for broken, hint in rules if broken), None)

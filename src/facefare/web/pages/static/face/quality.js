@@ -65,8 +65,8 @@ export function hint(pose, quality, policy) {
     [quality.over_exposure > policy.max_over_exposure, "less light"],
     [quality.illumination_uniformity < policy.min_illumination_uniformity, "turn towards the light"],
     [quality.eyes_visible < policy.min_eyes_visible, "take off the sunglasses"],
-    [quality.mouth_visible < policy.min_mouth_visible, "uncover your mouth and nose"],
     [quality.sharpness < policy.min_sharpness, "hold still"],
+    [quality.mouth_visible < policy.min_mouth_visible, "uncover your mouth and nose"],
     [quality.eyes_open < policy.min_eyes_open, "open your eyes"],
   ];
   return rules.find(([broken]) => broken)?.[1] ?? null;
