@@ -15,7 +15,9 @@ from facefare.web.pages.staff import Role
 from facefare.web.pages.till_screen import TillScreen
 
 AXE = Settings().cache_dir / "web" / "axe.js"
+PHONE, DESK = (390, 844), (1280, 900)
 SIGNED_IN = ["", "receipts", "face", "face/delete", "access", "access/check", "consent", "top-up", "safety", "none"]
+SIGNED_IN += ["consent/code", "card/"]
 SIGNED_IN += ["trips", "guardians", "close", "notifications", "pay", "phone", "phone/setup", "phone/pay"]
 
 
@@ -27,17 +29,29 @@ def violations(page: Any) -> list[str]:
     return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
 
 
-@pytest.mark.parametrize(("locale", "scheme"), [("en", "light"), ("ar", "dark")])
-def test_the_payers_pages_have_no_violation(site: Any, visit: Any, locale: str, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("locale", "scheme", "size"), [("en", "light", PHONE), ("ar", "dark", PHONE), ("de", "light", DESK)]
+)
+def test_the_payers_pages_have_no_violation_and_fit(
+    site: Any, visit: Any, locale: str, scheme: str, size: tuple[int, int]
+) -> None:
     ada = site.payer("ada")
     receipt = site.look("ada").receipt
     site.look("ada")
     ada.pause_face()
-    found = {}
-    with visit(site.url, locale=locale, color_scheme=scheme, expect_missing=True) as page:
+    code = site.gate.by_code(amount=280, currency="EUR", idempotency_key="code").id
+    found, wide = {}, {}
+
+    def look(name: str) -> None:
+        found[name] = violations(page)
+        wide[name] = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+    width, height = size
+    shown = {"locale": locale, "color_scheme": scheme, "viewport": {"width": width, "height": height}}
+    with visit(site.url, expect_missing=True, **shown) as page:
         for path in ("", "sign-in", "sign-up", "offline"):
             page.goto(f"/app/{path}")
-            found[path] = violations(page)
+            look(path)
         page.goto("/app/sign-in")
         page.locator("summary").click()
         page.locator("#token").fill(site.tokens["ada"])
@@ -45,13 +59,23 @@ def test_the_payers_pages_have_no_violation(site: Any, visit: Any, locale: str, 
         page.wait_for_url("**/app/")
         for path in [*SIGNED_IN, f"receipts/{receipt}"]:
             page.goto(f"/app/{path}")
-            found[f"in {path}"] = violations(page)
+            look(f"in {path}")
+        for path, form in (
+            (f"pay/{code}", f"pay/{code}"),
+            (f"receipts/{receipt}", "dispute"),
+            ("face/delete", "face/delete"),
+        ):
+            page.goto(f"/app/{path}")
+            look(path)
+            page.locator(f"form[action$='/{form}'] button").click()
+            page.locator(f"form[action$='/{form}']").wait_for(state="detached")
+            look(f"after {form}")
     assert {path: problems for path, problems in found.items() if problems} == {}
+    assert {path: more for path, more in wide.items() if more > 0} == {}
 
 
 @pytest.mark.parametrize(
-    ("locale", "scheme", "size"),
-    [("en", "light", (1280, 900)), ("ar", "dark", (1280, 900)), ("de", "dark", (390, 844))],
+    ("locale", "scheme", "size"), [("en", "light", DESK), ("ar", "dark", DESK), ("de", "dark", PHONE)]
 )
 def test_the_console_has_no_violation_and_fits(
     site: Any, visit: Any, locale: str, scheme: str, size: tuple[int, int]
