@@ -80,7 +80,7 @@ def site(volunteers, scale):
     distances = scale * 0.3 * rng.uniform(size=(volunteers, volunteers, 2)) ** 0.1
     distances[np.arange(volunteers), np.arange(volunteers)] = 0.02
     distances[0, 0, 1] = np.nan
-    return Site(distances)
+    return Site(distances, 0)
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.2])

@@ -305,6 +305,7 @@ def test_a_disputed_ride_is_not_charged_again_by_the_next_tap(town: Town) -> Non
     ride = town.tap("trm_bus")
     town.ask(disputes.open_dispute, town.payer, ride.payment_intent, Rules())
     assert town.money() == (2000, 0, 0)
+    town.ask(lambda connection: connection.execute(text("UPDATE face SET stopped = false")))  # the payer resumes it
     town.tap("trm_bus", 5)
     assert town.money() == (1850, 0, 0)
 
