@@ -47,6 +47,7 @@ from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import GUARDIANS
 from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Registry, Station, Terminal
+from facefare.keyfiles import write_new
 
 _VALID_FOR = datetime.timedelta(days=825)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -342,14 +343,11 @@ def perform_on_one_machine(
 
 
 def write_key(path: Path, key: Ed25519PrivateKey | X25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
-    """Write a private key as PKCS #8 PEM, readable by its owner only; never over another one."""
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    """Write a private key to a new file; raises CeremonyError where there is one already."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(path, key)
     except FileExistsError:
         raise CeremonyError(f"{path} exists already; keys are never overwritten.") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
 
 
 def _changing_over(path: Path) -> Path:

@@ -6,7 +6,6 @@ Invariants:
   - a PIN is handed on and kept nowhere.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from facefare.biometrics import Template
 from facefare.client import ApiError, AttemptReply, TerminalClient
 from facefare.guardian.messages import SearchRequest
 from facefare.identification.requests import prepare_search
+from facefare.terminal.beside import beside
 from facefare.terminal.codes import Codes
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.lost_answers import LostAnswers
@@ -148,11 +148,6 @@ def charging(terminal: Configuration, lost: Path) -> Iterator[Charging]:
 
     with httpx.Client(base_url=terminal.wallet, timeout=TIMEOUT) as http:
         client = TerminalClient(http, terminal.id, terminal.key)
-        answers, stopped = LostAnswers(lost, client.undo), threading.Event()
-        settling = threading.Thread(target=answers.settle_until, args=(stopped,), daemon=True)
-        settling.start()
-        try:
+        answers = LostAnswers(lost, client.undo)
+        with beside(answers.settle_until, patience=TIMEOUT + 1):
             yield Charging(client, answers, seal)
-        finally:
-            stopped.set()
-            settling.join(TIMEOUT + 1)

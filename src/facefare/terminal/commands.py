@@ -1,7 +1,6 @@
 """`facefare gate …`: run a gate."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +12,15 @@ from typing import Annotated
 import httpx
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from facefare.biometrics import FacePipeline, decode
 from facefare.biometrics.errors import BiometricsError, ImageError
 from facefare.biometrics.frames import Frames, open_source
 from facefare.client import ApiError, TerminalClient
 from facefare.identification.errors import CalibrationError
+from facefare.keyfiles import write_new
 from facefare.settings import Settings
+from facefare.terminal.beside import beside
 from facefare.terminal.charging import TIMEOUT, charging
 from facefare.terminal.configuration import Configuration
 from facefare.terminal.errors import TerminalError
@@ -88,9 +88,7 @@ def serve(
 def new_key(file: Annotated[Path, typer.Argument(help="Where to keep the private key (PEM); a new file.")]) -> None:
     """Make the key of a gate, a till or a station on its own machine; prints its public half, 64 hex digits."""
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as kept:
-        kept.write(pem)
+    write_new(file, key)
     typer.echo(key.public_key().public_bytes_raw().hex())
 
 
@@ -107,32 +105,20 @@ def fare_of(terminal: Configuration, file: Path) -> Iterator[Fare]:
         fare = TariffFare(terminal.fare, TerminalClient(http, terminal.id, terminal.key).fare, file)
         with suppress(ApiError):  # without a network: the last word, or out of service until it is back
             fare.refresh()
-        stopped = threading.Event()
-        refreshing = threading.Thread(target=fare.refresh_until, args=(stopped, say), daemon=True)
-        refreshing.start()
-        try:
+        with beside(lambda stopped: fare.refresh_until(stopped, say), patience=TIMEOUT + 1):
             yield fare
-        finally:
-            stopped.set()
-            refreshing.join(TIMEOUT + 1)
 
 
 @contextmanager
 def ticking(tick: Callable[[], None]) -> Iterator[None]:
     """Have `tick` called four times a second, in a thread of its own, as long as this is open."""
-    stopped = threading.Event()
 
-    def keep() -> None:
+    def keep(stopped: threading.Event) -> None:
         while not stopped.wait(_TICK):
             tick()
 
-    thread = threading.Thread(target=keep, daemon=True)
-    thread.start()
-    try:
+    with beside(keep, patience=1):
         yield
-    finally:
-        stopped.set()
-        thread.join(1)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from facefare.biometrics import FacePipeline, Template
 from facefare.client import ApiError, AttemptReply, TerminalClient
 from facefare.identification.held.errors import HeldError
 from facefare.terminal.approach import Approach
+from facefare.terminal.beside import beside
 from facefare.terminal.configuration import Configuration, HeldSection
 from facefare.terminal.fares import Fare
 from facefare.terminal.held import HeldApproach, HeldProfile, code_or_search
@@ -74,9 +75,8 @@ def _profile(
 
 @contextmanager
 def _kept_up_to_date(held: HeldProfile, say: Say) -> Iterator[None]:
-    stopping = threading.Event()
 
-    def keep() -> None:
+    def keep(stopped: threading.Event) -> None:
         told, due = None, time.monotonic()
         while True:
             if time.monotonic() >= due or held.keeps_records:
@@ -91,13 +91,8 @@ def _kept_up_to_date(held: HeldProfile, say: Say) -> Iterator[None]:
             if shown is not None and shown != told:
                 told = shown
                 say("opening_key", {"announcement": base64.b64encode(shown).decode()})
-            if stopping.wait(_RETRY_AFTER):
+            if stopped.wait(_RETRY_AFTER):
                 return
 
-    thread = threading.Thread(target=keep, name="held-refresh", daemon=True)
-    thread.start()
-    try:
+    with beside(keep, patience=2 * _TIMEOUT):
         yield
-    finally:
-        stopping.set()
-        thread.join(2 * _TIMEOUT)

@@ -1,7 +1,6 @@
 """`facefare wallet …` and `facefare ledger …`: run the service, register who may use it, check the books."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,6 +26,7 @@ from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 from facefare.identification.none import NoGuardians
 from facefare.identification.relay import Guardians
+from facefare.keyfiles import write_new
 from facefare.ledger import verify
 from facefare.ledger.currency import check_currency
 from facefare.ledger.database import embedded_postgres, make_engine
@@ -248,11 +248,7 @@ def _kept_key(path: Path, make: Callable[[], PrivateKeyTypes]) -> PrivateKeyType
         return serialization.load_pem_private_key(path.read_bytes(), password=None)
     made = make()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pem = made.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+    write_new(path, made)
     return made
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from facefare.audit.openings import Opening, SealedPart
 from facefare.client import ApiError, PayerClient
 from facefare.identification.requests import prepare_opening
+from facefare.keyfiles import write_new
 
 app = typer.Typer(help="For payers: check what the wallet shows you.", no_args_is_help=True)
 
@@ -33,10 +34,7 @@ def new_key(file: Annotated[Path, typer.Argument(help="Where to keep the private
     """Make the key that you give to the enrolment station; prints its public half, 64 hex digits."""
     key = Ed25519PrivateKey.generate()
     try:
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write(file, pem)
+        write_new(file, key)
     except OSError as error:
         typer.echo(f"{file} can't be written: {error.strerror}.", err=True)
         raise typer.Exit(1) from error
@@ -84,7 +82,9 @@ def fetch_own_log(payer: PayerClient, key: Ed25519PrivateKey, folder: Path, *, f
     opening = Opening(shown["gallery"], request.fields().opening_id, recipient, parts)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "own-log.json").unlink(missing_ok=True)
-    _write(folder / "own-log.json", (json.dumps({**shown, **opening.fields()}, indent=1) + "\n").encode())
+    kept = os.open(folder / "own-log.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(kept, "wb") as file:
+        file.write((json.dumps({**shown, **opening.fields()}, indent=1) + "\n").encode())
 
 
 def _only_face(payer: PayerClient) -> str:
@@ -92,8 +92,3 @@ def _only_face(payer: PayerClient) -> str:
     if len(faces) != 1:
         raise CheckError("Name one of your faces with --face; GET /v1/payers/me lists them.")
     return faces[0].id
-
-
-def _write(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
