@@ -219,16 +219,16 @@ def test_a_gallery_that_waits_keeps_no_other_from_its_order(monkeypatch):
 def test_a_paused_row_is_left_out_of_the_order_in_use_and_a_resumed_one_comes_back(monkeypatch):
     rechecks, rows, clock = made(monkeypatch)
     party = Moved()
-    assert rechecks.search(party, rows, rows.live, PROBE, THRESHOLD) == [b"share"]
+    assert rechecks.search(party, rows, PROBE, THRESHOLD, paused_too=False) == [b"share"]
     assert party.among == {0, 1, 3}
-    assert rechecks.search(party, rows, rows.enrolled, PROBE, THRESHOLD) == [b"share"], (
+    assert rechecks.search(party, rows, PROBE, THRESHOLD, paused_too=True) == [b"share"], (
         "a check is among paused rows too"
     )
     assert party.among == {0, 1, 2, 3}
     for states, among in (("lppl", {0, 3}), ("lplp", {0, 2}), ("llll", {0, 1, 2, 3})):
         changed = gallery(states)
         rechecks.follow(party, changed)
-        assert rechecks.search(party, changed, changed.live, PROBE, THRESHOLD) == [b"share"]
+        assert rechecks.search(party, changed, PROBE, THRESHOLD, paused_too=False) == [b"share"]
         assert party.among == among
     assert rechecks.due([changed]) is None
     clock.now += 61
@@ -240,8 +240,8 @@ def test_of_a_deleted_row_an_order_keeps_nothing(monkeypatch):
     rechecks, _, _ = made(monkeypatch)
     party, changed = Moved(), gallery("ldpl")
     rechecks.follow(party, changed)
-    for live, among in ((changed.live, {0, 3}), (changed.enrolled, {0, 2, 3})):
-        rechecks.search(party, changed, live, PROBE, THRESHOLD)
+    for paused_too, among in ((False, {0, 3}), (True, {0, 2, 3})):
+        rechecks.search(party, changed, PROBE, THRESHOLD, paused_too=paused_too)
         assert party.among == among
     assert not rechecks._ready["gal_a"].order.rows[1].any()
     assert rechecks._ready["gal_a"].order.rows[[0, 2, 3]].all()
@@ -262,7 +262,7 @@ def test_a_row_enrolled_below_the_last_one_ends_an_order_that_would_deny_it(monk
     rechecks, _, _ = made(monkeypatch, states="ll-l")
     filled = gallery("llll")
     rechecks.follow(Moved(), filled)
-    assert rechecks.search(Moved(), filled, filled.live, PROBE, THRESHOLD) == [None]
+    assert rechecks.search(Moved(), filled, PROBE, THRESHOLD, paused_too=False) == [None]
     assert rechecks.due([filled]) == "gal_a"
 
 
@@ -270,7 +270,7 @@ def test_rows_enrolled_later_wait_for_the_next_order_and_so_does_a_refresh(monke
     rechecks, _, clock = made(monkeypatch)
     grown = gallery("llplll")
     rechecks.follow(Moved(), grown)
-    assert rechecks.search(Moved(), grown, grown.live, PROBE, THRESHOLD) == [b"share"]
+    assert rechecks.search(Moved(), grown, PROBE, THRESHOLD, paused_too=False) == [b"share"]
     assert rechecks.due([grown]) is None
     clock.now += 61
     assert rechecks.due([grown]) == "gal_a"
@@ -278,9 +278,11 @@ def test_rows_enrolled_later_wait_for_the_next_order_and_so_does_a_refresh(monke
     assert rechecks.due([grown]) is None
     rechecks.renew("gal_a")
     assert rechecks.due([grown]) == "gal_a"
-    assert rechecks.search(Moved(), grown, grown.live, PROBE, THRESHOLD) == [b"share"], "until then the old one is used"
+    assert rechecks.search(Moved(), grown, PROBE, THRESHOLD, paused_too=False) == [b"share"], (
+        "until then the old one is used"
+    )
     rechecks.forget()
-    assert rechecks.search(Moved(), grown, grown.live, PROBE, THRESHOLD) == [None]
+    assert rechecks.search(Moved(), grown, PROBE, THRESHOLD, paused_too=False) == [None]
 
 
 def test_the_strictest_guardian_has_its_way_and_the_coin_decides(monkeypatch):
@@ -289,7 +291,7 @@ def test_the_strictest_guardian_has_its_way_and_the_coin_decides(monkeypatch):
     party = Moved()
     for coin, made_again in ((249, True), (250, False), (2**64 - 1, False), (1000, True)):
         party.coin = coin
-        assert (rechecks.search(party, rows, rows.live, PROBE, THRESHOLD) == [b"share"]) is made_again, coin
+        assert (rechecks.search(party, rows, PROBE, THRESHOLD, paused_too=False) == [b"share"]) is made_again, coin
 
 
 def test_a_guardian_that_is_kept_from_rechecks_for_too_long_answers_no_search(monkeypatch):

@@ -9,7 +9,7 @@ between their logarithms, which is fitted and carried on. How far off it may be 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
@@ -100,23 +100,11 @@ class ImpostorCurve:
         distance. `without`: see `interval`; the rows then say within which the true FPIR lies.
         """
         rows = []
-        for payers in PAYERS:
-            for fpir in FPIRS:
-                fmr = min(fpir / payers, LOOSEST)
-                distance = self.distance(fmr)
-                rows.append(
-                    {
-                        "payers": payers,
-                        "fpir": fpir,
-                        "threshold": integer(distance, calibration),
-                        "squared_distance": round(distance, 5),
-                        "genuine_refused": round(refused(distance), 4),
-                        "extrapolated": bool(fmr < self.measured_fmr),
-                    }
-                )
-                if without:
-                    low, high = self.interval(fmr, without)
-                    rows[-1] |= {"fpir_low": payers * low, "fpir_high": min(1.0, payers * high)}
+        for payers, fpir, fmr in _asked():
+            distance = self.distance(fmr)
+            rows.append(_row(payers, fpir, distance, calibration, refused, extrapolated=fmr < self.measured_fmr))
+            if without:
+                rows[-1] |= _within(payers, self.interval(fmr, without))
         return rows
 
     def describe(self) -> dict[str, Any]:
@@ -181,29 +169,48 @@ def table_for_groups(
     As if all payers and strangers were of that group. Rows that no distance reaches are left out: no search there.
     """
     rows = []
+    for payers, fpir, fmr in _asked():
+        worst = worst_distance(groups, fmr)
+        if worst is None:
+            continue
+        distance, group = worst
+        inside = group.curve.fmr(distance)
+        row = _row(payers, fpir, distance, calibration, refused, extrapolated=inside < group.curve.measured_fmr)
+        within = _within(payers, group.curve.interval(inside, group.without))
+        rows.append(row | within | {"group": group.name})
+    return rows
+
+
+def _asked() -> Iterator[tuple[int, float, float]]:
+    """Each number of payers and FPIR that a table has, and the FMR that keeps it."""
     for payers in PAYERS:
         for fpir in FPIRS:
-            fmr = min(fpir / payers, LOOSEST)
-            worst = worst_distance(groups, fmr)
-            if worst is None:
-                continue
-            distance, group = worst
-            inside = group.curve.fmr(distance)
-            low, high = group.curve.interval(inside, group.without)
-            rows.append(
-                {
-                    "payers": payers,
-                    "fpir": fpir,
-                    "threshold": integer(distance, calibration),
-                    "squared_distance": round(distance, 5),
-                    "genuine_refused": round(refused(distance), 4),
-                    "extrapolated": bool(inside < group.curve.measured_fmr),
-                    "fpir_low": payers * low,
-                    "fpir_high": min(1.0, payers * high),
-                    "group": group.name,
-                }
-            )
-    return rows
+            yield payers, fpir, min(fpir / payers, LOOSEST)
+
+
+def _row(
+    payers: int,
+    fpir: float,
+    distance: float,
+    calibration: Calibration,
+    refused: Callable[[float], float],
+    *,
+    extrapolated: bool,
+) -> dict[str, Any]:
+    return {
+        "payers": payers,
+        "fpir": fpir,
+        "threshold": integer(distance, calibration),
+        "squared_distance": round(distance, 5),
+        "genuine_refused": round(refused(distance), 4),
+        "extrapolated": bool(extrapolated),
+    }
+
+
+def _within(payers: int, fmr: tuple[float, float]) -> dict[str, float]:
+    """The interval of the FPIR, from that of the FMR."""
+    low, high = fmr
+    return {"fpir_low": payers * low, "fpir_high": min(1.0, payers * high)}
 
 
 def moved_rows(calibration: Calibration, factor: float, refused: Callable[[float], float]) -> list[dict[str, Any]]:

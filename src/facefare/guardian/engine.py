@@ -274,10 +274,8 @@ class Engine:
             raise LinkError(LEADER, "Guardian 0 named requests that can't be answered together.")
         if chosen and gallery is not None:
             match chosen[0].kind:
-                case Kind.SEARCH:
-                    self._search(party, gallery, gallery.live, chosen)
-                case Kind.CHECK:
-                    self._search(party, gallery, gallery.enrolled, chosen)
+                case Kind.SEARCH | Kind.CHECK:
+                    self._search(party, gallery, chosen)
                 case Kind.OPENING:
                     self._open(gallery, chosen[0])
                 case Kind.CHANGE:
@@ -414,7 +412,8 @@ class Engine:
                     break
         return agreed
 
-    def _search(self, party: Party, gallery: Gallery, live: NDArray[np.uint64], works: list[Work]) -> None:
+    def _search(self, party: Party, gallery: Gallery, works: list[Work]) -> None:
+        paused_too = works[0].kind is Kind.CHECK
         probes = np.concatenate([work.components for work in works if work.components is not None], axis=1)
         thresholds = np.array([work.threshold for work in works], np.int32)
         # On the disk before it is answered: the disk is written while the rows are searched.
@@ -422,9 +421,13 @@ class Engine:
         sums = self._sums_of(gallery)
         state = sums.begin(gallery.rows)
         rule = gallery.definition.rule
-        answers = party.identify(probes, rule, gallery.shares, live, thresholds, state)
+        answers = party.identify(
+            probes, rule, gallery.shares, gallery.enrolled if paused_too else gallery.live, thresholds, state
+        )
         allowed = [b for b, answer in enumerate(answers) if answer is not None]
-        rechecked = iter(self._rechecks.search(party, gallery, live, probes[:, allowed], thresholds[allowed]))
+        rechecked = iter(
+            self._rechecks.search(party, gallery, probes[:, allowed], thresholds[allowed], paused_too=paused_too)
+        )
         logged.result()
         sums.keep()
         for work, answer in zip(works, answers, strict=True):

@@ -38,6 +38,7 @@ class _Ordered:
         self.order = SecretOrder(gallery.shares[numbers], numbers.astype(np.uint64), gallery.rows)
         self._places = np.full(gallery.rows, -1, np.int32)  # of rows that were revealed
         self._revealed = 0
+        self.live = self.enrolled = self.order.everywhere  # places, bit n % 64 of word n // 64
         self.since = 0.0
 
     def follow(self, party: Party, gallery: Gallery) -> None:
@@ -47,12 +48,13 @@ class _Ordered:
         if len(hidden):
             self._places[hidden] = party.reveal(self.order, hidden.astype(np.uint64))
             self._revealed += len(hidden)
-        self.order.erase(self._places[self._left_out(gallery.enrolled)])
+        deleted = self._places[self._left_out(gallery.enrolled)]
+        self.order.erase(deleted)
+        self.live, self.enrolled = self._without(self._places[out]), self._without(deleted)
 
-    def among(self, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """A bitmap of rows that may match as one of places; the places of all others are known."""
+    def _without(self, out: NDArray[np.int32]) -> NDArray[np.uint64]:
+        """All places but these."""
         places = self.order.everywhere
-        out = self._places[self._left_out(rows)]
         np.bitwise_and.at(places, out // 64, ~(np.uint64(1) << (out % 64).astype(np.uint64)))
         return places
 
@@ -63,7 +65,8 @@ class _Ordered:
 
     def lacks(self, gallery: Gallery) -> bool:
         """Whether rows were enrolled or resumed since."""
-        return gallery.rows > self.rows or self._revealed > len(self._left_out(gallery.live))
+        out = int(np.bitwise_count(self._known & ~gallery.live[: len(self._known)]).sum())
+        return gallery.rows > self.rows or self._revealed > out
 
     def _left_out(self, rows: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Numbers of the order's rows that are not among these."""
@@ -163,16 +166,16 @@ class Rechecks:
         self,
         party: Party,
         gallery: Gallery,
-        live: NDArray[np.uint64],
         probes: NDArray[np.uint32],
         thresholds: NDArray[np.int32],
+        *,
+        paused_too: bool,
     ) -> Sequence[bytes | None]:
-        """For each of the allowed probes (2, B, D) this guardian's part of the recheck among these rows, or None."""
+        """For each of the allowed probes (2, B, D) this guardian's part of the recheck, or None."""
         ready = self._ready.get(gallery.definition.id)
         if ready is None or not self._permille or not len(thresholds) or party.draw() % 1000 >= self._permille:
             return [None] * len(thresholds)
-        places = ready.among(live)
-        rule = gallery.definition.rule
+        places, rule = ready.enrolled if paused_too else ready.live, gallery.definition.rule
         return [share.to_bytes() for share in party.recheck(probes, rule, ready.order, places, thresholds)]
 
 

@@ -143,13 +143,17 @@ def charge_those_below(engine: Engine, processor: Processor, *, limit: int = 50)
     return len(charged)
 
 
-def one_by_one(rows: Iterable[Row[*tuple[Any, ...]]], work: Callable[[Row[*tuple[Any, ...]]], None]) -> None:
-    """Do it for each: what goes wrong with one payer's card keeps nobody else waiting, and is raised at the end."""
-    failure: PaymentsError | None = None
+def one_by_one(
+    rows: Iterable[Row[*tuple[Any, ...]]],
+    work: Callable[[Row[*tuple[Any, ...]]], None],
+    failing: tuple[type[Exception], ...] = (PaymentsError,),
+) -> None:
+    """Do it for each: what is `failing` with one payer keeps nobody else waiting, and is raised at the end."""
+    failure: Exception | None = None
     for row in rows:
         try:
             work(row)
-        except PaymentsError as error:
+        except failing as error:
             failure = error
     if failure is not None:
         raise failure

@@ -20,6 +20,7 @@ All of it runs under the lock on the payer's row that the caller has taken.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, or_, select, update
 
@@ -175,22 +176,20 @@ def complete(engine: Engine, now: datetime, spend_limits: Mapping[str, int]) -> 
             .order_by("since")
             .limit(_SWEEP_AT_MOST)
         ).all()
-    settled, failure = 0, None
-    for row in waiting:
-        try:
-            with engine.begin() as connection:
-                tariff = tariffs.load(connection, row.tariff_id)
-                if now - row.since > timedelta(seconds=tariff.longest_journey_s):
-                    payer = payers.locked(connection, row.payer_id)
-                    lock_accounts_of(connection, payer, tariff.id, (row.week,))
-                    _settle(connection, payer, tariff, row.week, now, (), spend_limits.get(payer.currency, 0))
-                    recover(connection, payer)
-                    settled += 1
-        except (FaresError, LedgerError, PaymentsError) as error:
-            failure = error
-    if failure is not None:
-        raise failure
-    return settled
+    settled = []
+
+    def settle(row: Row[*tuple[Any, ...]]) -> None:
+        with engine.begin() as connection:
+            tariff = tariffs.load(connection, row.tariff_id)
+            if now - row.since > timedelta(seconds=tariff.longest_journey_s):
+                payer = payers.locked(connection, row.payer_id)
+                lock_accounts_of(connection, payer, tariff.id, (row.week,))
+                _settle(connection, payer, tariff, row.week, now, (), spend_limits.get(payer.currency, 0))
+                recover(connection, payer)
+                settled.append(row)
+
+    card_top_ups.one_by_one(waiting, settle, failing=(FaresError, LedgerError, PaymentsError))
+    return len(settled)
 
 
 def lock_accounts_of(

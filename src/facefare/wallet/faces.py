@@ -10,7 +10,7 @@ for all who ask here, and the guardians are told when they can be. Only its paye
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -275,19 +275,7 @@ class Changes:
         A gallery where that fails does not keep the others from it. Raises what `alter` raises.
         """
         await asyncio.to_thread(self._shred_orphans)
-        failed: WalletError | None = None
-        for gallery_id in await asyncio.to_thread(self._unfinished_galleries):
-            try:
-                async with self._turn(gallery_id):
-                    await self._finish_pending(gallery_id)
-                    for face in await asyncio.to_thread(self._stopped, gallery_id):
-                        change = await asyncio.to_thread(self._begin, face, Operation.PAUSE)
-                        if change is not None:
-                            await self._carry(change, None)
-            except WalletError as error:
-                failed = error
-        if failed is not None:
-            raise failed
+        await _in_each(await asyncio.to_thread(self._unfinished_galleries), self._finish, WalletError)
 
     async def agree(self, gallery_id: str) -> None:
         """Be at the guardians' version again after a crash or a restored backup; see `agreement`.
@@ -311,14 +299,7 @@ class Changes:
 
     async def agree_everywhere(self) -> None:
         """The same for every gallery; one that can't be brought to agree does not keep the others from it."""
-        failed: ChangeUnconfirmed | None = None
-        for gallery_id in await asyncio.to_thread(self._galleries):
-            try:
-                await self.agree(gallery_id)
-            except ChangeUnconfirmed as error:
-                failed = error
-        if failed is not None:
-            raise failed
+        await _in_each(await asyncio.to_thread(self._galleries), self.agree, ChangeUnconfirmed)
 
     async def _look_for(self, request: EnrolRequest, around: Gallery) -> Face | None:
         """The one enrolled face that is taken for the new one, whose payer is told; None where none is."""
@@ -348,6 +329,15 @@ class Changes:
 
     def _turn(self, gallery_id: str) -> asyncio.Lock:
         return self._turns.setdefault(gallery_id, asyncio.Lock())
+
+    async def _finish(self, gallery_id: str) -> None:
+        """Carry again what is pending in a gallery, and have paused what a dispute stopped there."""
+        async with self._turn(gallery_id):
+            await self._finish_pending(gallery_id)
+            for face in await asyncio.to_thread(self._stopped, gallery_id):
+                change = await asyncio.to_thread(self._begin, face, Operation.PAUSE)
+                if change is not None:
+                    await self._carry(change, None)
 
     async def _finish_pending(self, gallery_id: str) -> Change | None:
         """Carry again what a crash or an absent guardian left pending; the change, if there was one."""
@@ -693,3 +683,17 @@ def _pend(
 def _face(row: Row[tuple[object, ...]]) -> Face:
     state = "paused" if row.stopped and row.state == "active" else row.state
     return Face(row.id, row.payer_id, row.gallery_id, row.row, state, row.payer_key, row.lookalike)
+
+
+async def _in_each(
+    galleries: Iterable[str], work: Callable[[str], Awaitable[None]], failing: type[WalletError]
+) -> None:
+    """Do it in each gallery: one where it is `failing` keeps the others from nothing, and that is raised at the end."""
+    failed: WalletError | None = None
+    for gallery_id in galleries:
+        try:
+            await work(gallery_id)
+        except failing as error:
+            failed = error
+    if failed is not None:
+        raise failed

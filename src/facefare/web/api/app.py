@@ -1,7 +1,7 @@
 """The app factory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -142,20 +142,21 @@ def create_app(
     return app
 
 
-async def _sweep_for_ever(services: Services) -> None:
-    """End payments that waited too long and old nonces, carry what guardians did not confirm, every minute."""
+async def _for_ever(every: float, failed: str, *works: Callable[[], Awaitable[object]]) -> None:
+    """Do these one after the other, again and again; one that fails keeps no other from its turn, and has its own."""
     while True:
-        await asyncio.sleep(_SWEEP_EVERY)
-        changes = services.changes
-        for work in (
-            partial(asyncio.to_thread, _sweep, services),
-            changes.finish_all_pending,
-            changes.agree_everywhere,
-        ):
+        await asyncio.sleep(every)
+        for work in works:
             try:
                 await work()
             except Exception as error:  # the next round tries again
-                structlog.get_logger().warning("sweep_failed", error=type(error).__name__)
+                structlog.get_logger().warning(failed, error=type(error).__name__)
+
+
+async def _sweep_for_ever(services: Services) -> None:
+    """End payments that waited too long and old nonces, carry what guardians did not confirm, every minute."""
+    changes, sweep = services.changes, partial(asyncio.to_thread, _sweep, services)
+    await _for_ever(_SWEEP_EVERY, "sweep_failed", sweep, changes.finish_all_pending, changes.agree_everywhere)
 
 
 def _sweep(services: Services) -> None:
@@ -168,39 +169,28 @@ def _sweep(services: Services) -> None:
 async def _deliver_for_ever(services: Services) -> None:
     """Send merchants their webhooks as they come due."""
     with httpx.Client(timeout=10) as http:
-        while True:
-            await asyncio.sleep(_DELIVER_EVERY)
-            try:
-                await asyncio.to_thread(webhooks.deliver_due, services.engine, http)
-            except Exception as error:  # the next round tries again
-                structlog.get_logger().warning("delivery_failed", error=type(error).__name__)
+        deliver = partial(asyncio.to_thread, webhooks.deliver_due, services.engine, http)
+        await _for_ever(_DELIVER_EVERY, "delivery_failed", deliver)
 
 
 async def _notify_for_ever(services: Services) -> None:
     """Tell payers who asked for it of their payments."""
     if (notifier := services.notifier) is None:
         return
-    while True:
-        await asyncio.sleep(_DELIVER_EVERY)
-        try:
-            await asyncio.to_thread(notifications.deliver_due, services.engine, notifier.send)
-        except Exception as error:  # the next round tries again
-            structlog.get_logger().warning("notifying_failed", error=type(error).__name__)
+    notify = partial(asyncio.to_thread, notifications.deliver_due, services.engine, notifier.send)
+    await _for_ever(_DELIVER_EVERY, "notifying_failed", notify)
 
 
 async def _fund_for_ever(services: Services) -> None:
     """Charge cards: for travel on account, for payers below their own mark; settle what a crash left open."""
     if (processor := services.processor) is None:
         return
-    while True:
-        await asyncio.sleep(_FUND_EVERY)
-        for work in (
-            travel_periods.check_cards,
-            lambda engine, processor: travel_periods.charge_due(engine, processor, datetime.now(UTC)),
-            card_top_ups.charge_those_below,
-            card_top_ups.finish_left_behind,
-        ):
-            try:
-                await asyncio.to_thread(work, services.engine, processor)
-            except Exception as error:  # the next round tries again
-                structlog.get_logger().warning("funding_failed", error=type(error).__name__)
+    engine = services.engine
+    await _for_ever(
+        _FUND_EVERY,
+        "funding_failed",
+        partial(asyncio.to_thread, travel_periods.check_cards, engine, processor),
+        lambda: asyncio.to_thread(travel_periods.charge_due, engine, processor, datetime.now(UTC)),
+        partial(asyncio.to_thread, card_top_ups.charge_those_below, engine, processor),
+        partial(asyncio.to_thread, card_top_ups.finish_left_behind, engine, processor),
+    )
