@@ -31,13 +31,18 @@ def confirm_with_passkey(page: Page) -> None:
         add.click()
 
 
-def agree(page: Page) -> bytes:
-    """Agree to hands-free; the code that the phone shows then."""
+def say_yes(page: Page) -> None:
+    """Agree to hands-free, and show the code with the passkey."""
     page.goto("/app/consent")
     card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
     card.get_by_label("I am 16 years old or more.").check()
     card.get_by_role("button", name="Yes, hands-free").click()
     confirm_with_passkey(page)
+
+
+def agree(page: Page) -> bytes:
+    """The same; the code that the phone shows then."""
+    say_yes(page)
     expect(page.get_by_text("A check key for you alone")).to_be_visible()
     code = page.get_by_role("img", name="The code of your consent")
     expect(code).to_have_js_property("complete", True)
@@ -201,11 +206,7 @@ def test_where_the_browser_can_not_make_a_key_the_code_works_without_and_says_so
         page.add_init_script("SubtleCrypto.prototype.generateKey = () => Promise.reject(new Error('no Ed25519'))")
         authenticator(page)
         site.sign_in(page, "ada")
-        page.goto("/app/consent")
-        card = page.locator("section", has=page.get_by_role("heading", name="Hands-free"))
-        card.get_by_label("I am 16 years old or more.").check()
-        card.get_by_role("button", name="Yes, hands-free").click()
-        confirm_with_passkey(page)
+        say_yes(page)
         expect(page.get_by_text("This browser can't make a check key")).to_be_visible()
         expect(page.get_by_role("img", name="The code of your consent")).to_have_attribute(
             "src", "/app/consent/code.svg"

@@ -362,6 +362,16 @@ def give_back(bank: Bank, top_up: TopUp, amount: int | None = None, key: str = "
     return card_top_ups.refund(bank.engine, bank.processor, bank.payer, top_up.id, amount, idempotency_key=key)
 
 
+def given_back(bank: Bank) -> tuple[TopUp, dict[str, Any]]:
+    """A top-up of which 500 went back, and that refund as the processor's events name it."""
+    bank.card()
+    top_up = bank.top_up()
+    give_back(bank, top_up, 500)
+    with bank.engine.connect() as connection:
+        row = connection.execute(text("SELECT * FROM card_refund")).one()
+    return top_up, {"id": row.refund, "metadata": {"card_refund": row.id}}
+
+
 def test_unspent_money_goes_back_to_its_card_once_for_each_key(bank: Bank) -> None:
     bank.card()
     top_up = bank.top_up()
@@ -391,12 +401,7 @@ def test_another_payers_top_up_is_unknown(bank: Bank) -> None:
 
 
 def test_a_refund_that_fails_later_is_credited_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    bank.card()
-    top_up = bank.top_up()
-    give_back(bank, top_up, 500)
-    with bank.engine.connect() as connection:
-        row = connection.execute(text("SELECT * FROM card_refund")).one()
-    about = {"id": row.refund, "metadata": {"card_refund": row.id}}
+    top_up, about = given_back(bank)
     monkeypatch.setattr(bank.processor, "look_up_refund", lambda id: card_top_ups.Progress.FAILED)
     for number in range(2):
         bank.tell("refund.failed", about, f"evt_{number}")
@@ -407,12 +412,7 @@ def test_what_is_said_of_a_refund_late_changes_nothing_that_was_settled(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two hands look at once: the one that saw it still under way writes last; then the refund fails after all."""
-    bank.card()
-    top_up = bank.top_up()
-    give_back(bank, top_up, 500)
-    with bank.engine.connect() as connection:
-        row = connection.execute(text("SELECT * FROM card_refund")).one()
-    about = {"id": row.refund, "metadata": {"card_refund": row.id}}
+    top_up, about = given_back(bank)
     for number, progress in enumerate(("SUCCEEDED", "PROCESSING", "SUCCEEDED", "PROCESSING", "FAILED", "SUCCEEDED")):
         told = card_top_ups.Progress[progress]
         monkeypatch.setattr(bank.processor, "look_up_refund", lambda id, told=told: told)

@@ -5,6 +5,7 @@
 // code that only the payer has, for a passkey that was lost or replaced. Where passkeys give no key, a key that this
 // browser holds takes their place.
 
+import { database } from "../database.js";
 import { decode, encode, join, text } from "./bytes.js";
 
 const [PHONE, TERMINALS] = ["phone", "terminals"];
@@ -12,35 +13,11 @@ const LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"; // Crockford's base 32: no I
 
 export class Locked extends Error {}
 
-// --- the database ---
-
-function database() {
-  return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("facefare", 2);
-    opening.onupgradeneeded = () => {
-      for (const old of opening.result.objectStoreNames) opening.result.deleteObjectStore(old);
-      opening.result.createObjectStore(PHONE);
-      opening.result.createObjectStore(TERMINALS, { keyPath: "terminal" });
-    };
-    opening.onsuccess = () => resolve(opening.result);
-    opening.onerror = () => reject(opening.error);
-  });
-}
-
-// Once it resolves, it is on the disk.
-async function done(store, mode, act) {
-  const opened = await database();
-  try {
-    return await new Promise((resolve, reject) => {
-      const transaction = opened.transaction(store, mode, { durability: "strict" });
-      const request = act(transaction.objectStore(store));
-      transaction.oncomplete = () => resolve(request?.result);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-    });
-  } finally {
-    opened.close();
-  }
-}
+const done = database("facefare", 2, (opened) => {
+  for (const old of opened.objectStoreNames) opened.deleteObjectStore(old);
+  opened.createObjectStore(PHONE);
+  opened.createObjectStore(TERMINALS, { keyPath: "terminal" });
+});
 
 // --- the phone: { owner, device, id, operatorKey, copies, model, selfMade, pass, counter, made } ---
 
