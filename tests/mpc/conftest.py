@@ -30,7 +30,10 @@ class QueueChannel:
         filled = 0
         while filled < len(buffer):
             if not self._rest:
-                message = self._incoming.get(timeout=60)
+                try:
+                    message = self._incoming.get(timeout=60)
+                except queue.Empty:  # a real link loses its patience too, where guardians are out of step
+                    raise ChannelClosed("The other side is silent.") from None
                 if message is None:
                     raise ChannelClosed("The other side is gone.")
                 self._rest = message
