@@ -53,7 +53,7 @@ from facefare.payments import attempts, merchants, receipts, top_ups, webhooks
 from facefare.payments.merchants import Terminal
 from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS
-from facefare.wallet import access, consents, faces, payers
+from facefare.wallet import access, consents, galleries, payers
 from facefare.wallet import tables as wallet
 from facefare.wallet.consents import Notice
 from facefare.web.api import attempts as attempts_api
@@ -173,7 +173,7 @@ def _prepare(engine: Engine, key: Ed25519PrivateKey) -> None:
         for gate in range(_GATES):
             public = key.public_key().public_bytes_raw()
             merchants.register_terminal(connection, Terminal(f"trm_{gate}", merchant, f"Gate {gate}", public))
-        faces.open_gallery(connection, _GALLERY, kind="live")
+        galleries.open_gallery(connection, _GALLERY, kind="live")
         for row in range(_PAYERS):
             payer, _ = payers.register(connection, "EUR")
             consent = consents.give(connection, payer.id, _NOTICE, signer)

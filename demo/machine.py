@@ -41,7 +41,7 @@ from facefare.payments import api_keys, merchants, tariffs
 from facefare.payments.api_keys import Scope
 from facefare.payments.tariffs import FarePoint
 from facefare.settings import Settings
-from facefare.wallet import faces, stations
+from facefare.wallet import galleries, stations
 from facefare.web.migrations import upgrade
 
 GALLERY, TERMINAL, STATION = "gal_demo", "trm_gate1", "stn_demo"
@@ -167,7 +167,7 @@ def running(calibration: Calibration, say: Callable[[str], None]) -> Iterator[Ma
                 ),
             )
             stations.register(connection, STATION, station_key.public_key().public_bytes_raw())
-            faces.open_gallery(connection, GALLERY, kind="demo")
+            galleries.open_gallery(connection, GALLERY, kind="demo")
             _, merchant_key = api_keys.create(connection, merchant, "demo", set(Scope))
             tariffs.import_tariff(connection, _tariff())
             tariffs.assign(connection, TERMINAL, FarePoint("metro", "Central Station", "flat"))

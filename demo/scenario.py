@@ -30,7 +30,7 @@ from facefare.identification.quantise import quantise
 from facefare.identification.requests import prepare_enrolment
 from facefare.terminal.screen import State
 from facefare.terminal.station import Capture
-from facefare.wallet.faces import SYNTHETIC
+from facefare.wallet.enrolments import SYNTHETIC
 
 SYNTHETIC_REFERENCES = 10_000
 _BATCH = 1_000

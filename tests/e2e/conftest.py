@@ -26,7 +26,7 @@ from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
 from facefare.payments.top_ups import Funding
 from facefare.settings import Settings
-from facefare.wallet import faces, stations
+from facefare.wallet import galleries, stations
 from facefare.wallet.consents import Notice, Profile
 from facefare.web.api import create_app
 from facefare.web.pages import mount_pages
@@ -261,7 +261,7 @@ def site(
         public = requests.terminal_key.public_key().public_bytes_raw()
         merchants.register_terminal(connection, Terminal("trm_gate", merchant, "Central Station, gate 4", public))
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
-        faces.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_town", kind="live")
     late = LateApp()
     with serving(late) as url:
         app = create_app(

@@ -19,7 +19,7 @@ from facefare.payments.errors import AttemptUnderWay, QueryReused
 from facefare.payments.merchants import Terminal
 from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS
-from facefare.wallet import consents, faces, payers
+from facefare.wallet import consents, galleries, payers
 from facefare.wallet import tables as wallet
 from facefare.wallet.consents import Notice
 from facefare.wallet.payers import Payer
@@ -60,7 +60,7 @@ def town(engine: Engine) -> Town:
         gates = [Terminal(f"trm_{number}", merchant, f"Gate {number}", bytes(32)) for number in range(4)]
         for gate in gates:
             merchants.register_terminal(connection, gate)
-        faces.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_town", kind="live")
         payer, _ = payers.register(connection, "EUR")
         consent = consents.give(connection, payer.id, NOTICE, Ed25519PrivateKey.generate())
         connection.execute(

@@ -38,7 +38,7 @@ from facefare.payments.merchants import Terminal
 from facefare.payments.tariffs import FarePoint
 from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS
-from facefare.wallet import access, consents, faces, payers
+from facefare.wallet import access, consents, galleries, payers
 from facefare.wallet import tables as wallet
 from facefare.wallet.consents import Notice
 from facefare.wallet.payers import Payer
@@ -161,7 +161,7 @@ def town(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Any:
             merchants.register_terminal(connection, gate)
         for id, point in GATES.items():
             tariffs.assign(connection, id, point)
-        faces.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_town", kind="live")
         payer, _ = payers.register(connection, "EUR")
         consent = consents.give(connection, payer.id, NOTICE, Ed25519PrivateKey.generate())
         connection.execute(

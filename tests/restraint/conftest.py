@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
 from facefare.payments.top_ups import Funding
-from facefare.wallet import faces, stations
+from facefare.wallet import galleries, stations
 from facefare.wallet.consents import Notice
 from facefare.web.api import create_app
 
@@ -60,7 +60,7 @@ def wallet(trio, engine):
             terminal = Terminal(three.TERMINAL, merchant, place, public[three.TERMINAL], kind)
             merchants.register_terminal(connection, terminal)
             stations.register(connection, three.STATION, public[three.STATION])
-            faces.open_gallery(connection, three.LIVE, kind="live")
+            galleries.open_gallery(connection, three.LIVE, kind="live")
         app = create_app(
             engine=engine,
             guardians=trio.relay(),

@@ -10,9 +10,10 @@ from sqlalchemy import Engine, text
 from facefare.guardian.messages import Operation
 from facefare.identification.errors import GuardianUnavailable
 from facefare.wallet import consents, faces, payers
+from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import ChangeUnconfirmed
-from facefare.wallet.faces import Changes, Face
+from facefare.wallet.faces import Face
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
 

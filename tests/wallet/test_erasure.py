@@ -12,10 +12,10 @@ from sqlalchemy import Engine, text
 
 from facefare.guardian.messages import Operation
 from facefare.ledger.database import embedded_postgres, make_engine
-from facefare.wallet import consents, faces, payers, stations
+from facefare.wallet import consents, faces, galleries, payers, stations
+from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import ChangeUnconfirmed, InvalidEnrolment
-from facefare.wallet.faces import Changes
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.migrations import upgrade
 
@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Engine, Path]]:
         engine = make_engine(url)
         upgrade(engine)
         with engine.begin() as connection:
-            faces.open_gallery(connection, "gal_town", kind="live")
+            galleries.open_gallery(connection, "gal_town", kind="live")
         yield engine, folder
         engine.dispose()
 
@@ -77,7 +77,7 @@ def test_an_enrolment_left_by_a_crash_is_carried_again_with_its_key_and_orphaned
 ) -> None:
     with engine.begin() as connection:
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
-        faces.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_town", kind="live")
     keys = PendingKeys(tmp_path)
     keys.lock("chg_never_came_to_be", b"data")
     guardians.lose_answer = True

@@ -8,10 +8,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
 from facefare.guardian.messages import Operation
-from facefare.wallet import consents, faces, payers, stations
+from facefare.wallet import consents, faces, galleries, payers, stations
+from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import AlreadyEnrolled, ChangeUnconfirmed, NotEnrolled
-from facefare.wallet.faces import Changes, Face
+from facefare.wallet.faces import Face
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
 
@@ -20,8 +21,8 @@ NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@o
 def changes(engine: Engine, guardians: Any, requests: Any) -> Changes:
     with engine.begin() as connection:
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
-        faces.open_gallery(connection, "gal_town", kind="live")
-        faces.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_town", kind="live")
     return Changes(engine, guardians, threshold=lambda _: -2000)
 
 
@@ -48,7 +49,7 @@ def test_enrolments_at_once_get_rows_and_versions_one_after_the_other(
     assert rows == list(range(8))
     assert guardians.versions["gal_town"] == 8
     with engine.connect() as connection:
-        assert faces.gallery(connection, "gal_town") == faces.Gallery("gal_town", 8, 8)
+        assert galleries.gallery(connection, "gal_town") == galleries.Gallery("gal_town", 8, 8)
 
 
 def test_every_change_is_kept_with_three_confirmations_that_verify(
@@ -79,7 +80,7 @@ def test_a_row_is_never_given_to_another_face(engine: Engine, changes: Changes, 
     assert (first.row, second.row) == (0, 1)
     with engine.connect() as connection:
         assert faces.in_row(connection, "gal_town", 0) is None
-        assert faces.gallery(connection, "gal_town").live == 1
+        assert galleries.gallery(connection, "gal_town").live == 1
 
 
 def test_an_enrolment_left_by_a_crash_is_finished_by_the_next_wallet(

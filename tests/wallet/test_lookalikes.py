@@ -11,7 +11,8 @@ from facefare.guardian.errors import RefusalCode
 from facefare.guardian.messages import Operation
 from facefare.identification.errors import CalibrationError
 from facefare.mpc.answers import Match
-from facefare.wallet import access, consents, faces, lookalikes, payers, tables
+from facefare.wallet import access, consents, faces, galleries, lookalikes, payers, tables
+from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import (
     CannotCompare,
@@ -21,7 +22,7 @@ from facefare.wallet.errors import (
     NotTheSamePerson,
     SeeStaff,
 )
-from facefare.wallet.faces import Changes, Face
+from facefare.wallet.faces import Face
 
 NOTICE = Notice("7", "en", "https://operator.example/privacy", "Example", "dpo@operator.example", 395)
 KEY = Ed25519PrivateKey.generate()
@@ -281,7 +282,7 @@ def kept(engine: Engine) -> dict[str, list[Any]]:
 def matched(guardians: Any, requests: Any, label: str, engine: Engine) -> Face | None:
     """Whom a search finds now, and whom the wallet knows there."""
     with engine.connect() as connection:
-        version = faces.gallery(connection, "gal_town").version
+        version = galleries.gallery(connection, "gal_town").version
         answer = asyncio.run(guardians.search(requests.search(label), version, -2000))
         return faces.in_row(connection, "gal_town", answer.row) if isinstance(answer, Match) else None
 

@@ -17,7 +17,7 @@ from facefare.identification.calibration import Calibration, Threshold
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
 from facefare.payments.top_ups import Funding
-from facefare.wallet import faces, stations
+from facefare.wallet import galleries, stations
 from facefare.wallet.consents import Notice
 from facefare.web.api import create_app
 
@@ -82,8 +82,8 @@ def world(engine: Engine, guardians: Any, requests: Any) -> Iterator[World]:
                 connection, Terminal(id, merchant, f"place of {id}", public, id.removeprefix("trm_"))
             )
         stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
-        faces.open_gallery(connection, "gal_town", kind="live")
-        faces.open_gallery(connection, "gal_demo", kind="demo")
+        galleries.open_gallery(connection, "gal_town", kind="live")
+        galleries.open_gallery(connection, "gal_demo", kind="demo")
     app = create_app(
         engine=engine,
         guardians=guardians,

@@ -16,7 +16,7 @@ from facefare.payments import intents, merchants
 from facefare.payments.decision import Stated
 from facefare.payments.merchants import Terminal
 from facefare.payments.verify import INVARIANTS
-from facefare.wallet.faces import Changes
+from facefare.wallet.carrying import Changes
 
 
 def pay(world: Any, amount: int, label: str = "ada", **more: Any) -> Any:

@@ -15,7 +15,7 @@ from facefare.errors import SettingsError
 from facefare.identification.errors import GuardianUnavailable, IdentificationError
 from facefare.identification.none import NoGuardians
 from facefare.settings import Settings
-from facefare.wallet import faces
+from facefare.wallet import galleries
 from facefare.wallet.errors import WalletError
 from facefare.web.commands import _guardians
 
@@ -106,7 +106,7 @@ def test_what_names_nothing_that_is_there_changes_nothing_and_says_so(
 
 
 def test_a_gallery_keeps_its_kind(connection: Connection) -> None:
-    faces.open_gallery(connection, "gal_kind", kind="live")
-    faces.open_gallery(connection, "gal_kind", kind="live")
+    galleries.open_gallery(connection, "gal_kind", kind="live")
+    galleries.open_gallery(connection, "gal_kind", kind="live")
     with pytest.raises(WalletError, match="other kind"):
-        faces.open_gallery(connection, "gal_kind", kind="demo")
+        galleries.open_gallery(connection, "gal_kind", kind="demo")

@@ -40,7 +40,7 @@ from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS as PAYMENT_INVARIANTS
 from facefare.settings import Settings
-from facefare.wallet import faces, stations
+from facefare.wallet import galleries, stations
 from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.errors import WalletError
 from facefare.wallet.pending_keys import PendingKeys
@@ -180,7 +180,7 @@ def open_gallery(
 ) -> None:
     """Use a gallery that the guardians have made."""
     with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
-        faces.open_gallery(connection, gallery, kind=kind)
+        galleries.open_gallery(connection, gallery, kind=kind)
     typer.echo(f"{gallery} is in use.")
 
 

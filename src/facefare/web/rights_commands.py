@@ -20,8 +20,8 @@ from facefare.payments.disputes import WINDOW
 from facefare.payments.tariffs import FarePoint
 from facefare.settings import Settings
 from facefare.wallet import consents
+from facefare.wallet.carrying import Changes
 from facefare.wallet.errors import WalletError
-from facefare.wallet.faces import Changes
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.commands import database, plain_errors, receipt_key
 from facefare.web.pages import staff as console_staff

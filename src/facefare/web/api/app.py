@@ -21,8 +21,8 @@ from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.wallet import consents
+from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice, Profile
-from facefare.wallet.faces import Changes
 from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import attempts, cards, enrolments, held, operators, payers, problems, rights
 from facefare.web.api.limits import BodyLimit

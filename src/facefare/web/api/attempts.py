@@ -22,8 +22,8 @@ from facefare.payments import attempts, intents, scanned, tariffs
 from facefare.payments.attempts import Asked, Reply
 from facefare.payments.decision import Outcome, Reason
 from facefare.payments.merchants import Terminal
-from facefare.wallet import access, faces
-from facefare.wallet.faces import Gallery
+from facefare.wallet import access, galleries
+from facefare.wallet.galleries import Gallery
 from facefare.web.api.errors import InvalidSearch, SearchRefused
 from facefare.web.api.problems import DOCUMENTED
 from facefare.web.api.services import Services, Transaction, WithServices
@@ -300,7 +300,7 @@ def _begin(services: Services, terminal: Terminal, asked: Asked, gallery_id: str
     with services.engine.begin() as connection:
         # No money moves here: this need not be on the disk before what is concluded from it, which flushes it too.
         connection.execute(text("SET LOCAL synchronous_commit = off"))
-        gallery = faces.gallery(connection, gallery_id)
+        gallery = galleries.gallery(connection, gallery_id)
         begun = attempts.begin(connection, terminal, asked)
         return begun if isinstance(begun, Reply) else (begun, gallery)
 

@@ -18,9 +18,9 @@ from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.wallet import payers
+from facefare.wallet.carrying import Changes, GalleryKeepers
 from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.errors import NotAuthenticated
-from facefare.wallet.faces import Changes, GalleryKeepers
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import ProfileNotOffered
 from facefare.web.stages import Stages
