@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         default=None,
         description="At least 32 characters; lets a manager into the console before there is staff.",
     )
+    staff_passkeys_only: bool = Field(
+        default=False, description="Let no token into the console: once a manager has a passkey."
+    )
     accuracy_report: Path | None = Field(default=None, description="JSON of `facefare evaluate`, for the console.")
 
     @classmethod

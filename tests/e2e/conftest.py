@@ -192,6 +192,7 @@ class Site:
     requests: Any
     http: httpx.Client
     received: list[tuple[str, str, int]]
+    app: Any
     staff_token: str = STAFF_TOKEN
     tokens: dict[str, str] = field(default_factory=dict)
 
@@ -286,7 +287,7 @@ def site(
         )
         late.app = app
         with httpx.Client(base_url=url) as http:
-            yield Site(url, engine, guardians, requests, http, late.received)
+            yield Site(url, engine, guardians, requests, http, late.received, app)
 
 
 @pytest.fixture

@@ -91,6 +91,9 @@ def test_the_console_has_no_violation_and_fits(
     with visit(site.url, locale=locale, color_scheme=scheme, viewport={"width": width, "height": height}) as page:
         page.goto("/app/console/sign-in")
         found["sign-in"] = violations(page)
+        page.goto("/app/console/join")
+        found["join"] = violations(page)
+        page.goto("/app/console/sign-in")
         page.locator("#token").fill(site.staff_token)
         page.locator("form.stack button").click()
         page.wait_for_url("**/console/")

@@ -89,6 +89,7 @@ wallet revoke-terminal TERMINAL
 wallet searches FILE --from --to
 wallet serve --host --port
 wallet staff add NAME --role
+wallet staff invite MEMBER
 wallet staff list
 wallet staff revoke MEMBER
 web assets --for-tests

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from facefare.payments import merchants
 from facefare.payments.errors import ProofWrong
-from facefare.web.pages import staff
+from facefare.web.pages import staff, staff_sessions
 from facefare.web.stages import Stages
 
 
@@ -32,19 +32,24 @@ def test_a_member_is_added_listed_and_revoked(engine: Engine, environment: dict[
     added = run("staff", "add", "Sam", "--role", "support", environment=environment)
     id, token = added.stdout.split()
     with engine.begin() as connection:
-        begun = staff.begin_session(connection, token)
-        assert begun is not None
-        assert (begun[0].name, begun[0].role.value) == ("Sam", "support")
+        member = staff.by_token(connection, token)
+        assert member is not None
+        assert (member.name, member.role.value) == ("Sam", "support")
+        session = staff_sessions.begin(connection, member, None)
     listed = run("staff", "list", environment=environment).stdout
-    assert f"{id}  support  Sam  in force" in listed
+    assert f"{id}  support  Sam  in force, passkeys: 0" in listed
     assert token not in listed
+    link = run("staff", "invite", id, environment=environment).stdout.strip()
+    with engine.begin() as connection:
+        assert staff.invited(connection, link.partition("/app/console/join#")[2]).id == id
     assert run("staff", "revoke", id, environment=environment).returncode == 0
     with engine.begin() as connection:
-        assert staff.begin_session(connection, token) is None
-        assert staff.member_of(connection, begun[1]) is None
-    again = run("staff", "revoke", id, environment=environment)
-    assert again.returncode == 1
-    assert "Traceback" not in again.stderr
+        assert staff.by_token(connection, token) is None
+        assert staff_sessions.seat_of(connection, session, None, passkeys_only=False) is None
+    for again in ("revoke", "invite"):
+        refused = run("staff", again, id, environment=environment)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
 
 
 def test_a_key_is_proved_for_one_terminal_of_one_merchant(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -108,6 +108,7 @@ def serve(
             currency=settings.currency,
             cache_dir=settings.cache_dir,
             staff_token=settings.staff_token.get_secret_value() if settings.staff_token else None,
+            passkeys_only=settings.staff_passkeys_only,
             accuracy=settings.accuracy_report,
         )
         uvicorn.run(

@@ -12,7 +12,8 @@ from facefare.payments import merchants
 from facefare.settings import Settings
 from facefare.wallet.errors import WalletError
 from facefare.web.commands import database, plain_errors
-from facefare.web.pages import staff
+from facefare.web.pages import staff, staff_passkeys
+from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.staff import Role
 
 app = typer.Typer(help="The operator's staff, in the console.", no_args_is_help=True)
@@ -23,19 +24,29 @@ def add(
     name: Annotated[str, typer.Argument(help="As payers and auditors read it.")],
     role: Annotated[Role, typer.Option(help="What the member may do.")],
 ) -> None:
-    """Let somebody into the console; prints the token, this once."""
+    """Let somebody into the console by a token, which is printed this once; it ends with the first passkey."""
     with plain_errors(), database(Settings.read()) as engine, engine.begin() as connection:
         member, token = staff.add(connection, name, role)
     typer.echo(f"{member.id}\n{token}")
+
+
+@app.command()
+def invite(member: Annotated[str, typer.Argument(help="stf_…")]) -> None:
+    """Let a member make a passkey, whatever else was lost; prints a link that works once, within a day."""
+    settings = Settings.read()
+    with plain_errors(), database(settings) as engine, engine.begin() as connection:
+        invitation = staff.invite(connection, member)
+    typer.echo(f"{settings.origin or 'http://localhost:8000'}{PREFIX}/console/join#{invitation}")
 
 
 @app.command("list")
 def list_members() -> None:
     """Everybody, with their roles."""
     with plain_errors(), database(Settings.read()) as engine, engine.connect() as connection:
+        owners = [passkey.staff_id for passkey in staff_passkeys.of(connection)]
         for one in staff.everybody(connection):
             state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "in force"
-            typer.echo(f"{one.id}  {one.role.value}  {one.name}  {state}")
+            typer.echo(f"{one.id}  {one.role.value}  {one.name}  {state}, passkeys: {owners.count(one.id)}")
 
 
 @app.command()

@@ -1,6 +1,6 @@
-"""The operator's console: signing in, and how payments, terminals and guardians are doing, updated as it happens.
+"""The operator's console: how payments, terminals and guardians are doing, updated as it happens.
 
-Invariants, also of its other modules (`console_payments`, `console_setup`, `console_books`, `console_evidence`):
+Invariants, also of its other modules (`console_…`):
   - no query selects a payer, no page has a filter, a link or an export by person or face, and no pseudonym is shown;
     one page shows a payer's id, for an open dispute, and the payer can read who looked;
   - nobody gets in without a role, and every route names what it needs.
@@ -10,20 +10,16 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from fastapi import APIRouter, Cookie, Form, Request
+from fastapi import APIRouter
 from sqlalchemy import Connection, Row, func, select
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from facefare.guardian.messages import Status
 from facefare.payments import tables
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import staff, visitor
-from facefare.web.pages.desk import COOKIE, ForFigures
-from facefare.web.pages.rendering import PREFIX
-from facefare.web.pages.staff import LASTS
-from facefare.web.pages.visitor import Shown, WithSite
+from facefare.web.pages.desk import ForFigures
 
 router = APIRouter(prefix="/console")
 
@@ -59,45 +55,6 @@ class Reporting(Protocol):
 
     async def status(self) -> tuple[Status | None, Status | None, Status | None]:
         """Each one's own word, None where it can't be reached."""
-
-
-@router.get("/sign-in")
-def sign_in_page(shown: Shown) -> Response:
-    """Ask for the member's token."""
-    return shown.page("console_sign_in.html", problem=None)
-
-
-@router.post("/sign-in")
-def sign_in(
-    request: Request,
-    services: WithServices,
-    shown: Shown,
-    site: WithSite,
-    token: Annotated[str, Form(max_length=256)],
-) -> Response:
-    """Check the token: a member's, or the operator's own."""
-    site.tries.count("console", visitor.address(request), most=10, within=timedelta(minutes=10))
-    response = RedirectResponse(f"{PREFIX}/console/", status_code=303)
-    if site.staff is not None and site.staff.fits(token.strip()):
-        visitor.keep(response, COOKIE, site.staff.cookie(datetime.now(UTC)), int(LASTS.total_seconds()))
-        return response
-    with services.engine.begin() as connection:
-        begun = staff.begin_session(connection, token.strip())
-    if begun is None:
-        return shown.page("console_sign_in.html", status=401, problem="This token is not known. Please check it.")
-    visitor.keep(response, COOKIE, begun[1], int(LASTS.total_seconds()))
-    return response
-
-
-@router.post("/sign-out")
-def sign_out(services: WithServices, session: Annotated[str | None, Cookie(alias=COOKIE)] = None) -> Response:
-    """End the session here and in the database."""
-    if session:
-        with services.engine.begin() as connection:
-            staff.end_session(connection, session)
-    response = RedirectResponse(f"{PREFIX}/console/sign-in", status_code=303)
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-    return response
 
 
 @router.get("/")

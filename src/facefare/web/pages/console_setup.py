@@ -1,4 +1,4 @@
-"""The console's terminals, tariffs and staff."""
+"""The console's terminals and tariffs."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +18,12 @@ from facefare.payments.tariffs import FarePoint
 from facefare.payments.travel_tables import fare_point
 from facefare.web.api.services import Services, WithServices
 from facefare.web.pages import staff
-from facefare.web.pages.desk import Desk, ForFigures, ForStaff, ForTariffs, ForTerminals
+from facefare.web.pages.desk import Desk, ForFigures, ForTariffs, ForTerminals
 from facefare.web.pages.errors import NotAsExpected
-from facefare.web.pages.staff import Role
 
 router = APIRouter(prefix="/console")
 
 _TerminalId = Annotated[str, Path(pattern=r"^trm_[A-Za-z0-9_-]{1,40}$")]
-_MemberId = Annotated[str, Path(pattern=r"^stf_[0-9a-z]{26}$")]
 _Hex = Annotated[str, Form(max_length=130)]
 
 # --- terminals and their keys ---
@@ -169,52 +167,3 @@ def as_file(upload: UploadFile) -> Iterator[File]:
         path = File(folder) / "upload"
         path.write_bytes(upload.file.read())
         yield path
-
-
-# --- staff ---
-
-
-@router.get("/staff")
-def staff_list(desk: ForStaff, services: WithServices) -> Response:
-    """Who may use the console."""
-    return _staff(desk, services)
-
-
-@router.post("/staff")
-def staff_new(
-    desk: ForStaff,
-    services: WithServices,
-    name: Annotated[str, Form(min_length=1, max_length=100)],
-    role: Annotated[Role, Form()],
-) -> Response:
-    """Let somebody in; the token is shown this once."""
-    with services.engine.begin() as connection:
-        member, token = staff.add(connection, name, role)
-        staff.note(connection, desk.member, "add_staff", f"{member.id}: {role.value}")
-    return _staff(desk, services, done="Added. Hand over the token; it is shown this once:", token=token)
-
-
-@router.post("/staff/{member_id}/role")
-def staff_role(member_id: _MemberId, desk: ForStaff, services: WithServices, role: Annotated[Role, Form()]) -> Response:
-    """Give a member another role."""
-    with services.engine.begin() as connection:
-        staff.change_role(connection, member_id, role)
-        staff.note(connection, desk.member, "change_role", f"{member_id}: {role.value}")
-    return _staff(desk, services, done="Changed.")
-
-
-@router.post("/staff/{member_id}/revoke")
-def staff_revoke(member_id: _MemberId, desk: ForStaff, services: WithServices) -> Response:
-    """Let a member do nothing from now on."""
-    if member_id == desk.member.id:
-        raise NotAsExpected("Nobody can take their own access away. Ask another manager.")
-    with services.engine.begin() as connection:
-        staff.revoke(connection, member_id)
-        staff.note(connection, desk.member, "revoke_staff", member_id)
-    return _staff(desk, services, done="Revoked.")
-
-
-def _staff(desk: Desk, services: Services, done: str | None = None, token: str | None = None) -> Response:
-    with services.engine.connect() as connection:
-        members = staff.everybody(connection)
-    return desk.page("console_staff.html", members=members, roles=Role, done=done, token=token)

@@ -62,6 +62,13 @@ ACTIONS = {
     "add_staff": "Added somebody",
     "change_role": "Changed a role",
     "revoke_staff": "Revoked somebody",
+    "invite": "Invited somebody again",
+    "sign_in": "Signed in",
+    "join": "Took an invitation",
+    "add_passkey": "Added a passkey",
+    "name_passkey": "Named a passkey",
+    "withdraw_passkey": "Withdrew a passkey",
+    "sign_out_everywhere": "Signed out everywhere",
     "settle": "Settled a day",
 }
 
@@ -81,4 +88,5 @@ SECTIONS = {
     "reports": "Reports",
     "audit": "Audit",
     "staff": "Staff",
+    "me": "My sign-in",
 }

@@ -6,16 +6,16 @@ the wrong role it is refused.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.responses import HTMLResponse
 
 from facefare.web.api.services import WithServices
-from facefare.web.pages import console_words, staff
+from facefare.web.pages import console_words, staff_sessions
 from facefare.web.pages.rendering import Rendering
 from facefare.web.pages.staff import May, Member
+from facefare.web.pages.staff_sessions import Seat
 from facefare.web.pages.visitor import Shown, WithSite
 
 COOKIE = "__Host-staff"
@@ -30,6 +30,7 @@ SECTIONS = {
     "reports": May.SEE_FIGURES,
     "audit": May.SEE_FIGURES,
     "staff": May.CHANGE_STAFF,
+    "me": May.SEE_FIGURES,
 }
 """Each part of the console, and what it needs to be seen."""
 
@@ -38,12 +39,21 @@ class StaffOnly(Exception):
     """The page is for the operator's staff."""
 
 
+class SignInAgain(Exception):
+    """This is for a member who signed in a moment ago."""
+
+
 @dataclass(frozen=True)
 class Desk:
     """A member of the staff, and pages for that member."""
 
-    member: Member
+    seat: Seat
     shown: Rendering
+
+    @property
+    def member(self) -> Member:
+        """Who it is."""
+        return self.seat.member
 
     def page(self, template: str, *, status: int = 200, **facts: object) -> HTMLResponse:
         """The template, with what every page of the console needs."""
@@ -53,21 +63,21 @@ class Desk:
         )
 
 
-def _member(request: Request, services: WithServices, site: WithSite) -> Member:
-    cookie = request.cookies.get(COOKIE, "")
-    if site.staff is not None and "." in cookie and site.staff.accepts(cookie, datetime.now(UTC)):
-        return staff.OPERATOR
+def _seat(request: Request, services: WithServices, site: WithSite) -> Seat:
+    session = request.cookies.get(COOKIE, "")
     with services.engine.connect() as connection:
-        member = staff.member_of(connection, cookie)
-    if member is None:
+        seat = staff_sessions.seat_of(connection, session, site.staff, passkeys_only=site.passkeys_only)
+    if seat is None:
         raise StaffOnly
-    return member
+    return seat
 
 
-def _needs(what: May) -> Callable[..., Desk]:
-    def allowed(member: Annotated[Member, Depends(_member)], shown: Shown) -> Desk:
-        member.check(what)
-        return Desk(member, shown)
+def _needs(what: May, *, fresh: bool = False) -> Callable[..., Desk]:
+    def allowed(seat: Annotated[Seat, Depends(_seat)], shown: Shown) -> Desk:
+        seat.member.check(what)
+        if fresh and not seat.fresh:
+            raise SignInAgain
+        return Desk(seat, shown)
 
     return allowed
 
@@ -81,3 +91,5 @@ ForSettling = Annotated[Desk, Depends(_needs(May.SETTLE))]
 ForTariffs = Annotated[Desk, Depends(_needs(May.CHANGE_TARIFFS))]
 ForTerminals = Annotated[Desk, Depends(_needs(May.CHANGE_TERMINALS))]
 ForStaff = Annotated[Desk, Depends(_needs(May.CHANGE_STAFF))]
+ForInviting = Annotated[Desk, Depends(_needs(May.CHANGE_STAFF, fresh=True))]
+ForOwnKeys = Annotated[Desk, Depends(_needs(May.SEE_FIGURES, fresh=True))]

@@ -5,6 +5,7 @@ PageError
 ├── BodyTooLarge
 ├── TooManyTries         wait before the next try
 ├── PasskeyRefused       the authenticator's answer is not one that we asked for
+├── InvitationOver       used, too old, or never given
 ├── NotYourJob           a member of the staff whose role does not allow it
 ├── UnknownMember        of the staff
 └── NotAsExpected        what was typed is no amount, no key, no tariff
@@ -32,6 +33,10 @@ class TooManyTries(PageError):
 
 class PasskeyRefused(PageError):
     """The passkey's answer is not one that we asked for, or not by a key that we know."""
+
+
+class InvitationOver(PageError):
+    """The invitation was used, is too old, or was never given."""
 
 
 class NotYourJob(PageError):

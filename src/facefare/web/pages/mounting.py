@@ -15,8 +15,11 @@ from facefare.web.pages import (
     console,
     console_books,
     console_evidence,
+    console_own,
     console_payments,
     console_setup,
+    console_sign_in,
+    console_staff,
     payer,
     payer_check,
     payer_data,
@@ -28,10 +31,11 @@ from facefare.web.pages import (
     sign_in,
     static_files,
 )
-from facefare.web.pages.desk import StaffOnly
+from facefare.web.pages.desk import SignInAgain, StaffOnly
 from facefare.web.pages.errors import (
     BodyTooLarge,
     ForeignOrigin,
+    InvitationOver,
     NotAsExpected,
     NotYourJob,
     PageError,
@@ -44,7 +48,7 @@ from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import PREFIX
-from facefare.web.pages.staff import StaffKey
+from facefare.web.pages.staff_sessions import StaffKey
 from facefare.web.pages.visitor import SignInFirst, Site
 
 _STATUS: dict[type[PageError], int] = {
@@ -52,6 +56,7 @@ _STATUS: dict[type[PageError], int] = {
     BodyTooLarge: 413,
     TooManyTries: 429,
     PasskeyRefused: 400,
+    InvitationOver: 403,
     NotYourJob: 403,
     UnknownMember: 404,
     NotAsExpected: 422,
@@ -67,6 +72,7 @@ def mount_pages(
     currency: str,
     cache_dir: Path,
     staff_token: str | None = None,
+    passkeys_only: bool = False,
     accuracy: Path | None = None,
 ) -> None:
     """Serve the pages beside the API of `create_app`, and lead `/` to them.
@@ -76,6 +82,7 @@ def mount_pages(
         origin: as browsers see this site, such as "https://pay.example": passkeys are bound to its host.
         currency: ISO 4217, of the accounts that are opened here.
         staff_token: opens the operator's console to whoever has it, as a manager; at least 32 characters.
+        passkeys_only: no token opens the console, neither this one nor a member's.
         accuracy: JSON of `facefare evaluate`, for the console's reports.
         cache_dir: where `facefare models install` and `facefare web assets` put their files.
     """
@@ -87,7 +94,8 @@ def mount_pages(
         currency,
         Tries(services.engine, services.receipt_key),
         Networks.find(cache_dir),
-        StaffKey(staff_token) if staff_token else None,
+        StaffKey(staff_token) if staff_token and not passkeys_only else None,
+        passkeys_only,
         accuracy,
     )
     if pages.state.site.networks is not None:
@@ -105,7 +113,7 @@ def mount_pages(
         console_books,
         console_evidence,
     )
-    for part in (*parts, console_payments, console_setup):
+    for part in (*parts, console_own, console_payments, console_setup, console_sign_in, console_staff):
         pages.include_router(part.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)
@@ -113,6 +121,7 @@ def mount_pages(
         pages.add_exception_handler(kind, _explained)
     pages.add_exception_handler(SignInFirst, _to_sign_in)
     pages.add_exception_handler(StaffOnly, _to_console_sign_in)
+    pages.add_exception_handler(SignInAgain, _to_console_sign_in)
     app.mount(PREFIX, Guard(pages, origin=origin, refuse=_refusal))
 
     @app.get("/", include_in_schema=False)
@@ -128,8 +137,11 @@ async def _to_sign_in(request: Request, error: Exception) -> Response:  # noqa: 
     return RedirectResponse(f"{PREFIX}/sign-in{back}", status_code=303)
 
 
-async def _to_console_sign_in(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
-    return RedirectResponse(f"{PREFIX}/console/sign-in", status_code=303)
+async def _to_console_sign_in(request: Request, error: Exception) -> Response:
+    if request.headers.get("accept") == "application/json":  # a script of ours
+        return _answer(request, 401, "Please sign in again.")
+    again = "?again=true" if isinstance(error, SignInAgain) else ""
+    return RedirectResponse(f"{PREFIX}/console/sign-in{again}", status_code=303)
 
 
 async def _explained(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ from facefare.wallet.faces import Face
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import TooYoung
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import passkeys
+from facefare.web.pages import payer_passkeys
 from facefare.web.pages.payer_phone import ENDED
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import Present, Shown, SignedIn, Visitor
@@ -238,7 +238,7 @@ def consent_code_page(payer: SignedIn, present: Present, services: WithServices,
         if given is None:
             return RedirectResponse(f"{PREFIX}/consent", status_code=303)
         if not present:
-            return shown.page("show_code.html", passkey=passkeys.has_one(connection, payer.id))
+            return shown.page("show_code.html", passkey=payer_passkeys.has_one(connection, payer.id))
         consents.show(connection, given)
     return shown.page(
         "consented.html",

@@ -18,7 +18,7 @@ from facefare.wallet.payers import Payer
 from facefare.web.api import held as api
 from facefare.web.api.held import DeviceId, DeviceIn, PassOut, Registered
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import passkeys
+from facefare.web.pages import payer_passkeys
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import Shown, SignedIn, WithSite
 
@@ -48,7 +48,7 @@ def setup(payer: SignedIn, services: WithServices, site: WithSite, shown: Shown)
     with services.engine.connect() as connection:
         if _consent(consents.of_payer(connection, payer.id)) is None:
             return RedirectResponse(f"{PREFIX}/consent", status_code=303)
-        passkey = passkeys.has_one(connection, payer.id)
+        passkey = payer_passkeys.has_one(connection, payer.id)
     limit = services.held.self_made_limit
     return shown.page(
         "phone_setup.html",

@@ -62,6 +62,11 @@ def end(connection: Connection, token: str) -> None:
     connection.execute(delete(tables.session).where(tables.session.c.token_sha256 == hashed(token)))
 
 
+def end_all(connection: Connection, payer_id: str) -> None:
+    """Sign out everywhere."""
+    connection.execute(delete(tables.session).where(tables.session.c.payer_id == payer_id))
+
+
 def hashed(token: str) -> bytes:
     """What is kept of a token; it has 256 random bits, so its plain hash can't be guessed back."""
     return hashlib.sha256(token.encode()).digest()

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Cookie, Form, Query, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -10,22 +10,20 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from facefare.wallet import payers
 from facefare.wallet.errors import NotAuthenticated
 from facefare.web.api.services import WithServices
-from facefare.web.pages import passkeys, sessions, visitor
-from facefare.web.pages.errors import PasskeyRefused
+from facefare.web.pages import passkeys, payer_passkeys, sessions, visitor
 from facefare.web.pages.languages import NAMES
+from facefare.web.pages.passkeys import PAYERS
 from facefare.web.pages.rendering import LANGUAGE_COOKIE, PREFIX
-from facefare.web.pages.visitor import SESSION_COOKIE, Present, Shown, Visitor, WithSite
+from facefare.web.pages.visitor import SESSION_COOKIE, Ceremony, Present, Shown, SignedIn, Visitor, WithSite
 
 router = APIRouter()
 
-_CEREMONY_COOKIE = "__Host-ceremony"
 _HOME = f"{PREFIX}/"
 _PLACES = rf"^{PREFIX}/(pay/pi_[0-9a-z]{{26}})?$"
 """Where signing in may lead: home, or a payment's code that somebody opened before."""
 _To = Annotated[str, Query(pattern=_PLACES)]
 _FormTo = Annotated[str, Form(pattern=_PLACES)]
 _WINDOW = timedelta(minutes=10)
-_Ceremony = Annotated[str, Cookie(alias=_CEREMONY_COOKIE, max_length=64)]
 
 
 @router.get("/sign-in")
@@ -45,22 +43,22 @@ def ask_to_register(request: Request, services: WithServices, site: WithSite, pa
     """What the browser needs to make a passkey: for a new account, or one more for who is signed in."""
     site.tries.count("register", visitor.address(request), most=20, within=_WINDOW)
     with services.engine.begin() as connection:
-        begun = passkeys.ask_to_register(connection, site.party, payer.id if payer else None)
-    return _asked(begun)
+        begun = payer_passkeys.ask_to_register(connection, site.party, payer.id if payer else None)
+    return visitor.asked(begun)
 
 
 @router.post("/passkeys")
 async def register(
-    request: Request, services: WithServices, site: WithSite, payer: Visitor, present: Present, token: _Ceremony
+    request: Request, services: WithServices, site: WithSite, payer: Visitor, present: Present, token: Ceremony
 ) -> Response:
     """Keep the new passkey and sign in."""
-    answer = await _answer(request)
+    answer = await visitor.answered(request)
 
     def kept() -> Response:
         with services.engine.begin() as connection:
-            ceremony = passkeys.take(connection, token)
+            ceremony = passkeys.take(connection, PAYERS, token)
         with services.engine.begin() as connection:
-            known = passkeys.register(
+            known = payer_passkeys.register(
                 connection,
                 site.party,
                 ceremony,
@@ -70,7 +68,7 @@ async def register(
                 currency=site.currency,
             )
         response = JSONResponse({"next": f"{PREFIX}/"}, status_code=201)
-        visitor.begin_session(services, known.payer_id, response, present=known.vouches)
+        visitor.begin_session(request, services, known.payer_id, response, present=known.vouches)
         return response
 
     return await asyncio.to_thread(kept)
@@ -81,21 +79,21 @@ def ask_to_sign_in(request: Request, services: WithServices, site: WithSite) -> 
     """What the browser needs to sign in."""
     site.tries.count("sign in", visitor.address(request), most=40, within=_WINDOW)
     with services.engine.begin() as connection:
-        return _asked(passkeys.ask_to_sign_in(connection, site.party))
+        return visitor.asked(passkeys.ask_to_sign_in(connection, site.party, PAYERS))
 
 
 @router.post("/sign-in")
-async def sign_in(request: Request, services: WithServices, site: WithSite, token: _Ceremony) -> Response:
+async def sign_in(request: Request, services: WithServices, site: WithSite, token: Ceremony) -> Response:
     """Check the passkey's answer."""
-    answer = await _answer(request)
+    answer = await visitor.answered(request)
 
     def checked() -> Response:
         with services.engine.begin() as connection:
-            ceremony = passkeys.take(connection, token)
+            ceremony = passkeys.take(connection, PAYERS, token)
         with services.engine.begin() as connection:
-            known = passkeys.sign_in(connection, site.party, ceremony, answer)
+            known = payer_passkeys.sign_in(connection, site.party, ceremony, answer)
         response = JSONResponse({"next": f"{PREFIX}/"})
-        visitor.begin_session(services, known.payer_id, response, present=known.vouches)
+        visitor.begin_session(request, services, known.payer_id, response, present=known.vouches)
         return response
 
     return await asyncio.to_thread(checked)
@@ -118,7 +116,7 @@ def sign_in_by_token(
     except NotAuthenticated:
         return shown.page("sign_in.html", status=401, problem="This token is not known. Please check it.", to=to)
     response = RedirectResponse(to, status_code=303)
-    visitor.begin_session(services, payer.id, response, present=False)
+    visitor.begin_session(request, services, payer.id, response, present=False)
     return response
 
 
@@ -128,11 +126,15 @@ def sign_out(services: WithServices, token: Annotated[str | None, Cookie(alias=S
     if token:
         with services.engine.begin() as connection:
             sessions.end(connection, token)
-    response = RedirectResponse(f"{PREFIX}/", status_code=303)
-    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-    # What the app kept on this device goes too, the face reference excepted: that is the payer's to delete.
-    response.headers["Clear-Site-Data"] = '"cache"'
-    return response
+    return _signed_out()
+
+
+@router.post("/sign-out/everywhere")
+def sign_out_everywhere(services: WithServices, payer: SignedIn) -> Response:
+    """End the payer's sessions in all browsers."""
+    with services.engine.begin() as connection:
+        sessions.end_all(connection, payer.id)
+    return _signed_out()
 
 
 @router.post("/language")
@@ -145,17 +147,9 @@ def choose_language(tag: Annotated[str, Form(max_length=8)], back: Annotated[str
     return response
 
 
-def _asked(begun: passkeys.Begun) -> Response:
-    response = Response(begun.options, media_type="application/json")
-    visitor.keep(response, _CEREMONY_COOKIE, begun.token, int(passkeys.GOOD_FOR.total_seconds()))
+def _signed_out() -> Response:
+    response = RedirectResponse(f"{PREFIX}/", status_code=303)
+    visitor.forget(response, SESSION_COOKIE)
+    # What the app kept on this device goes too, the face reference excepted: that is the payer's to delete.
+    response.headers["Clear-Site-Data"] = '"cache"'
     return response
-
-
-async def _answer(request: Request) -> dict[str, Any]:
-    try:
-        answer = await request.json()
-    except ValueError as error:
-        raise PasskeyRefused("This is not a passkey's answer.") from error
-    if not isinstance(answer, dict):
-        raise PasskeyRefused("This is not a passkey's answer.")
-    return answer

@@ -1,33 +1,30 @@
-"""The operator's staff: who may do what in the console, who is signed in, and what was done.
+"""The operator's staff: who may do what in the console, how they are let in, and what was done.
 
 Invariants:
   - a role is allowed what `ALLOWED` says and no more; a route names what it needs;
-  - tokens and sessions are kept as hashes; a member who is revoked, or whose session is eight hours old, is out;
+  - tokens and invitations are kept as hashes; an invitation is good once, for a day, and a newer one replaces it;
+  - who changes the staff is a manager at that moment, and takes nothing from themselves: one who can get in is left;
   - what a member changes or reads of a payer is written down, under the member's name, and never changed;
     only why a payer's details were read is forgotten when the payer's own traces are.
 """
 
-import base64
-import hashlib
-import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_replace
 
 from facefare.ledger.ids import new_id
 from facefare.web.pages import tables
-from facefare.web.pages.errors import NotYourJob, UnknownMember
+from facefare.web.pages.errors import InvitationOver, NotYourJob, UnknownMember
 from facefare.web.pages.sessions import hashed
 
-LASTS = timedelta(hours=8)
+INVITED_FOR = timedelta(days=1)
 READ_PAYER = "read_payer"
-_MIN_TOKEN = 32
 
 
 class May(StrEnum):
@@ -98,17 +95,73 @@ class Action:
 
 
 def add(connection: Connection, name: str, role: Role) -> tuple[Member, str]:
-    """A new member, and the token that is shown this once."""
-    token, id = "fst_" + secrets.token_urlsafe(32), new_id("stf")
-    connection.execute(
-        insert(tables.staff_member).values(id=id, name=name, role=role.value, token_sha256=hashed(token))
-    )
-    return Member(id, name, role), token
+    """A new member, and the token that is shown this once; it ends with the member's first passkey."""
+    token = "fst_" + secrets.token_urlsafe(32)
+    return _added(connection, name, role, hashed(token)), token
+
+
+def add_invited(connection: Connection, name: str, role: Role) -> tuple[Member, str]:
+    """A new member who can do nothing before there is a passkey, and the invitation that is shown this once."""
+    member = _added(connection, name, role, None)
+    return member, invite(connection, member.id)
+
+
+def invite(connection: Connection, member_id: str) -> str:
+    """What lets a member make a passkey, once, within a day; raises UnknownMember."""
+    columns = tables.staff_member.c
+    in_force = select(columns.id).where(columns.id == member_id, columns.revoked_at.is_(None)).with_for_update()
+    _check_known(connection.execute(in_force).one_or_none())
+    invitation = "inv_" + secrets.token_urlsafe(32)
+    values = {"token_sha256": hashed(invitation), "expires_at": datetime.now(UTC) + INVITED_FOR}
+    added = insert_or_replace(tables.staff_invitation).values(staff_id=member_id, **values)
+    connection.execute(added.on_conflict_do_update(index_elements=["staff_id"], set_=values))
+    return invitation
+
+
+def invited(connection: Connection, invitation: str) -> Member:
+    """Whose invitation this is; raises InvitationOver."""
+    columns, members = tables.staff_invitation.c, tables.staff_member.c
+    row = connection.execute(
+        select(tables.staff_member)
+        .join(tables.staff_invitation, columns.staff_id == members.id)
+        .where(
+            columns.token_sha256 == hashed(invitation),
+            columns.expires_at > datetime.now(UTC),
+            members.revoked_at.is_(None),
+        )
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise InvitationOver("This invitation is not known, was used, or is older than a day. Ask for another one.")
+    return _shown(row)
 
 
 def everybody(connection: Connection) -> list[Member]:
     """All members, oldest first, revoked ones too."""
     return [_shown(row) for row in connection.execute(select(tables.staff_member).order_by(tables.staff_member.c.id))]
+
+
+def by_token(connection: Connection, token: str) -> Member | None:
+    """Whose token this is; None where it is not known, or the member was revoked."""
+    columns = tables.staff_member.c
+    row = connection.execute(
+        select(tables.staff_member).where(columns.token_sha256 == hashed(token), columns.revoked_at.is_(None))
+    ).one_or_none()
+    return None if row is None else _shown(row)
+
+
+def check_still_may(connection: Connection, member: Member, what: May) -> None:
+    """Raises NotYourJob for a member who was allowed this when the page was asked for, and is not any more.
+
+    Changes to the staff happen one after the other from here to the transaction's end: two managers who revoke each
+    other at once leave one.
+    """
+    columns = tables.staff_member.c
+    rows = connection.execute(select(tables.staff_member).order_by(columns.id).with_for_update()).all()
+    now = {row.id: _shown(row) for row in rows} | {OPERATOR.id: OPERATOR}
+    if now[member.id].revoked_at is not None:
+        raise NotYourJob("Your role does not allow this.")
+    now[member.id].check(what)
 
 
 def change_role(connection: Connection, member_id: str, role: Role) -> Member:
@@ -118,44 +171,9 @@ def change_role(connection: Connection, member_id: str, role: Role) -> Member:
 
 def revoke(connection: Connection, member_id: str) -> Member:
     """Let a member do nothing from now on; raises UnknownMember."""
-    connection.execute(delete(tables.staff_session).where(tables.staff_session.c.staff_id == member_id))
+    for table in (tables.staff_session, tables.staff_passkey, tables.staff_invitation):
+        connection.execute(delete(table).where(table.c.staff_id == member_id))
     return _changed(connection, member_id, revoked_at=func.now())
-
-
-def begin_session(connection: Connection, token: str) -> tuple[Member, str] | None:
-    """Sign a member in: the session's own token; None where the member's is not known or was revoked."""
-    columns, now = tables.staff_member.c, datetime.now(UTC)
-    row = connection.execute(
-        select(tables.staff_member).where(columns.token_sha256 == hashed(token), columns.revoked_at.is_(None))
-    ).one_or_none()
-    if row is None:
-        return None
-    connection.execute(delete(tables.staff_session).where(tables.staff_session.c.expires_at < now))
-    session = secrets.token_urlsafe(32)
-    connection.execute(
-        insert(tables.staff_session).values(token_sha256=hashed(session), staff_id=row.id, expires_at=now + LASTS)
-    )
-    return _shown(row), session
-
-
-def member_of(connection: Connection, session: str) -> Member | None:
-    """Whose session this is; None where it has ended, or its member was revoked."""
-    columns, sessions = tables.staff_member.c, tables.staff_session.c
-    row = connection.execute(
-        select(tables.staff_member)
-        .join(tables.staff_session, sessions.staff_id == columns.id)
-        .where(
-            sessions.token_sha256 == hashed(session),
-            sessions.expires_at > datetime.now(UTC),
-            columns.revoked_at.is_(None),
-        )
-    ).one_or_none()
-    return None if row is None else _shown(row)
-
-
-def end_session(connection: Connection, session: str) -> None:
-    """Sign out."""
-    connection.execute(delete(tables.staff_session).where(tables.staff_session.c.token_sha256 == hashed(session)))
 
 
 def note(connection: Connection, member: Member, action: str, about: str) -> None:
@@ -180,6 +198,12 @@ def forget_reasons(connection: Connection, *, before: datetime) -> int:
     return connection.execute(forgotten).rowcount
 
 
+def _added(connection: Connection, name: str, role: Role, token_sha256: bytes | None) -> Member:
+    id = new_id("stf")
+    connection.execute(insert(tables.staff_member).values(id=id, name=name, role=role.value, token_sha256=token_sha256))
+    return Member(id, name, role)
+
+
 def _changed(connection: Connection, member_id: str, **values: object) -> Member:
     columns = tables.staff_member.c
     row = connection.execute(
@@ -188,44 +212,14 @@ def _changed(connection: Connection, member_id: str, **values: object) -> Member
         .values(**values)
         .returning(tables.staff_member)
     ).one_or_none()
+    return _shown(_check_known(row))
+
+
+def _check_known(row: Row[Any] | None) -> Row[Any]:
     if row is None:
         raise UnknownMember("There is no such member of the staff, or not any more.")
-    return _shown(row)
+    return row
 
 
-def _shown(row: object) -> Member:
-    fields = {name: getattr(row, name) for name in ("id", "name", "created_at", "revoked_at")}
-    return Member(**fields, role=Role(getattr(row, "role")))  # noqa: B009 - a row's columns have no types
-
-
-@dataclass(frozen=True, repr=False)
-class StaffKey:
-    """Checks the operator's own token and the cookies that it gives."""
-
-    token: str
-
-    def __post_init__(self) -> None:
-        if len(self.token) < _MIN_TOKEN:
-            raise ValueError(f"The console's token has at least {_MIN_TOKEN} characters.")
-
-    def fits(self, token: str) -> bool:
-        """Whether this is the token; takes the same time for every wrong one."""
-        return hmac.compare_digest(self.token.encode(), token.encode())
-
-    def cookie(self, now: datetime) -> str:
-        """Good until eight hours from `now`; tokens of sessions have no dot."""
-        until = str(int((now + LASTS).timestamp()))
-        return f"{until}.{self._mac(until)}"
-
-    def accepts(self, cookie: str, now: datetime) -> bool:
-        """Whether the cookie is one of ours and has not ended."""
-        until, _, mac = cookie.partition(".")
-        return (
-            hmac.compare_digest(mac.encode(), self._mac(until).encode())
-            and until.isdecimal()
-            and int(until) > now.timestamp()
-        )
-
-    def _mac(self, text: str) -> str:
-        key = HKDF(SHA256(), 32, salt=None, info=b"facefare pages: staff").derive(self.token.encode())
-        return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()
+def _shown(row: Row[Any]) -> Member:
+    return Member(row.id, row.name, Role(row.role), row.created_at, row.revoked_at)

@@ -49,6 +49,7 @@ ceremony = Table(
     "passkey_ceremony",
     metadata,
     Column("token_sha256", LargeBinary, primary_key=True),
+    Column("ring", Text, nullable=False),
     Column("challenge", LargeBinary, nullable=False),
     Column("user_handle", LargeBinary),
     Column("expires_at", DateTime(timezone=True), nullable=False),
@@ -68,19 +69,43 @@ staff_member = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
-    Column("token_sha256", LargeBinary, nullable=False, unique=True),
+    Column("token_sha256", LargeBinary, unique=True),
     _created_at(),
     Column("revoked_at", DateTime(timezone=True)),
     CheckConstraint("role IN ('viewer', 'support', 'manager', 'auditor')", name="staff_role_known"),
+)
+
+staff_passkey = Table(
+    "staff_passkey",
+    metadata,
+    Column("credential_id", LargeBinary, primary_key=True),
+    Column("staff_id", Text, ForeignKey("staff_member.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("user_handle", LargeBinary, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    _created_at(),
+    Column("used_at", DateTime(timezone=True)),
+)
+
+staff_invitation = Table(
+    "staff_invitation",
+    metadata,
+    Column("staff_id", Text, ForeignKey("staff_member.id"), primary_key=True),
+    Column("token_sha256", LargeBinary, nullable=False, unique=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
 )
 
 staff_session = Table(
     "staff_session",
     metadata,
     Column("token_sha256", LargeBinary, primary_key=True),
-    Column("staff_id", Text, ForeignKey("staff_member.id"), nullable=False),
+    Column("staff_id", Text, ForeignKey("staff_member.id")),
+    Column("credential_id", LargeBinary, ForeignKey("staff_passkey.credential_id", ondelete="CASCADE"), index=True),
+    _created_at(),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
+"""No `staff_id`: of the operator's own token. No `credential_id`: of a token, not of a passkey."""
 
 staff_action = Table(
     "staff_action",

@@ -1,22 +1,24 @@
-"""Who asks for a page: the session's payer, and in which language."""
+"""Who asks for a page: the session's payer, in which language, and what a browser's passkey answers."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Cookie, Depends, Request
 from starlette.responses import Response
 
 from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import rendering, sessions
+from facefare.web.pages import passkeys, rendering, sessions
+from facefare.web.pages.errors import PasskeyRefused
 from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import Rendering
-from facefare.web.pages.staff import StaffKey
+from facefare.web.pages.staff_sessions import StaffKey
 
 SESSION_COOKIE = "__Host-session"
+_CEREMONY_COOKIE = "__Host-ceremony"
 
 
 class SignInFirst(Exception):
@@ -26,13 +28,15 @@ class SignInFirst(Exception):
 @dataclass(frozen=True)
 class Site:
     """What the pages know beside the API's services; no networks where they were not installed, no staff
-    key where the operator set none, no accuracy where no report of `facefare evaluate` was named."""
+    key where the operator set none, or takes passkeys only, no accuracy where no report of `facefare evaluate`
+    was named."""
 
     party: RelyingParty
     currency: str
     tries: Tries
     networks: Networks | None
     staff: StaffKey | None
+    passkeys_only: bool
     accuracy: Path | None
 
 
@@ -76,9 +80,32 @@ def address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def begin_session(services: Services, payer_id: str, response: Response, *, present: bool) -> None:
-    """Sign the payer in, in this browser; `present`: with a passkey that vouches for it."""
+Ceremony = Annotated[str, Cookie(alias=_CEREMONY_COOKIE, max_length=64)]
+"""The token of the passkey's ceremony that this browser has begun."""
+
+
+def asked(begun: passkeys.Begun) -> Response:
+    """What the browser's passkey is asked, with the ceremony's cookie."""
+    response = Response(begun.options, media_type="application/json")
+    keep(response, _CEREMONY_COOKIE, begun.token, int(passkeys.GOOD_FOR.total_seconds()))
+    return response
+
+
+async def answered(request: Request) -> dict[str, Any]:
+    """A JSON object that a script of ours sent; raises PasskeyRefused."""
+    try:
+        answer = await request.json()
+    except ValueError as error:
+        raise PasskeyRefused("This is not a passkey's answer.") from error
+    if not isinstance(answer, dict):
+        raise PasskeyRefused("This is not a passkey's answer.")
+    return answer
+
+
+def begin_session(request: Request, services: Services, payer_id: str, response: Response, *, present: bool) -> None:
+    """Sign the payer in, in this browser, in place of whoever was; `present`: with a passkey that vouches for it."""
     with services.engine.begin() as connection:
+        sessions.end(connection, request.cookies.get(SESSION_COOKIE, ""))
         token = sessions.begin(connection, payer_id, present=present)
     keep(response, SESSION_COOKIE, token, int(sessions.LASTS.total_seconds()))
 
@@ -86,3 +113,8 @@ def begin_session(services: Services, payer_id: str, response: Response, *, pres
 def keep(response: Response, name: str, value: str, seconds: int) -> None:
     """Set a cookie that no script, no other host and no unencrypted connection sees."""
     response.set_cookie(name, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def forget(response: Response, name: str) -> None:
+    """Have the browser drop a cookie of ours."""
+    response.delete_cookie(name, path="/", secure=True, httponly=True, samesite="lax")

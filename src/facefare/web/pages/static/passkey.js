@@ -1,8 +1,10 @@
-// Make a passkey, or sign in with one. Only what the server must see is sent: never the results of
+// Make a passkey, or sign in with one, at the address that the button names; the fields that it names go along. Only what the server must see is sent: never the results of
 // extensions, for the secret of the PRF extension is among them and stays on this device.
 
 const button = document.getElementById("passkey");
 const problem = document.getElementById("problem");
+const making = button.dataset.do === "sign-up";
+const at = button.dataset.at ?? (making ? "passkeys" : "sign-in");
 
 const bytes = (text) =>
   Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (character) => character.charCodeAt(0));
@@ -11,11 +13,16 @@ const text = (buffer) =>
 
 class Refused extends Error {}
 
+function beside() {
+  const fields = (button.dataset.beside ?? "").split(" ").filter(Boolean);
+  return Object.fromEntries(fields.map((name) => [name, document.getElementById(name).value]));
+}
+
 async function post(path, body) {
   const response = await fetch(`/app/${path}`, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify(body ?? {}),
+    body: JSON.stringify({ ...body, ...beside() }),
   });
   const answer = await response.json();
   if (!response.ok) throw new Refused(answer.problem);
@@ -23,7 +30,7 @@ async function post(path, body) {
 }
 
 async function signUp() {
-  const options = await post("passkeys/options");
+  const options = await post(`${at}/options`);
   const credential = await navigator.credentials.create({
     publicKey: {
       ...options,
@@ -33,7 +40,7 @@ async function signUp() {
       extensions: { prf: {} },
     },
   });
-  return post("passkeys", {
+  return post(at, {
     id: credential.id,
     rawId: text(credential.rawId),
     type: credential.type,
@@ -45,12 +52,12 @@ async function signUp() {
 }
 
 async function signIn() {
-  const options = await post("sign-in/options");
+  const options = await post(`${at}/options`);
   const credential = await navigator.credentials.get({
     publicKey: { ...options, challenge: bytes(options.challenge), allowCredentials: [] },
   });
   const { clientDataJSON, authenticatorData, signature, userHandle } = credential.response;
-  return post("sign-in", {
+  return post(at, {
     id: credential.id,
     rawId: text(credential.rawId),
     type: credential.type,
@@ -73,7 +80,7 @@ if (window.PublicKeyCredential) {
     button.disabled = true;
     problem.hidden = true;
     try {
-      const { next } = await (button.dataset.do === "sign-up" ? signUp() : signIn());
+      const { next } = await (making ? signUp() : signIn());
       location.assign(button.dataset.to ?? next);
     } catch (error) {
       tell(error instanceof Refused ? error.message : button.dataset.failed);
