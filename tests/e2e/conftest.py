@@ -1,13 +1,16 @@
 """The real app on a real database, in real Chromium; only the guardians are fake."""
 
 import base64
+import functools
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import cv2
@@ -20,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from sqlalchemy import Engine
 
+from demo.faces import Person, Sitter
+from facefare.biometrics import FacePipeline
 from facefare.client import PayerClient, StationClient, TerminalClient
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.payments import merchants
@@ -30,6 +35,7 @@ from facefare.wallet import galleries, stations
 from facefare.wallet.consents import Notice, Profile
 from facefare.web.api import create_app
 from facefare.web.pages import mount_pages
+from facefare.web.pages.static_files import FOLDER
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -67,6 +73,32 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     chromium.close()
 
 
+@pytest.fixture(scope="module")
+def static() -> Iterator[str]:
+    """The URL of our modules alone, at their own paths: no app, no database."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=FOLDER)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> FacePipeline:
+    return FacePipeline.load(Settings().cache_dir / "models")
+
+
+@pytest.fixture(scope="session")
+def head(pipeline: FacePipeline) -> Sitter:
+    return Sitter(Person.EILEEN_COLLINS, pipeline)
+
+
 @pytest.fixture
 def profile(playwright: Playwright, tmp_path: Path) -> Iterator[Any]:
     """A browser's context that is not private: apps can be installed in it."""
@@ -75,27 +107,32 @@ def profile(playwright: Playwright, tmp_path: Path) -> Iterator[Any]:
     context.close()
 
 
-@pytest.fixture
-def browser_with_camera(playwright: Playwright, tmp_path: Path) -> Any:
-    """`with browser_with_camera(frames) as browser`: its camera shows the frames (480, 640, 3) BGR, over and over."""
+class Drawn(Random):
+    """Draws as our pages do, from the bytes that they have for chance."""
 
-    @contextmanager
-    def opened(frames: list[Any]) -> Iterator[Browser]:
-        video = tmp_path / "camera.y4m"
-        with video.open("wb") as file:
-            file.write(b"YUV4MPEG2 W640 H480 F10:1 Ip C420jpeg\n")
-            for frame in frames:
-                file.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420).tobytes())
-        camera = [
-            "--use-fake-device-for-media-stream",
-            "--use-fake-ui-for-media-stream",
-            f"--use-file-for-fake-video-capture={video}",
-        ]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *camera])
-        yield chromium
-        chromium.close()
+    def __init__(self, chance: bytes) -> None:
+        super().__init__(0)
+        self._chance = iter(chance)
 
-    return opened
+    def _below(self, n: int) -> int:
+        return next(byte for byte in self._chance if byte < 256 - 256 % n) % n
+
+    def choice(self, seq: Any) -> Any:
+        return seq[self._below(len(seq))]
+
+    def choices(self, population: Any, *_: Any, k: int = 1, **__: Any) -> list[Any]:
+        return [self.choice(population) for _ in range(k)]
+
+    def shuffle(self, x: Any) -> None:
+        for i in reversed(range(1, len(x))):
+            j = self._below(i + 1)
+            x[i], x[j] = x[j], x[i]
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Any:
+    """`drawn(chance)`: a Random for the station's challenge that asks what the page's asks, from the same bytes."""
+    return Drawn
 
 
 SITTER = """async (views) => {
@@ -145,7 +182,7 @@ def serving(app: Any) -> Iterator[str]:
     thread.join(5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def served() -> Any:
     return serving
 

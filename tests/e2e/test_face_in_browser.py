@@ -1,22 +1,30 @@
 """The face is read in the browser: as a station would read it, and without anything of it leaving."""
 
 import base64
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from playwright.sync_api import expect
+from starlette.staticfiles import StaticFiles
 
 from demo.faces import Person, Sitter
 from facefare.biometrics import FacePipeline
+from facefare.biometrics.errors import NoFaceError, SeveralFacesError
 from facefare.biometrics.networks import OnnxNetwork
-from facefare.biometrics.pad import CLOSED, blinked, parallax
-from facefare.biometrics.quality import eye_centres
+from facefare.biometrics.pad import Challenge
+from facefare.biometrics.quality import ENROLMENT, Hint
 from facefare.evaluation.heads import View
 from facefare.settings import Settings
+from facefare.terminal import station
 from facefare.terminal.station import Ask
+from facefare.web.pages.networks import Networks
+from facefare.web.pages.static_files import FOLDER
 
 MODELS = Settings().cache_dir / "models"
 
@@ -31,23 +39,20 @@ LOAD = """async () => {
 }"""
 
 
-@pytest.fixture(scope="session")
-def pipeline() -> FacePipeline:
-    return FacePipeline.load(MODELS)
-
-
-@pytest.fixture(scope="session")
-def head(pipeline: FacePipeline) -> Sitter:
-    return Sitter(Person.EILEEN_COLLINS, pipeline)
-
-
-@pytest.fixture
-def page(site: Any, visit: Any) -> Any:
+@pytest.fixture(scope="module")
+def page(browser: Any, served: Any) -> Iterator[Any]:
     """A page of ours in which the networks are loaded."""
-    with visit(site.url) as page:
-        page.goto("/app/")
+    networks = Networks.find(Settings().cache_dir)
+    assert networks is not None
+    app = FastAPI()
+    app.mount("/app/static", StaticFiles(directory=FOLDER))
+    app.mount("/app/assets", networks.app())
+    with served(app) as url:
+        page = browser.new_page(base_url=url)
+        page.goto("/app/static/icon.svg")
         page.evaluate(LOAD)
         yield page
+        page.close()
 
 
 OBEYED = {
@@ -66,23 +71,6 @@ def agree(page: Any) -> None:
     page.get_by_label("I am 16 years old or more.").first.check()
     page.get_by_role("button", name="Yes, on my phone").click()
     page.wait_for_url("**/app/phone/setup")
-
-
-def in_page(page: Any, frame: Any) -> np.ndarray:
-    """The template that the browser makes of a BGR frame."""
-    height, width = frame.shape[:2]
-    rgba = np.dstack([frame[:, :, ::-1], np.full((height, width), 255, np.uint8)])
-    vector = page.evaluate(
-        """async ([data, width, height]) => {
-          const { rgb } = await import("/app/static/face/pictures.js");
-          const bytes = Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0));
-          const frame = rgb({ width, height, data: bytes });
-          const [found] = await reader.observe(frame);
-          return Array.from(await reader.template(frame, found));
-        }""",
-        [base64.b64encode(rgba.tobytes()).decode(), width, height],
-    )
-    return np.array(vector)
 
 
 def test_each_network_gives_what_it_gives_at_a_station(page: Any) -> None:
@@ -111,35 +99,151 @@ def test_each_network_gives_what_it_gives_at_a_station(page: Any) -> None:
             assert np.abs(np.array(one) - other.reshape(-1)).max() / scale < (1e-3 if halved else 1e-5)
 
 
-@pytest.mark.parametrize(
-    "view",
-    [View(), View(yaw=16, pitch=-6, face_width=120, light=0.7), View(yaw=-14, roll=12, face_width=230, noise=4)],
-    ids=["frontal", "small and dark", "large and tilted"],
-)
-def test_a_template_made_in_the_browser_equals_one_made_at_a_station(
-    page: Any, pipeline: FacePipeline, head: Sitter, view: View
+def raw(frame: Any) -> str:
+    """A BGR frame as a page gets it from its camera."""
+    return base64.b64encode(cv2.cvtColor(frame, cv2.COLOR_BGR2RGBA).tobytes()).decode()
+
+
+def seen_in_page(page: Any, frames: list[Any]) -> list[list[dict[str, Any]]]:
+    """What the browser sees in each BGR frame: of every face the pose, the measures, the hint, and the template of a good view."""
+    return page.evaluate(
+        """async (frames) => {
+          const { rgb } = await import("/app/static/face/pictures.js");
+          const { headPose, hint, measure } = await import("/app/static/face/quality.js");
+          const { mesh, policy } = reader.face;
+          const seen = [];
+          for (const frame of frames) {
+            const data = Uint8ClampedArray.from(atob(frame), (letter) => letter.charCodeAt(0));
+            const picture = rgb({ width: 640, height: 480, data });
+            seen.push([]);
+            for (const face of await reader.observe(picture)) {
+              const pose = headPose(face.points, mesh);
+              const quality = measure(face, pose, mesh);
+              const told = hint(pose, quality, policy);
+              const template = told ? null : Array.from(await reader.template(picture, face));
+              seen.at(-1).push({ points: face.points, pose, quality, hint: told, template });
+            }
+          }
+          return seen;
+        }""",
+        [raw(frame) for frame in frames],
+    )
+
+
+def covered(frame: Any, landmarks: Any, rim: list[int], colour: tuple[int, int, int]) -> Any:
+    """A frame whose face has something before it: the hull of these landmarks, in one colour."""
+    hull = cv2.convexHull(np.rint(landmarks[rim, :2]).astype(np.int32))
+    return cv2.fillConvexPoly(frame.copy(), hull, colour, cv2.LINE_AA)
+
+
+MOUTH = [2, 152, 172, 397, 234, 454, 136, 365]
+EYES = [70, 300, 50, 280, 127, 356]
+
+# What a camera sees, and what has to be said of it.
+SEEN = {
+    "good": (View(), None),
+    "tilted": (View(yaw=-14, roll=12, face_width=230, noise=4), None),
+    "small and darkish": (View(yaw=16, pitch=-6, face_width=120, light=0.7), None),
+    "too small": (View(face_width=70), Hint.COME_CLOSER),
+    "turned": (View(yaw=-45), Hint.LOOK_AT_THE_CAMERA),
+    "too dark": (View(light=0.15), Hint.MORE_LIGHT),
+    "too bright": (View(light=1.7), Hint.LESS_LIGHT),
+    "blurred": (View(blur=5), Hint.HOLD_STILL),
+}
+
+
+def test_a_picture_is_measured_judged_and_embedded_as_at_a_station(
+    page: Any, pipeline: FacePipeline, head: Sitter
 ) -> None:
-    frame = head.view(view)
-    at_station = pipeline.embed(frame, pipeline.observe(frame)).vector
-    assert float(np.linalg.norm(in_page(page, frame) - at_station)) < 0.01
+    frames = {name: head.view(view) for name, (view, _) in SEEN.items()}
+    hints = {name: hint for name, (_, hint) in SEEN.items()}
+    landmarks = pipeline.observe(frames["good"]).landmarks
+    shadow = np.where(np.arange(640) < landmarks[1, 0], 0.2, 1)[:, None]
+    frames["lit from one side"] = (frames["good"] * shadow).astype(np.uint8)
+    frames["masked"] = covered(frames["good"], landmarks, MOUTH, (200, 190, 180))
+    frames["dark glasses"] = covered(frames["good"], landmarks, EYES, (12, 12, 12))
+    hints |= {
+        "lit from one side": Hint.EVEN_LIGHT,
+        "masked": Hint.UNCOVER_THE_MOUTH,
+        "dark glasses": Hint.TAKE_OFF_GLASSES,
+    }
+    frames["two people"] = np.hstack([head.view(View(face_width=120))[:, 160:480]] * 2)
+    frames["nobody"] = np.full((480, 640, 3), 90, np.uint8)
+    for name, faces in zip(frames, seen_in_page(page, list(frames.values())), strict=True):
+        there = pipeline.observe_all(frames[name])
+        assert len(faces) == len(there), name
+        for here, seen in zip(faces, there, strict=True):
+            eyes = seen.inter_eye_distance
+            assert np.abs(np.array(here["points"]) - seen.landmarks).max() < 0.01 * eyes, name
+            for angle, degrees in here["pose"].items():
+                assert degrees == pytest.approx(getattr(seen.pose, angle), abs=0.2), (name, angle)
+            for measure, value in here["quality"].items():
+                assert value == pytest.approx(getattr(seen.quality, measure), rel=0.02, abs=5e-3), (name, measure)
+            said = ENROLMENT.hint(seen.pose, seen.quality)
+            assert here["hint"] == (said and said.value), name
+            if said is None:
+                template = pipeline.embed(frames[name], seen).vector
+                assert float(np.linalg.norm(np.array(here["template"]) - template)) < 0.01, name
+            if name in hints:
+                assert said is hints[name], name
+    assert len(pipeline.observe_all(frames["two people"])) == 2
 
 
-def test_depth_in_a_turn_is_measured_as_at_a_station(page: Any, pipeline: FacePipeline, head: Sitter) -> None:
-    ahead, turned = (pipeline.observe(head.view(view)) for view in (View(), View(yaw=18)))
-    flat = ahead.landmarks[:, :2] @ np.array([[0.9, 0.05], [-0.02, 1.1]]) + 7
-    eyes = float(np.linalg.norm(np.subtract(*eye_centres(ahead.landmarks))))
-    for other in (turned.landmarks[:, :2], flat):
-        in_browser = page.evaluate(
-            "(given) => import('/app/static/face/liveness.js').then(({ parallax }) => parallax(...given))",
-            [ahead.landmarks[:, :2].tolist(), other.tolist(), eyes],
-        )
-        assert in_browser == pytest.approx(parallax(ahead.landmarks, other.astype(np.float32)), rel=0.01, abs=1e-3)
+SAYS = {
+    NoFaceError: Hint.LOOK_AT_THE_CAMERA.value,
+    SeveralFacesError: "one person at a time",
+}
 
 
-@pytest.mark.parametrize("series", [[5, 5, 5], [5, 5, 3, 5, 5], [5, 5, 3], [3, 5, 5], [], [5, 4.4, 5], [0, 0, 0]])
-def test_a_blink_is_seen_as_at_a_station(page: Any, series: list[float]) -> None:
-    script = "([open, closed]) => import('/app/static/face/liveness.js').then(({ blinked }) => blinked(open, closed))"
-    assert page.evaluate(script, [series, CLOSED]) == blinked(series)
+def test_a_capture_asks_and_says_frame_by_frame_what_a_station_s_does(
+    page: Any, pipeline: FacePipeline, head: Sitter, drawn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = {ask.value: frames for ask, frames in ((ask, head.obey(ask)) for ask in Ask)}
+    pictures["small"] = [head.view(View(face_width=70))]
+    pictures["dark"] = [head.view(View(face_width=170, light=0.15))]
+    pictures["two"] = [np.hstack([head.view(View(face_width=120))[:, 160:480]] * 2)]
+    pictures["nobody"] = [np.full((480, 640, 3), 90, np.uint8)]
+    chance = np.random.default_rng(5).bytes(200)
+    monkeypatch.setattr(station, "Challenge", lambda: Challenge(drawn(chance)))
+    capture, shown, trace = station.Capture(pipeline), [], []
+    while capture.asked:
+        wrong = Ask.TURN_LEFT if capture.asked is Ask.TURN_RIGHT else Ask.TURN_RIGHT
+        disturbed = ["nobody", "two", "small", "dark"] if capture.asked in (Ask.LOOK_AHEAD, Ask.BLINK) else []
+        mistaken = [wrong.value] if len(trace) == 5 else []
+        for name in [*disturbed, *mistaken, *([] if mistaken else [capture.asked.value])]:
+            for number, frame in enumerate(pictures[name]):
+                shown.append((name, number))
+                try:
+                    hint = capture.offer(frame).hint
+                    trace.append([hint and hint.value, capture.asked and capture.asked.value])
+                except tuple(SAYS) as error:
+                    trace.append([SAYS[type(error)], capture.asked.value])
+    found = page.evaluate(
+        """async ([pictures, shown, chance]) => {
+          const { Capture } = await import("/app/static/face/reader.js");
+          const bytes = (text) => Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
+          const [values, real] = [bytes(chance).values(), crypto.getRandomValues];
+          crypto.getRandomValues = (array) => array.map(() => values.next().value);
+          const capture = new Capture(reader);
+          const images = {};
+          for (const name in pictures) images[name] = pictures[name].map(bytes);
+          const trace = [];
+          for (const [name, number] of shown) {
+            const { hint, asked } = await capture.offer({ width: 640, height: 480, data: images[name][number] });
+            trace.push([hint, asked]);
+          }
+          crypto.getRandomValues = real;
+          return [trace, Array.from(capture.finish())];
+        }""",
+        [
+            {name: [raw(frame) for frame in frames] for name, frames in pictures.items()},
+            shown,
+            base64.b64encode(chance).decode(),
+        ],
+    )
+    assert found[0] == trace
+    assert float(np.linalg.norm(np.array(found[1]) - capture.reference().vector)) < 0.01
+    assert {hint for hint, _ in trace} == {None, *SAYS.values(), Hint.COME_CLOSER.value, Hint.MORE_LIGHT.value}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +307,4 @@ def test_a_refused_camera_is_explained_and_nothing_is_kept(site: Any, visit: Any
 
 
 def test_without_the_files_from_npm_the_page_says_so(tmp_path: Path) -> None:
-    from facefare.web.pages.networks import Networks
-
     assert Networks.find(tmp_path) is None

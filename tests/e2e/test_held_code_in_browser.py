@@ -1,14 +1,11 @@
 """The browser makes codes that a terminal opens: same bytes, same keys, same QR code."""
 
-import functools
 import json
 import runpy
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from facefare.identification.calibration import Calibration
 from facefare.identification.held import code, documents, handover
 from facefare.identification.held.documents import Announcement, Signed, decoded
 from facefare.identification.quantise import quantise
-from facefare.web.pages.static_files import FOLDER
 
 VECTORS = Path(__file__).parents[1] / "identification" / "held_vectors"
 KNOWN = json.loads(VECTORS.with_suffix(".json").read_text())
@@ -34,20 +30,6 @@ LOAD = """async () => {
   const { modules, draw } = await import("/held/qr.js");
   Object.assign(window, { hex, bytes, held, modules, draw });
 }"""
-
-
-@pytest.fixture(scope="module")
-def static() -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=FOLDER)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://localhost:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

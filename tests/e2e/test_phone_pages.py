@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from playwright.sync_api import expect
 
-from demo.faces import Person, Sitter
+from demo.faces import Sitter
 from demo.phone import drawn
 from facefare.biometrics import FacePipeline, Template
 from facefare.client import AttemptReply, TerminalClient
@@ -26,7 +26,6 @@ from facefare.identification.held import code, documents, handover
 from facefare.identification.held.documents import PaymentRecord, Signed, decoded
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
-from facefare.settings import Settings
 from facefare.terminal.charging import Charging
 from facefare.terminal.held import HeldApproach, HeldProfile, HeldTerms
 from facefare.terminal.held_store import HeldStore
@@ -35,17 +34,10 @@ from facefare.terminal.screen import Shown, State
 from facefare.terminal.station import Ask
 from facefare.terminal.till import Sale, Till, TillTerms
 
-MODELS = Settings().cache_dir / "models"
-
 
 @pytest.fixture
 def calibration() -> Calibration:
     return Calibration.default()
-
-
-@pytest.fixture(scope="session")
-def head() -> Sitter:
-    return Sitter(Person.EILEEN_COLLINS, FacePipeline.load(MODELS))
 
 
 @dataclass
@@ -195,7 +187,7 @@ def test_a_phone_set_up_at_a_station_shows_codes_that_a_gate_takes(site: Any, vi
 
 
 def test_a_face_read_by_the_phone_itself_never_leaves_it_and_pays_small_amounts(
-    site: Any, visit: Any, gate: Gate, ada: Any, head: Sitter, sits: Any
+    site: Any, visit: Any, gate: Gate, ada: Any, head: Sitter, pipeline: FacePipeline, sits: Any
 ) -> None:
     with visit(site.url) as page:
         site.sign_in(page, "ada")
@@ -212,7 +204,7 @@ def test_a_face_read_by_the_phone_itself_never_leaves_it_and_pays_small_amounts(
         assert page.locator("canvas").evaluate("(canvas) => canvas.width") == 616
         claim = gate.claim(shown)
         assert claim.self_made
-        at_station = handover.reference_of(head_template(head), Calibration.default())
+        at_station = handover.reference_of(head_template(head, pipeline), Calibration.default())
         there, here = (
             np.frombuffer(one, np.int8).astype(float) for one in (at_station, claim.reference.astype("int8"))
         )
@@ -220,8 +212,7 @@ def test_a_face_read_by_the_phone_itself_never_leaves_it_and_pays_small_amounts(
         assert gate.pay(shown).outcome == "accepted"
 
 
-def head_template(head: Sitter) -> Any:
-    pipeline = FacePipeline.load(MODELS)
+def head_template(head: Sitter, pipeline: FacePipeline) -> Any:
     frame = head.obey(Ask.LOOK_AHEAD)[0]
     return pipeline.embed(frame, pipeline.observe(frame)).vector
 

@@ -17,7 +17,7 @@ function blank(width, height) {
 }
 
 // Half to even, as C's rint.
-function round(value) {
+export function round(value) {
   const floor = Math.floor(value);
   const rest = value - floor;
   if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1;

@@ -1,6 +1,8 @@
 // How good a view is, and the one thing to change. The counterpart of biometrics/quality.py, whose landmarks and
 // limits are handed over as `mesh` and `policy`.
 
+import { round } from "./pictures.js";
+
 const distance = (one, other) => Math.hypot(...one.map((value, axis) => value - other[axis]));
 const degrees = (radians) => (radians * 180) / Math.PI;
 const between = (one, other) => one.map((value, axis) => (value + other[axis]) / 2);
@@ -77,8 +79,8 @@ function eyeOverCheek(crop, points, corners, cheek) {
   const side = Math.max(distance(points[corners[0]], points[corners[1]]), 2);
   const [eye, below] = [corners, cheek].map(([a, b]) => {
     const [x, y] = between(points[a], points[b]);
-    const [left, right] = [x - side / 2, x + side / 2].map((at) => Math.min(Math.max(Math.round(at), 0), crop.width));
-    const [top, low] = [y - side / 2, y + side / 2].map((at) => Math.min(Math.max(Math.round(at), 0), crop.height));
+    const [left, right] = [x - side / 2, x + side / 2].map((at) => Math.min(Math.max(round(at), 0), crop.width));
+    const [top, low] = [y - side / 2, y + side / 2].map((at) => Math.min(Math.max(round(at), 0), crop.height));
     if (right <= left || low <= top) return 0;
     const { data } = grey(crop, left, top, right - left, low - top);
     return data.reduce((sum, value) => sum + value, 0) / data.length;
@@ -90,7 +92,7 @@ function eyeOverCheek(crop, points, corners, cheek) {
 function belowNose(crop, points, mesh) {
   const [x, y] = between(points[mesh.inner_lips[0]], points[mesh.inner_lips[1]]);
   const quarter = distance(points[mesh.mouth_corners[0]], points[mesh.mouth_corners[1]]) / 4;
-  const within = (at, size) => Math.min(Math.max(Math.round(at), 0), size);
+  const within = (at, size) => Math.min(Math.max(round(at), 0), size);
   const [left, right] = [x - quarter, x + quarter].map((at) => within(at, crop.width));
   const [top, low] = [points[mesh.nose_base][1], (y + points[mesh.chin][1]) / 2].map((at) => within(at, crop.height));
   if (right <= left || low - top < 3) return Infinity;
