@@ -145,7 +145,7 @@ SITTER = """async (views) => {
   }
   let at = 0;
   setInterval(() => {
-    const asked = document.querySelector("[data-asked]")?.dataset.asked;
+    const asked = window.shown ?? document.querySelector("[data-asked]")?.dataset.asked;
     const frames = pictures[asked] ?? Object.values(pictures)[0];
     pen.drawImage(frames[Math.floor(at++ / 8) % frames.length], 0, 0);
   }, 50);
@@ -155,7 +155,10 @@ SITTER = """async (views) => {
 
 @pytest.fixture
 def sits() -> Any:
-    """`sits(page, views)`: somebody before the page's camera who shows what is asked; {asked: frames (480, 640, 3)}."""
+    """`sits(page, views)`: somebody before the page's camera who shows what is asked; {asked: frames (480, 640, 3)}.
+
+    Who sets the page's `shown` to another key of the views has that shown instead.
+    """
 
     def seated(page: Page, views: dict[str, list[Any]]) -> None:
         encoded = {

@@ -1,8 +1,11 @@
 """The face is read in the browser: as a station would read it, and without anything of it leaving."""
 
 import base64
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,10 @@ from facefare.evaluation.heads import View
 from facefare.settings import Settings
 from facefare.terminal import station
 from facefare.terminal.station import Ask
+from facefare.web.pages.languages import Language, language
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.static_files import FOLDER
+from facefare.web.pages.words import CAPTURE
 
 MODELS = Settings().cache_dir / "models"
 
@@ -63,6 +68,7 @@ OBEYED = {
     Ask.TILT_DOWN: View(pitch=9),
     Ask.BLINK: View(),
 }
+MOVES = (Ask.TURN_LEFT, Ask.TURN_RIGHT, Ask.TILT_UP, Ask.TILT_DOWN)
 KEPT = "import('/app/static/held/keeping.js').then(({ phone }) => phone()).then((kept) => kept ?? null)"
 
 
@@ -105,7 +111,7 @@ def raw(frame: Any) -> str:
 
 
 def seen_in_page(page: Any, frames: list[Any]) -> list[list[dict[str, Any]]]:
-    """What the browser sees in each BGR frame: of every face the pose, the measures, the hint, and the template of a good view."""
+    """Of every face in each BGR frame the pose, the measures, the hint and, of a good view, the template."""
     return page.evaluate(
         """async (frames) => {
           const { rgb } = await import("/app/static/face/pictures.js");
@@ -244,6 +250,96 @@ def test_a_capture_asks_and_says_frame_by_frame_what_a_station_s_does(
     assert found[0] == trace
     assert float(np.linalg.norm(np.array(found[1]) - capture.reference().vector)) < 0.01
     assert {hint for hint, _ in trace} == {None, *SAYS.values(), Hint.COME_CLOSER.value, Hint.MORE_LIGHT.value}
+
+
+def agree_in(say: Language, site: Any, page: Any) -> None:
+    """Ada signs in and agrees, in the page's language."""
+    own = {"Sec-Fetch-Site": "same-origin"}
+    page.request.post("/app/sign-in/token", form={"token": site.tokens["ada"]}, headers=own)
+    page.goto("/app/consent")
+    page.get_by_label(say("I am {years} years old or more.", years=16)).first.check()
+    page.get_by_role("button", name=say("Yes, on my phone")).click()
+    page.wait_for_url("**/app/phone/setup")
+
+
+HEARD = """() => {
+  const told = document.getElementById("told");
+  window.heard = [];
+  new MutationObserver(() => heard.push(told.textContent)).observe(told, { childList: true, characterData: true });
+}"""
+"""Keeps what the live region announces."""
+
+
+def test_the_camera_s_page_tells_the_one_thing_to_change_and_goes_on_when_it_is_right(
+    site: Any, visit: Any, pipeline: FacePipeline, head: Sitter, sits: Any
+) -> None:
+    say = language("de")
+    ahead = head.view(View(face_width=170))
+    views = {ask.value: head.obey(ask) for ask in Ask}
+    wrong = {
+        Hint.COME_CLOSER.value: head.view(View(face_width=75)),
+        Hint.MORE_LIGHT.value: head.view(View(face_width=170, light=0.15)),
+        Hint.UNCOVER_THE_MOUTH.value: covered(ahead, pipeline.observe(ahead).landmarks, MOUTH, (200, 190, 180)),
+        "one person at a time": np.hstack([head.view(View(face_width=120))[:, 160:480]] * 2),
+        Hint.LOOK_AT_THE_CAMERA.value: head.view(View(face_width=170, yaw=-45)),
+    }
+    site.payer("ada")
+    with visit(site.url, locale="de") as page:
+        agree_in(say, site, page)
+        sits(page, views | {name: [frame] for name, frame in wrong.items()})
+        page.evaluate(HEARD)
+        status, done = page.get_by_role("status"), page.get_by_label(say("Done so far"))
+        page.evaluate("shown = 'come closer'")
+        page.get_by_role("button", name=say("Start the camera")).click()
+        for name in wrong:
+            page.evaluate("(name) => (shown = name)", name)
+            expect(status).to_have_text(say(CAPTURE[name]), timeout=60_000)
+            assert done.evaluate("(bar) => bar.value") == 0
+        page.evaluate("shown = null")  # looks ahead now, as asked
+        expect(status).to_have_text(re.compile("|".join(say(CAPTURE[ask.value]) for ask in MOVES)), timeout=60_000)
+        assert done.evaluate("(bar) => bar.value") == 1
+        page.evaluate("(name) => (shown = name)", Hint.MORE_LIGHT.value)
+        expect(status).to_have_text(say(CAPTURE[Hint.MORE_LIGHT.value]), timeout=60_000)
+        page.evaluate("shown = null")
+        page.wait_for_function("document.getElementById('views').value > 1", timeout=60_000)
+        page.get_by_role("button", name=say("Stop")).click()
+        expect(status).to_have_text(say(CAPTURE["stopped"]))
+        heard = page.evaluate("heard")
+        assert set(heard) <= {say(sentence) for sentence in CAPTURE.values()}, "one sentence at a time, in German"
+        assert all(one != other for one, other in pairwise(heard)), "and none twice in a row"
+        assert page.evaluate(KEPT) is None
+
+
+SCRIPTED = """const looks = %s;
+const next = () => (looks.length > 1 ? looks.shift() : looks[0]);
+self.onmessage = ({ data: { id, ask } }) => {
+  const [hint, asked] = ask === "look" ? next() : [];
+  setTimeout(() => self.postMessage({ id, hint, asked, ended: null, left: 8 }), 30);
+};"""
+
+
+def test_every_hint_is_announced_once_it_holds_and_what_flickers_is_not(
+    site: Any, visit: Any, sits: Any, head: Sitter
+) -> None:
+    say, asked = language("ar"), Ask.LOOK_AHEAD.value
+    names = [*(hint.value for hint in Hint), "one person at a time"]
+    looks = [[None, asked], *([name, asked] for name in names for _ in range(2))]
+    looks += [[name, asked] for name in ("hold still", "come closer") * 3] + [[None, asked]] * 2
+    looks += [[None, Ask.BLINK.value]]
+    site.payer("ada")
+    with visit(site.url, locale="ar", service_workers="block") as page:
+        page.route(
+            "**/face/worker.js",
+            lambda route: route.fulfill(body=SCRIPTED % json.dumps(looks), content_type="text/javascript"),
+        )
+        agree_in(say, site, page)
+        sits(page, {asked: [head.view(View())]})
+        page.evaluate(HEARD)
+        page.get_by_role("button", name=say("Start the camera")).click()
+        expect(page.get_by_role("status")).to_have_text(say(CAPTURE[Ask.BLINK.value]), timeout=60_000)
+        heard = page.evaluate("heard")
+        page.get_by_role("button", name=say("Stop")).click()
+    assert heard == [say(CAPTURE[name]) for name in ("loading", asked, *names, asked, Ask.BLINK.value)]
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,13 @@ start.addEventListener("click", async () => {
     });
     step("looking");
     views.max = 2 + face.asks.challenge.moves;
+    let before = null;
     const template = await mine.run(({ hint, asked: next, left }) => {
       views.value = views.max - left;
-      page.dataset.asked = next;
-      say(hint ?? next ?? "good");
+      const name = hint ?? next ?? "good";
+      // What one frame alone says would flicker, and nobody could read or hear it.
+      if (name === before || page.dataset.asked !== next) say(name);
+      [before, page.dataset.asked] = [name, next];
     });
     if (!template) return; // stopped
     stopAll();
