@@ -1,14 +1,29 @@
 """Typed settings from the environment (prefix FACEFARE_) and an optional .env file."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic_settings
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from facefare.errors import SettingsError
+
+
+class Limits(BaseModel):
+    """How often somebody may ask; who asks more often waits. An address: IPv4, or a network of IPv6 (/64)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: int = Field(default=6000, ge=1, description="Requests to the API a minute, from one address.")
+    token: int = Field(default=1200, ge=1, description="Requests a minute by a payer's token, or by an API key.")
+    terminal: int = Field(default=1200, ge=1, description="Requests a minute that one gate or till signed.")
+    accounts: int = Field(default=60, ge=1, description="Accounts opened in an hour, from one address.")
+    sign_ins: int = Field(default=40, ge=1, description="Passkeys made or used in ten minutes, from one address.")
+    tokens: int = Field(default=20, ge=1, description="Tokens and invitations typed in ten minutes, from one address.")
+    emails: int = Field(default=5, ge=1, description="E-mail addresses a payer may have us write to in a day.")
 
 
 class Settings(BaseSettings):
@@ -77,6 +92,11 @@ class Settings(BaseSettings):
         default=None,
         description="Where payers reach the pages; https://… in service, http://localhost:PORT if none.",
     )
+    trusted_proxies: list[str] = Field(
+        default=[],
+        description="JSON list of addresses or networks whose X-Forwarded-For says where a request comes from.",
+    )
+    limits: Limits = Field(default=Limits(), description="JSON: how often somebody may ask, by what is limited.")
     currency: str = Field(default="EUR", description="Of new payers who sign up on the pages.")
     staff_token: SecretStr | None = Field(
         default=None,
@@ -111,6 +131,16 @@ class Settings(BaseSettings):
         if token is not None and len(token.get_secret_value()) < 32:
             raise ValueError("a token of 32 characters or more, such as `openssl rand -hex 32` makes")
         return token
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError("each is an address, or a network such as 10.0.0.0/8") from None
+        return proxies
 
     @field_validator("origin")
     @classmethod

@@ -7,8 +7,15 @@ import re
 from typing import Any
 
 import brotli
+import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from playwright.sync_api import expect
 from sqlalchemy import text
+
+from facefare.settings import Limits
+from facefare.web.api.tries import Tries
+from facefare.web.pages.notifying import Notifier
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 HTML = {"Accept": "text/html"}
@@ -92,22 +99,60 @@ def test_an_expired_or_invented_session_is_nobodys(site: Any) -> None:
     assert site.http.get("/app/face", headers={"Cookie": "__Host-session=" + "x" * 43}).status_code == 303
 
 
-def test_guessing_tokens_is_stopped_after_twenty_tries(site: Any) -> None:
-    site.payer("ada")
-    for _ in range(20):
-        assert site.http.post("/app/sign-in/token", data={"token": "ptk_wrong"}, headers=OWN).status_code == 401
-    answer = site.http.post("/app/sign-in/token", data={"token": site.tokens["ada"]}, headers={**OWN, **HTML})
-    assert answer.status_code == 429
-    assert cookies(answer) == []
+LIMITED = {
+    "sign-in/options": ("sign_ins", {}),
+    "passkeys/options": ("sign_ins", {}),
+    "console/sign-in/passkey/options": ("sign_ins", {}),
+    "sign-in/token": ("tokens", {"data": {"token": "ptk_wrong"}}),
+    "console/sign-in": ("tokens", {"data": {"token": "wrong"}}),
+    "console/join/options": ("tokens", {"json": {"invitation": "wrong"}}),
+    "notifications/email": ("emails", {"data": {"email": "ada@example.org"}}),
+}
+"""By path, which limit counts there, and what is sent."""
 
 
-def test_where_tries_cannot_be_counted_nobody_signs_in(site: Any) -> None:
+@pytest.mark.parametrize("path", LIMITED)
+def test_who_tries_too_often_is_told_to_wait_and_where_it_cannot_be_counted_it_is_refused(site: Any, path: str) -> None:
     site.payer("ada")
+    session = signed_in(site, "ada") if path.startswith("notifications") else {}
+    name, sent = LIMITED[path]
+    services = site.app.state.services
+    object.__setattr__(services, "limits", Limits(**{name: 2}))
+    object.__setattr__(services, "tries", Tries(site.engine, Ed25519PrivateKey.generate()))
+    object.__setattr__(services, "notifier", Notifier("Example Transit", None, None))
+
+    def tried() -> Any:
+        answer = httpx.post(f"{site.url}/app/{path}", headers={**OWN, **HTML, **session}, **sent)
+        return answer, answer.status_code not in (429, 503)
+
+    assert [tried()[1] for _ in range(3)] == [True, True, False]
+    refused, _ = tried()
+    assert refused.status_code == 429
+    assert "Too many tries. Please wait" in refused.text
+    assert 0 < int(refused.headers["retry-after"]) <= 86_400
+    assert cookies(refused) == []
     with site.engine.begin() as connection:
         connection.execute(text("DROP TABLE tries"))
-    answer = site.http.post("/app/sign-in/token", data={"token": site.tokens["ada"]}, headers={**OWN, **HTML})
-    assert answer.status_code == 500
-    assert cookies(answer) == []
+    object.__setattr__(services, "tries", Tries(site.engine, Ed25519PrivateKey.generate()))
+    refused, _ = tried()
+    assert refused.status_code == 503
+    assert cookies(refused) == []
+
+
+def test_accounts_opened_by_pages_and_by_the_api_count_together(site: Any, visit: Any, authenticator: Any) -> None:
+    object.__setattr__(site.app.state.services, "limits", Limits(accounts=1))
+    with visit(site.url, expect_missing=True) as page:
+        authenticator(page)
+        page.goto("/app/sign-up")
+        page.get_by_role("button", name="Make my passkey").click()
+        page.wait_for_url("**/app/")
+        page.get_by_role("button", name="Sign out").click()
+        page.goto("/app/sign-up")
+        page.get_by_role("button", name="Make my passkey").click()
+        expect(page.get_by_role("alert")).to_have_text("Too many tries. Please wait a few minutes, then try again.")
+    assert site.http.post("/v1/payers", json={"currency": "EUR"}).status_code == 429
+    with site.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM payer")).scalar_one() == 1
 
 
 def test_the_table_of_tries_holds_no_address(site: Any) -> None:
@@ -201,6 +246,6 @@ def test_the_first_page_is_under_100_kilobytes(site: Any) -> None:
 
 def test_an_error_says_nothing_of_its_insides(site: Any) -> None:
     with site.engine.begin() as connection:
-        connection.execute(text("DROP TABLE tries"))
+        connection.execute(text("DROP TABLE passkey_ceremony"))
     answer = site.http.post("/app/sign-in/options", headers={**OWN, "Accept": "application/json"})
     assert answer.json() == {"problem": "Something went wrong here. Nothing was charged by this request."}

@@ -242,7 +242,7 @@ def test_what_a_lost_answer_may_have_charged_is_taken_back_unless_somebody_passe
     assert terminal.pay(phone.show(terminal), face).reason == "offline"
     terminal.wallet.refuse = None
     assert not terminal.taken_back(phone), "the record that is handed in later names the same payment"
-    terminal.wallet.refuse = ApiError(503, "database-unavailable", "It may have been charged.")
+    terminal.wallet.refuse = ApiError(429, "too-many-tries", "Nothing was decided.")
     assert terminal.pay(phone.show(terminal), face).reason == "offline_limit_reached"
     terminal.wallet.refuse = None
     assert terminal.taken_back(phone)

@@ -29,8 +29,8 @@ class ApiError(Exception):
 
     @property
     def is_answer(self) -> bool:
-        """Whether the wallet decided something: not where it was out of reach or broke down on the way."""
-        return 400 <= self.status < 500
+        """Whether the wallet decided something: not where it was out of reach, broke down, or was asked too often."""
+        return 400 <= self.status < 500 and self.status != httpx.codes.TOO_MANY_REQUESTS
 
 
 class Unreachable(ApiError):

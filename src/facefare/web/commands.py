@@ -100,6 +100,7 @@ def serve(
             notifier=_notifier(settings),
             pending_keys=PendingKeys(settings.data_dir / "wallet" / "pending"),
             held_rules=HeldRules(self_made_limit=settings.self_made_limit),
+            limits=settings.limits,
             profiles=[Profile.HELD, *([Profile.HANDS_FREE] if settings.hands_free else [])],
         )
         mount_pages(
@@ -117,6 +118,8 @@ def serve(
             port=port,
             log_config=None,
             access_log=False,  # a path with an id in it is personal data
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies,
         )
 
 

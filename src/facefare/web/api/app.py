@@ -20,14 +20,16 @@ from facefare.payments.decision import Rules, Stated
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
+from facefare.settings import Limits
 from facefare.wallet import consents
 from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.pending_keys import PendingKeys
-from facefare.web.api import attempts, cards, enrolments, held, operators, payers, problems, rights
-from facefare.web.api.limits import BodyLimit
+from facefare.web.api import attempts, cards, enrolments, held, operators, payers, problems, rights, tries
+from facefare.web.api.limits import AddressLimit, BodyLimit
 from facefare.web.api.services import Guardians, Services
 from facefare.web.api.signatures import FRESH_FOR
+from facefare.web.api.tries import Tries
 
 if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
     from facefare.web.pages.notifying import Notifier
@@ -56,6 +58,7 @@ def create_app(
     processor: Processor | None = None,
     notifier: "Notifier | None" = None,
     profiles: Collection[Profile] = tuple(Profile),
+    limits: Limits | None = None,
 ) -> FastAPI:
     """The wallet's API on a migrated database.
 
@@ -66,7 +69,8 @@ def create_app(
     pay: that follows what the calibration measured and `face_alone` states. `held_rules` are about payers who hold
     their own reference. `funding` says where payers' money comes from (by default from nowhere);
     `processor` charges cards, `notifier` tells payers of payments. `profiles`: which ways of paying by face can be
-    agreed to. `pending_keys`: so that nothing of an enrolment stays in the database's files.
+    agreed to. `pending_keys`: so that nothing of an enrolment stays in the database's files. `limits`: how often each
+    may ask.
     """
     services = Services(
         engine=engine,
@@ -89,6 +93,8 @@ def create_app(
         processor=processor,
         notifier=notifier,
         profiles=frozenset(profiles),
+        tries=Tries(engine, receipt_key),
+        limits=limits or Limits(),
     )
 
     @asynccontextmanager
@@ -113,6 +119,7 @@ def create_app(
     )
     app.state.services = services
     app.add_middleware(BodyLimit)
+    app.add_middleware(AddressLimit, services=services)
     problems.install(app)
     problems.describe(app)
     for room in (attempts, cards, enrolments, held, operators, payers, rights):
@@ -163,6 +170,7 @@ def _sweep(services: Services) -> None:
     with services.engine.begin() as connection:
         intents.expire(connection, services.rules)
         merchants.forget_nonces(connection, older_than_seconds=4 * FRESH_FOR)
+        tries.forget_old(connection)
     travel.complete(services.engine, datetime.now(UTC), services.rules.travel_on_account)
 
 

@@ -11,7 +11,9 @@ RequestError
 ├── ProfileNotOffered   consent to a way of paying by face that this operator does not offer
 ├── TooYoung            consent by somebody who does not state to be old enough
 ├── OpeningRefused      a payer's request to have the own row opened is not well formed, or the guardians refused it
-└── GuardiansAway       not all three guardians answered, so nothing was opened
+├── GuardiansAway       not all three guardians answered, so nothing was opened
+├── TooManyTries        wait before the next try
+└── CannotCount         it can't be known how often this was tried
 """
 
 
@@ -61,3 +63,15 @@ class OpeningRefused(RequestError):
 
 class GuardiansAway(RequestError):
     """Not all three guardians answered; nothing was opened."""
+
+
+class TooManyTries(RequestError):
+    """Wait `retry_after` seconds before the next try."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CannotCount(RequestError):
+    """Tries are counted in the database, and it does not answer: what is limited is refused."""

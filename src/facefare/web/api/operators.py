@@ -33,7 +33,9 @@ def _key(
     if credentials is None:
         raise UnknownApiKey("Send your API key in the Authorization header, as a Bearer token.")
     with services.engine.connect() as connection:
-        return api_keys.by_key(connection, credentials.credentials)
+        key = api_keys.by_key(connection, credentials.credentials)
+    services.count_caller("token", key.id, services.limits.token)
+    return key
 
 
 class _May:

@@ -26,7 +26,7 @@ from facefare.web.api.attempts import AttemptOut, IntentId
 from facefare.web.api.enrolments import FaceOut, shown
 from facefare.web.api.errors import GuardiansAway, NoticeUnknown, OpeningRefused, TooYoung
 from facefare.web.api.problems import DOCUMENTED
-from facefare.web.api.services import Services, SignedIn, Transaction, WithServices
+from facefare.web.api.services import CountedAccount, Services, SignedIn, Transaction, WithServices
 
 router = APIRouter(prefix="/v1/payers", tags=["payer"], responses=DOCUMENTED)
 
@@ -268,7 +268,7 @@ class FacesOut(BaseModel):
 
 
 @router.post("", status_code=201)
-def register(body: Registration, connection: Transaction) -> Registered:
+def register(body: Registration, _: CountedAccount, connection: Transaction) -> Registered:
     """Open an account."""
     payer, token = payers.register(connection, body.currency)
     return Registered(id=payer.id, token=token)

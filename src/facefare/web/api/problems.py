@@ -87,6 +87,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     web.TooYoung: (422, "too-young"),
     web.OpeningRefused: (422, "opening-refused"),
     web.GuardiansAway: (503, "guardians-away"),
+    web.TooManyTries: (429, "too-many-tries"),
+    web.CannotCount: (503, "cannot-count"),
 }
 """Exception -> HTTP status and the last part of the problem's `type`."""
 
@@ -172,12 +174,22 @@ def _answer(
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:
+    return answer(error) or await _unforeseen(request, error)
+
+
+def answer(error: Exception) -> JSONResponse | None:
+    """What a caller is told of an error of ours; None of any other."""
     for kind in type(error).__mro__:
         if kind in PROBLEMS:
             status, code = PROBLEMS[kind]
-            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else when_again(error)
             return _answer(status, code, str(error), headers=headers)
-    return await _unforeseen(request, error)
+    return None
+
+
+def when_again(error: Exception) -> dict[str, str]:
+    """The header that says when to come back (RFC 9110), for who comes too often."""
+    return {"Retry-After": str(error.retry_after)} if isinstance(error, web.TooManyTries) else {}
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

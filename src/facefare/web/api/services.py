@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,12 +18,14 @@ from facefare.payments.decision import Rules, Stated, face_alone
 from facefare.payments.held import HeldRules
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
+from facefare.settings import Limits
 from facefare.wallet import payers
 from facefare.wallet.carrying import Changes, GalleryKeepers
 from facefare.wallet.consents import Notice, Profile
 from facefare.wallet.errors import NotAuthenticated
 from facefare.wallet.payers import Payer
 from facefare.web.api.errors import ProfileNotOffered
+from facefare.web.api.tries import Tries, address
 from facefare.web.stages import Stages
 
 if TYPE_CHECKING:  # it speaks the pages' languages, and the pages import this
@@ -62,6 +65,8 @@ class Services:
     processor: Processor | None
     notifier: "Notifier | None"
     profiles: frozenset[Profile]
+    tries: Tries
+    limits: Limits
     stages: Stages = field(default_factory=Stages)
     late: set[asyncio.Task[None]] = field(default_factory=set)
     """Answers that came too late to decide by, on their way into access logs."""
@@ -76,6 +81,10 @@ class Services:
         """Raise ProfileNotOffered for a way of paying by face that this operator does not offer."""
         if profile not in self.profiles:
             raise ProfileNotOffered("This operator does not offer that way of paying by face.")
+
+    def count_caller(self, kind: str, id: str, most: int) -> None:
+        """Count a request of somebody who has shown who it is; raises TooManyTries, CannotCount."""
+        self.tries.count(kind, id, most=most, within=timedelta(minutes=1))
 
 
 def _services(request: Request) -> Services:
@@ -104,7 +113,16 @@ def _signed_in(
     if credentials is None:
         raise NotAuthenticated("Send your token in the Authorization header, as a Bearer token.")
     with services.engine.connect() as connection:
-        return payers.by_token(connection, credentials.credentials)
+        payer = payers.by_token(connection, credentials.credentials)
+    services.count_caller("token", payer.id, services.limits.token)
+    return payer
+
+
+def count_account(request: Request, services: WithServices) -> None:
+    """Count an account that is about to be opened; raises TooManyTries, CannotCount."""
+    services.tries.count("account", address(request), most=services.limits.accounts, within=timedelta(hours=1))
 
 
 SignedIn = Annotated[Payer, Depends(_signed_in)]
+CountedAccount = Annotated[None, Depends(count_account)]
+"""So many accounts are opened from one address in an hour, by the API and the pages together."""

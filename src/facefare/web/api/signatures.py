@@ -78,6 +78,7 @@ def _verified(
             raise SignatureStale("The request was signed too long ago; check the terminal's clock.")
         if not merchants.take_nonce(connection, terminal.id, nonce):
             raise RequestReplayed("This request was sent before; sign a new one.")
+    services.count_caller("terminal", terminal.id, services.limits.terminal)
     return terminal
 
 

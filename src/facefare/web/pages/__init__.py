@@ -4,7 +4,7 @@ Server-rendered pages, small modules of our own JavaScript, no request to any ot
 same functions of wallet and payments as the API does; a page shows one payer's own things to that payer only.
 
 Jobs, one module each: `mounting` (puts it all into the wallet's app), `guard` (policy of every response),
-`sign_in` (routes of passkeys and sessions), `passkeys` (of payers and staff), `sessions`, `limits`, `visitor` (who
+`sign_in` (routes of passkeys and sessions), `passkeys` (of payers and staff), `sessions`, `visitor` (who
 asks), `payer` and its `payer_…` (routes of the payer's app), `console` and its `console_…` (routes of the operator's),
 `desk`, `staff` and its `staff_…` (who of the operator asks, and may), `notifying` (mail and push), `networks`,
 `assets` and `packing` (what the browser reads a face with), `static_files`, `rendering` (templates), `words`,

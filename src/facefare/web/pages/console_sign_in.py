@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from facefare.web.api.services import WithServices
+from facefare.web.api.tries import address
 from facefare.web.pages import passkeys, staff, staff_passkeys, staff_sessions, visitor
 from facefare.web.pages.desk import COOKIE
 from facefare.web.pages.passkeys import STAFF
@@ -37,7 +38,7 @@ def sign_in_page(shown: Shown, site: WithSite, again: bool = False) -> Response:
 @router.post("/sign-in/passkey/options")
 def ask_to_sign_in(request: Request, services: WithServices, site: WithSite) -> Response:
     """What the browser needs to sign in with a passkey."""
-    site.tries.count("console passkey", visitor.address(request), most=40, within=_WINDOW)
+    services.tries.count("console passkey", address(request), most=services.limits.sign_ins, within=_WINDOW)
     with services.engine.begin() as connection:
         return visitor.asked(passkeys.ask_to_sign_in(connection, site.party, STAFF))
 
@@ -72,7 +73,7 @@ def sign_in_by_token(
     old: _Session = None,
 ) -> Response:
     """Check the token: a member's, or the operator's own."""
-    site.tries.count("console", visitor.address(request), most=10, within=_WINDOW)
+    services.tries.count("console", address(request), most=services.limits.tokens, within=_WINDOW)
     tokens, key = not site.passkeys_only, site.staff
     response = RedirectResponse(_HOME, status_code=303)
     with services.engine.begin() as connection:
@@ -98,7 +99,7 @@ async def ask_to_join(request: Request, services: WithServices, site: WithSite) 
     invitation = text_beside(await visitor.answered(request), "invitation")
 
     def begun() -> Response:
-        site.tries.count("join", visitor.address(request), most=20, within=_WINDOW)
+        services.tries.count("join", address(request), most=services.limits.tokens, within=_WINDOW)
         with services.engine.begin() as connection:
             member = staff.invited(connection, invitation)
             return visitor.asked(staff_passkeys.ask_to_register(connection, site.party, member))

@@ -3,7 +3,6 @@
 PageError
 ├── ForeignOrigin        the request was made by another site's page
 ├── BodyTooLarge
-├── TooManyTries         wait before the next try
 ├── PasskeyRefused       the authenticator's answer is not one that we asked for
 ├── InvitationOver       used, too old, or never given
 ├── NotYourJob           a member of the staff whose role does not allow it
@@ -25,10 +24,6 @@ class ForeignOrigin(PageError):
 
 class BodyTooLarge(PageError):
     """The pages take small forms only."""
-
-
-class TooManyTries(PageError):
-    """Wait before the next try."""
 
 
 class PasskeyRefused(PageError):

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from facefare.web.api.problems import FAMILIES, PROBLEMS
+from facefare.web.api.problems import FAMILIES, PROBLEMS, when_again
 from facefare.web.api.services import Services
 from facefare.web.pages import (
     console,
@@ -40,11 +40,9 @@ from facefare.web.pages.errors import (
     NotYourJob,
     PageError,
     PasskeyRefused,
-    TooManyTries,
     UnknownMember,
 )
 from facefare.web.pages.guard import Guard
-from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import PREFIX
@@ -54,7 +52,6 @@ from facefare.web.pages.visitor import SignInFirst, Site
 _STATUS: dict[type[PageError], int] = {
     ForeignOrigin: 403,
     BodyTooLarge: 413,
-    TooManyTries: 429,
     PasskeyRefused: 400,
     InvitationOver: 403,
     NotYourJob: 403,
@@ -92,7 +89,6 @@ def mount_pages(
     pages.state.site = Site(
         RelyingParty(origin, services.notice.operator),
         currency,
-        Tries(services.engine, services.receipt_key),
         Networks.find(cache_dir),
         StaffKey(staff_token) if staff_token and not passkeys_only else None,
         passkeys_only,
@@ -145,8 +141,9 @@ async def _to_console_sign_in(request: Request, error: Exception) -> Response:
 
 
 async def _explained(request: Request, error: Exception) -> Response:
-    status, sentence = _told(error)
-    return _answer(request, status, sentence)
+    answer = _answer(request, *_told(error))
+    answer.headers.update(when_again(error))
+    return answer
 
 
 def _refusal(error: PageError) -> ASGIApp:

@@ -12,7 +12,7 @@ from facefare.payments.errors import UnknownAddress
 from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
 from facefare.web.pages.notifying import Notifier
-from facefare.web.pages.visitor import Shown, SignedIn, WithSite
+from facefare.web.pages.visitor import Shown, SignedIn
 
 router = APIRouter(prefix="/notifications")
 
@@ -27,6 +27,10 @@ class Keys(BaseModel):
 
     p256dh: _Key
     auth: _Key
+
+
+_GUESSES = 5
+"""Of a code of six digits, in an hour."""
 
 
 class Subscription(BaseModel):
@@ -45,10 +49,10 @@ def addresses(payer: SignedIn, services: WithServices, shown: Shown) -> Response
 
 
 @router.post("/email")
-def add_email(payer: SignedIn, services: WithServices, site: WithSite, shown: Shown, email: _Email) -> Response:
+def add_email(payer: SignedIn, services: WithServices, shown: Shown, email: _Email) -> Response:
     """Send a code to the address; it is told of payments once the code came back."""
     _notifier(services)
-    site.tries.count("add e-mail", payer.id, most=5, within=timedelta(days=1))
+    services.tries.count("add e-mail", payer.id, most=services.limits.emails, within=timedelta(days=1))
     with services.engine.begin() as connection:
         notifications.add_email(connection, payer.id, email, shown.language.tag)
     return _page(services, payer, shown, done="We sent a code there. Type it here within half an hour.")
@@ -59,12 +63,11 @@ def confirm(
     address_id: str,
     payer: SignedIn,
     services: WithServices,
-    site: WithSite,
     shown: Shown,
     code: Annotated[str, Form(pattern=r"^\s*[0-9]{6}\s*$")],
 ) -> Response:
     """Take the code that was sent."""
-    site.tries.count("confirm e-mail", address_id, most=5, within=timedelta(hours=1))
+    services.tries.count("confirm e-mail", address_id, most=_GUESSES, within=timedelta(hours=1))
     with services.engine.begin() as connection:
         notifications.confirm_email(connection, payer.id, address_id, code.strip())
     return _page(services, payer, shown, done="You are told of each payment from now on.")

@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from facefare.wallet import payers
 from facefare.wallet.errors import NotAuthenticated
-from facefare.web.api.services import WithServices
+from facefare.web.api.services import WithServices, count_account
+from facefare.web.api.tries import address
 from facefare.web.pages import passkeys, payer_passkeys, sessions, visitor
 from facefare.web.pages.languages import NAMES
 from facefare.web.pages.passkeys import PAYERS
@@ -41,7 +42,7 @@ def sign_up_page(shown: Shown) -> Response:
 @router.post("/passkeys/options")
 def ask_to_register(request: Request, services: WithServices, site: WithSite, payer: Visitor) -> Response:
     """What the browser needs to make a passkey: for a new account, or one more for who is signed in."""
-    site.tries.count("register", visitor.address(request), most=20, within=_WINDOW)
+    services.tries.count("register", address(request), most=services.limits.sign_ins, within=_WINDOW)
     with services.engine.begin() as connection:
         begun = payer_passkeys.ask_to_register(connection, site.party, payer.id if payer else None)
     return visitor.asked(begun)
@@ -55,6 +56,8 @@ async def register(
     answer = await visitor.answered(request)
 
     def kept() -> Response:
+        if payer is None:
+            count_account(request, services)
         with services.engine.begin() as connection:
             ceremony = passkeys.take(connection, PAYERS, token)
         with services.engine.begin() as connection:
@@ -77,7 +80,7 @@ async def register(
 @router.post("/sign-in/options")
 def ask_to_sign_in(request: Request, services: WithServices, site: WithSite) -> Response:
     """What the browser needs to sign in."""
-    site.tries.count("sign in", visitor.address(request), most=40, within=_WINDOW)
+    services.tries.count("sign in", address(request), most=services.limits.sign_ins, within=_WINDOW)
     with services.engine.begin() as connection:
         return visitor.asked(passkeys.ask_to_sign_in(connection, site.party, PAYERS))
 
@@ -103,13 +106,12 @@ async def sign_in(request: Request, services: WithServices, site: WithSite, toke
 def sign_in_by_token(
     request: Request,
     services: WithServices,
-    site: WithSite,
     shown: Shown,
     token: Annotated[str, Form(max_length=128)],
     to: _FormTo = _HOME,
 ) -> Response:
     """Sign in with the account's token, where a device has no passkeys."""
-    site.tries.count("token", visitor.address(request), most=20, within=_WINDOW)
+    services.tries.count("token", address(request), most=services.limits.tokens, within=_WINDOW)
     try:
         with services.engine.connect() as connection:
             payer = payers.by_token(connection, token.strip())

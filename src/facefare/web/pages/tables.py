@@ -7,7 +7,6 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
-    Integer,
     LargeBinary,
     Table,
     Text,
@@ -53,14 +52,6 @@ ceremony = Table(
     Column("challenge", LargeBinary, nullable=False),
     Column("user_handle", LargeBinary),
     Column("expires_at", DateTime(timezone=True), nullable=False),
-)
-
-tries = Table(
-    "tries",
-    metadata,
-    Column("bucket", LargeBinary, primary_key=True),
-    Column("window_start", DateTime(timezone=True), nullable=False),
-    Column("count", Integer, nullable=False),
 )
 
 staff_member = Table(

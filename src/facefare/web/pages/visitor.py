@@ -11,7 +11,6 @@ from facefare.wallet.payers import Payer
 from facefare.web.api.services import Services, WithServices
 from facefare.web.pages import passkeys, rendering, sessions
 from facefare.web.pages.errors import PasskeyRefused
-from facefare.web.pages.limits import Tries
 from facefare.web.pages.networks import Networks
 from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import Rendering
@@ -33,7 +32,6 @@ class Site:
 
     party: RelyingParty
     currency: str
-    tries: Tries
     networks: Networks | None
     staff: StaffKey | None
     passkeys_only: bool
@@ -73,11 +71,6 @@ Visitor = Annotated[Payer | None, Depends(_visitor)]
 SignedIn = Annotated[Payer, Depends(_signed_in)]
 Present = Annotated[bool, Depends(_present)]
 """Whether the payer used a passkey to sign in a moment ago."""
-
-
-def address(request: Request) -> str:
-    """Where the request comes from, for counting tries."""
-    return request.client.host if request.client else "unknown"
 
 
 Ceremony = Annotated[str, Cookie(alias=_CEREMONY_COOKIE, max_length=64)]
