@@ -1,5 +1,6 @@
 """Typed settings from the environment (prefix FACEFARE_) and an optional .env file."""
 
+import difflib
 import ipaddress
 import re
 from pathlib import Path
@@ -7,9 +8,12 @@ from typing import Annotated, Literal
 
 import pydantic_settings
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from facefare.errors import SettingsError
+
+_ELSEWHERE = {"PAYER_TOKEN"}
+"""Read by a command of its own."""
 
 
 class Limits(BaseModel):
@@ -109,7 +113,8 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls) -> "Settings":
-        """The settings of this process's environment; raises SettingsError."""
+        """The settings of this process's environment; raises SettingsError, also for a name that is none of ours."""
+        cls._check_names()
         try:
             return cls()
         except ValidationError as error:
@@ -117,6 +122,16 @@ class Settings(BaseSettings):
         except pydantic_settings.SettingsError as error:
             field = re.search(r'"(\w+)"', str(error))
             raise SettingsError(_sentence(field.groups() if field else (), "that is not JSON")) from None
+
+    @classmethod
+    def _check_names(cls) -> None:
+        """A mistyped name would leave a limit or a key at its default, and nobody would see it."""
+        prefix, known = "FACEFARE_", {field.upper() for field in cls.model_fields}
+        named = {name.upper() for kind in (EnvSettingsSource, DotEnvSettingsSource) for name in kind(cls).env_vars}
+        ours = {name.removeprefix(prefix) for name in named if name.startswith(prefix)}
+        for name in sorted(ours - known - _ELSEWHERE):
+            near = difflib.get_close_matches(name, known, 1)
+            raise SettingsError(f"{prefix}{name} is no setting{f'; did you mean {prefix}{near[0]}?' if near else '.'}")
 
     @field_validator("database_url")
     @classmethod

@@ -22,6 +22,7 @@ from facefare.audit.notes import KeyKind, NoteSigner
 from facefare.client import TerminalClient
 from facefare.fares.tariff import Band, LegRule, Product, Tariff, TariffVersion
 from facefare.guardian.identity import GuardianIdentity
+from facefare.identification.none import NoGuardians
 from facefare.payments import merchants, settlements
 from facefare.payments.decision import SecondFactor
 from facefare.payments.merchants import Terminal
@@ -578,6 +579,16 @@ def test_a_guardian_that_is_away_is_seen_to_be(site: Any) -> None:
     assert "Away" in page
     assert not re.search("What the staff did", page)  # not for a viewer
     assert "What the staff did" in site.http.get("/app/console/audit", headers=as_member(site, Role.AUDITOR)).text
+
+
+def test_where_hands_free_is_not_set_up_no_guardian_is_shown_as_dead(site: Any) -> None:
+    object.__setattr__(site.app.state.services, "guardians", NoGuardians())
+    headers = as_member(site, Role.VIEWER)
+    for path in ("", "live", "audit"):
+        page = site.http.get(f"/app/console/{path}", headers=headers).text
+        assert "Hands-free is not set up" in page
+        assert "Away" not in page
+        assert "same history" not in page
 
 
 def test_the_reports_show_what_is_in_force_and_what_was_measured(site: Any, tmp_path: Any) -> None:

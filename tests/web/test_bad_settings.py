@@ -41,6 +41,30 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
     assert "sec-ret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("FACEFARE_FACEALONE", "FACEFARE_FACE_ALONE?"),
+        ("FACEFARE_STAF_TOKEN", "FACEFARE_STAFF_TOKEN?"),
+        ("facefare_orgin", "FACEFARE_ORIGIN?"),
+        ("FACEFARE_XYZZY", "is no setting."),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_mistyped_name_is_refused_and_the_nearest_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str, in_file: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if in_file:
+        (tmp_path / ".env").write_text(f"{name}=sec-ret\n")
+    else:
+        monkeypatch.setenv(name, "sec-ret")
+    with pytest.raises(SettingsError) as caught:
+        Settings.read()
+    assert said in str(caught.value)
+    assert "sec-ret" not in str(caught.value)
+
+
 def test_an_empty_setting_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEFARE_STAFF_TOKEN", "")
     monkeypatch.setenv("FACEFARE_ORIGIN", "")
@@ -92,7 +116,7 @@ def test_without_guardians_whatever_is_asked_ends_as_when_they_are_away() -> Non
         (("wallet", "revoke-terminal", "trm_nobody"), "no terminal trm_nobody"),
         (("wallet", "open-gallery", "gal_x", "--kind", "other"), "live or demo"),
         (("wallet", "key-proof", __file__, "--merchant", "mer_a", "--terminal", "trm_a"), "not a private key"),
-        (("fares", "grant", "pay_x", "--tariff", "t", "--category", "c", "--through", "2027-01-01"), "pay_x"),
+        (("fares", "grant", "pay_x", "--tariff", "t", "--category", "c", "--through", "2027-01-01"), "tariff t"),
     ],
 )
 def test_what_names_nothing_that_is_there_changes_nothing_and_says_so(

@@ -54,6 +54,7 @@ def test_a_feed_and_a_file_are_imported_listed_and_assigned(
         effective_from=date(2026, 2, 1),
         products=(Product(id="p", amounts={"": 100}),),
         rules=(LegRule(id="r", bands=(Band(product="p"),)),),
+        concessions={"child": 50, "senior": 30},
     )
     file = tmp_path / "boat.json"
     file.write_text(Tariff(id="boat", currency="USD", versions=(version,)).model_dump_json())
@@ -69,12 +70,19 @@ def test_a_feed_and_a_file_are_imported_listed_and_assigned(
         payer, _ = payers.register(connection, "EUR")
     assert run("fares", "assign", "trm_g", "--tariff", "town", "--stop", "Quay", "--kind", "flat").exit_code == 0
     assert run("fares", "assign", "trm_x", "--tariff", "town", "--stop", "Quay", "--kind", "flat").exit_code == 1
-    given = run("fares", "grant", payer.id, "--tariff", "town", "--category", "child", "--through", "2026-12-31")
-    assert given.exit_code == 0
+    for tariff, category, said in (
+        ("boat", "child", ""),
+        ("boat", "chidl", "no rider category 'chidl'; it has: child, senior."),
+        ("boat", "", "it has: child, senior."),
+        ("town", "child", "it has: none."),
+        ("none", "child", "There is no tariff none."),
+    ):
+        given = run("fares", "grant", payer.id, "--tariff", tariff, "--category", category, "--through", "2026-12-31")
+        assert (given.exit_code == 0, said in given.output) == (not said, True)
     with engine.connect() as connection:
         assert tariffs.point_of(connection, "trm_g").stop == "Quay"
-        assert tariffs.category_of(connection, payer.id, "town", date(2026, 12, 31)) == "child"
-        assert tariffs.category_of(connection, payer.id, "town", date(2027, 1, 1)) == ""
+        assert tariffs.category_of(connection, payer.id, "boat", date(2026, 12, 31)) == "child"
+        assert tariffs.category_of(connection, payer.id, "boat", date(2027, 1, 1)) == ""
 
 
 def test_a_retention_run_signs_a_record_even_when_there_is_nothing_to_forget(

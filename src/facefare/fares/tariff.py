@@ -238,6 +238,13 @@ class TariffVersion(_Data):
             raise ValueError(f"no such network: {', '.join(sorted(missing))}")
         return self
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """The rider categories that have a price or a cap of their own, or pay less, adults aside."""
+        priced = [product.amounts for product in self.products]
+        capped = [cap.amounts for cap in self.caps]
+        return frozenset(self.concessions).union(*priced, *capped) - {""}
+
     def amount(self, product: str, category: str) -> int | None:
         """Return what a product costs a rider of this category, in minor units.
 

@@ -171,7 +171,15 @@ def posted_at(connection: Connection, terminal_id: object, now: datetime) -> tup
 
 
 def grant(connection: Connection, payer_id: str, tariff_id: str, category: str, through: date) -> None:
-    """Give the payer a concession of this tariff up to and including a fare day."""
+    """Give the payer a concession of this tariff up to and including a fare day.
+
+    Raises TariffError where the tariff, or this category in all its versions, does not exist.
+    """
+    known = sorted({name for version in load(connection, tariff_id).versions for name in version.categories})
+    if category not in known:
+        raise TariffError(
+            f"Tariff {tariff_id} has no rider category {category!r}; it has: {', '.join(known) or 'none'}."
+        )
     values = {"category": category, "through": through}
     connection.execute(
         upsert(travel_tables.concession)

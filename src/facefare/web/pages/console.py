@@ -7,16 +7,18 @@ Invariants, also of its other modules (`console_…`):
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from fastapi import APIRouter
 from sqlalchemy import Connection, Row, func, select
 from starlette.responses import Response
 
 from facefare.guardian.messages import Status
+from facefare.identification.none import NoGuardians
 from facefare.payments import tables
 from facefare.web.api.services import Services, WithServices
 from facefare.web.pages.desk import ForFigures
@@ -49,14 +51,6 @@ class Span(Enum):
         return next((span for span in cls if span.label == label), cls.HOUR)
 
 
-@runtime_checkable
-class Reporting(Protocol):
-    """Guardians that say how they are."""
-
-    async def status(self) -> tuple[Status | None, Status | None, Status | None]:
-        """Each one's own word, None where it can't be reached."""
-
-
 @router.get("/")
 async def console(desk: ForFigures, services: WithServices, span: str = "hour") -> Response:
     """The whole page; a module of ours asks for `live` again and again."""
@@ -80,10 +74,13 @@ class Bar:
     slow: float | None
 
 
+async def statuses(services: Services) -> Sequence[Status | None] | None:
+    """Each guardian's own word, None where it can't be reached; None at all where this wallet has no guardians."""
+    return None if isinstance(services.guardians, NoGuardians) else await services.guardians.status()
+
+
 async def _facts(services: WithServices, span: Span) -> dict[str, Any]:
-    guardians: tuple[Status | None, ...] | None = None
-    if isinstance(services.guardians, Reporting):
-        guardians = await services.guardians.status()
+    guardians = await statuses(services)
     return {"guardians": guardians, "span": span, "spans": Span, **await asyncio.to_thread(_figures, services, span)}
 
 

@@ -21,12 +21,11 @@ from facefare.audit.checkpoints import Checkpoint, open_checkpoint
 from facefare.audit.errors import AuditError
 from facefare.audit.notes import MAX_NOTE_BYTES, NoteKey, SignedNote
 from facefare.guardian.identity import GuardianIdentity
-from facefare.guardian.messages import Status
 from facefare.identification.errors import CalibrationError
 from facefare.wallet import tables as wallet
 from facefare.web.api.services import Services, WithServices
 from facefare.web.pages import staff
-from facefare.web.pages.console import Reporting
+from facefare.web.pages.console import statuses
 from facefare.web.pages.desk import ForFigures
 from facefare.web.pages.staff import May
 from facefare.web.pages.visitor import WithSite
@@ -155,17 +154,15 @@ def _rules(services: Services) -> list[Rule]:
 @router.get("/audit")
 async def audit(desk: ForFigures, services: WithServices) -> Response:
     """Guardians, their galleries and logs; for who may see it, what the staff did."""
-    statuses: Sequence[Status | None] | None = None
-    if isinstance(services.guardians, Reporting):
-        statuses = await services.guardians.status()
+    said = await statuses(services)
     logs: list[Log] | None = None
     if isinstance(services.guardians, Known):
         logs = await _logs(services.guardians.identities)
     done = await asyncio.to_thread(_actions, services) if desk.member.may(May.SEE_ACTIONS) else None
-    heads = {(g.gallery, g.head) for status in statuses or () if status for g in status.galleries}
+    heads = {(g.gallery, g.head) for status in said or () if status for g in status.galleries}
     return desk.page(
         "console_audit.html",
-        statuses=statuses,
+        statuses=said,
         agree=len(heads) == len({gallery for gallery, _ in heads}),
         logs=logs,
         actions=done,
