@@ -1,11 +1,16 @@
+from functools import partial
+from itertools import count
+
 import cv2
 import numpy as np
 import pytest
 
 from demo.faces import View
 from facefare.biometrics import Hint, fuse
-from facefare.evaluation.attacks import Species, present
+from facefare.biometrics.backdrop import FIRST, Backdrop
+from facefare.evaluation.attacks import FILLS_THE_VIEW, Species, present
 from facefare.evaluation.heads import walk
+from facefare.evaluation.rooms import Place, peopled
 from facefare.terminal.approach import Approach, Lane, SomeoneElseTooClose
 
 
@@ -133,8 +138,9 @@ def test_who_stands_stock_still_is_asked_to_turn_a_little_and_nothing_is_embedde
     assert embedded == []
 
 
-PASSES = (Species.LARGE_SCREEN, Species.PHOTO_MASK)
-"""Not found, and said so: what moves with the depth of a head and shows neither edge nor grid."""
+PASSES = (*FILLS_THE_VIEW, Species.PHOTO_MASK)
+"""Not found, and said so: what moves with the depth of a head and shows neither edge nor grid, where the empty place
+before the camera is not known."""
 
 
 @pytest.mark.parametrize("species", [s for s in Species if s not in PASSES])
@@ -155,3 +161,63 @@ def test_what_once_looked_like_a_screen_gets_no_probe_until_it_is_gone(approach,
         assert not approach.ready
     approach.offer(np.full((480, 640, 3), 90, np.uint8))
     assert until_ready(approach, collins.walk_up(seed=4)) is not None
+
+
+# --- the place behind ---
+
+
+@pytest.fixture(scope="module")
+def places():
+    return [Place(seed).seen() for seed in (0, 1)]
+
+
+@pytest.fixture
+def at_its_place(pipeline, places):
+    """An approach before whose camera nobody was for a while; half a second goes by at each look at the clock."""
+    approach = Approach(pipeline, Lane(), backdrop=Backdrop(clock=partial(next, count(0.0, 0.5))))
+    for _ in range(2 * int(FIRST) + 2):
+        approach.offer(places[0])
+    return approach
+
+
+def walk_before(sitter, place, seed):
+    motion = list(walk(seed))
+    walls = peopled(place, motion, 3, seed)
+    return [sitter.view(view, seed + n, wall) for n, (view, wall) in enumerate(zip(motion, walls, strict=True))]
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_who_walks_up_in_the_place_that_the_camera_knows_gets_a_probe(at_its_place, places, collins, seed):
+    assert until_ready(at_its_place, walk_before(collins, places[0], seed)) is not None
+
+
+@pytest.mark.parametrize("species", FILLS_THE_VIEW[:2])
+@pytest.mark.parametrize("sitter", ["collins", "hopper"])
+def test_a_screen_that_fills_the_view_is_found_by_the_place_it_shows(
+    at_its_place, embedded, places, request, sitter, species
+):
+    motion = list(walk(7))
+    behind = peopled(places[1], motion, 0, 7)
+    for frame in present(request.getfixturevalue(sitter), species, motion, 7, behind):
+        at_its_place.offer(frame)
+        assert not at_its_place.ready
+    assert embedded == []
+
+
+def test_what_the_camera_knows_of_its_place_is_the_same_after_somebody_was_there(at_its_place, places, collins):
+    before = at_its_place._backdrop._known.copy()
+    assert until_ready(at_its_place, walk_before(collins, places[0], 3)) is not None
+    for frame in walk_before(collins, places[0], 4):
+        at_its_place.offer(frame)
+    assert np.array_equal(at_its_place._backdrop._known, before)
+    for _ in range(20):
+        at_its_place.offer(places[0])
+    assert np.abs(at_its_place._backdrop._known - before).max() < 0.005
+
+
+def test_a_face_outside_the_lane_is_no_empty_place(pipeline, places, collins):
+    approach = Approach(pipeline, Lane(), backdrop=Backdrop(clock=partial(next, count(0.0, 0.5))))
+    for seed in range(6):
+        approach.offer(collins.view(View(x=0.1, face_width=120), seed, places[0]))
+    assert not approach.somebody_near
+    assert approach._backdrop._recent is None

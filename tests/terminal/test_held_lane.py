@@ -48,6 +48,26 @@ def test_without_the_section_a_lane_takes_faces_only(tmp_path: Path) -> None:
         assert ask is _search
 
 
+@pytest.mark.parametrize(
+    ("lines", "compares"),
+    [
+        ("", True),
+        ("backdrop = false\n", False),
+        ('[till]\ncurrency = "EUR"\n', False),  # it looks at nothing before the payer's yes
+        (f'[held]\noperator_key = "{OPERATOR}"\nstore = "held.sqlite"\n', True),
+    ],
+)
+def test_a_gate_compares_what_is_behind_a_face_with_its_empty_place(tmp_path: Path, lines: str, compares: bool) -> None:
+    configuration = configured(tmp_path, lines)
+    with lane(configuration, object(), _search, answers(tmp_path), FixedFare(280, "EUR"), _say([])) as (approach, _):
+        assert (approach._backdrop is not None) is compares
+
+
+def test_a_backdrop_is_true_or_false(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="true or false"):
+        configured(tmp_path, 'backdrop = "no"\n')
+
+
 @pytest.mark.parametrize("codes_only", ["true", "false"])
 def test_a_lane_for_codes_opens_without_a_wallet_and_says_what_is_wrong(tmp_path: Path, codes_only: str) -> None:
     section = f'[held]\noperator_key = "{OPERATOR}"\nstore = "held.sqlite"\ncodes_only = {codes_only}\n'

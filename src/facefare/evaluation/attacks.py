@@ -9,6 +9,8 @@ the head: masks with a nose of their own are not simulated at all.
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import Enum
+from itertools import repeat
+from typing import Final
 
 import numpy as np
 from matplotlib.tri import Triangulation
@@ -24,11 +26,15 @@ class Species(Enum):
     SCREEN_STILL = "screen still"
     SCREEN_VIDEO = "screen video replay"
     LARGE_SCREEN = "video on a screen without visible edge or grid"
+    FILMED_HERE = "the same, filmed at this gate from beside its camera"
+    SAME_VIEW = "the same, with what this gate's camera sees behind"
     BENT_PHOTO = "bent photo"
     CUT_OUT = "cut-out"
     PHOTO_MASK = "cut-out bent round a head"
 
 
+FILLS_THE_VIEW: Final = (Species.LARGE_SCREEN, Species.FILMED_HERE, Species.SAME_VIEW)
+"""Alike but for the place that they show."""
 _WITHOUT_BORDER = (Species.CUT_OUT, Species.PHOTO_MASK)
 _SHOWN = View(face_width=190, y=0.5, noise=0.0)
 """How the portrait fills its sheet or screen, of the size of a frame."""
@@ -40,16 +46,21 @@ _BEND = 0.35
 """How far the middle of a bent photo comes forward, in face widths."""
 
 
-def present(head: Head, species: Species, motion: Iterable[View], seed: int) -> Iterator[Frame]:
-    """Render the frames (480, 640, 3) uint8 of one attack that is moved as `motion` says."""
+def present(
+    head: Head, species: Species, motion: Iterable[View], seed: int, behind: Iterable[Frame] | None = None
+) -> Iterator[Frame]:
+    """Render the frames (480, 640, 3) uint8 of one attack that is moved as `motion` says.
+
+    `behind`: for each view what is behind, in the picture that is shown where that fills the view; else some wall.
+    """
     rng = np.random.default_rng(seed)
-    wall = room(rng)
-    if species is Species.LARGE_SCREEN:
-        yield from _filling(head, motion, wall, seed)
+    walls = repeat(room(rng)) if behind is None else behind
+    if species in FILLS_THE_VIEW:
+        yield from _filling(head, motion, walls, seed)
         return
     still = _treated(head.view(_SHOWN, seed), species, rng)
     outline = _outline(species)
-    for number, view in enumerate(motion):
+    for number, (view, wall) in enumerate(zip(motion, walls, strict=False)):
         sheet = still
         placed = view
         if species is Species.SCREEN_VIDEO:  # the recording moves, the screen hardly does
@@ -62,9 +73,9 @@ def present(head: Head, species: Species, motion: Iterable[View], seed: int) -> 
         yield expose(_glare(frame, view, rng), view, rng)
 
 
-def _filling(head: Head, motion: Iterable[View], wall: Frame, seed: int) -> Iterator[Frame]:
+def _filling(head: Head, motion: Iterable[View], walls: Iterable[Frame], seed: int) -> Iterator[Frame]:
     """A screen that fills the picture, with pixels finer than the camera's: all that is left of it is its backlight."""
-    for number, view in enumerate(motion):
+    for number, (view, wall) in enumerate(zip(motion, walls, strict=False)):
         shown = _backlit(head.view(view, seed + number, wall).astype(np.float32))
         yield np.clip(shown, 0, 255).astype(np.uint8)
 

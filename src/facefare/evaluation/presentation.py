@@ -4,37 +4,44 @@ APCER is stated for each species by itself, BPCER beside it. What the checks can
 usable views) is no pass: it counts for neither attack nor person as accepted, and is stated apart.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Final
 
 import numpy as np
 
-from facefare.biometrics import GATE, Observation
+from facefare.biometrics import GATE
+from facefare.biometrics.backdrop import FIRST, Backdrop, Behind
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.pad import Direction, Motion, MotionCheck, Turn, TurnCheck, blinked
 from facefare.biometrics.screens import ScreenCheck
 from facefare.biometrics.views import View as Seen
 from facefare.biometrics.views import most_different
-from facefare.evaluation.attacks import Species, present
+from facefare.evaluation.attacks import FILLS_THE_VIEW, Species, present
 from facefare.evaluation.dataset import Photo
 from facefare.evaluation.extraction import MEASURES, Extracted, central, read_picture
 from facefare.evaluation.heads import Frame, Head, View, room, walk
 from facefare.evaluation.metrics import Rate, Report
 from facefare.evaluation.moving import obeys, replay
+from facefare.evaluation.rooms import Place, Stand, peopled
 from facefare.evaluation.workers import pipeline, workers
 
 BONA_FIDE: Final = "bona fide"
 GATE_ONLY_MOTION: Final = "motion alone at the gate"
 GATE_ALL: Final = "motion, border and grid at the gate"
+GATE_BACKDROP: Final = "motion, border, grid and backdrop at the gate"
 HEAD_TURN: Final = "one head turn at enrolment"
 BLINK: Final = "blink at enrolment"
 MOVES: Final = "moves asked for at enrolment"
 RECORDING: Final = "recording of other moves"
+SIMULATED: Final = "simulated"
+_ELSEWHERE = 1_000_000  # added to a person's seed: the place where a recording was made
 _VIEWS = 3  # that a probe needs before it is judged
 _CHALLENGES = 50  # for each head: angles only, so that rates below one in a hundred show
 
@@ -111,20 +118,25 @@ def rates(judged: Iterable[Judged]) -> list[Report]:
     return rows
 
 
-def gate_verdict(
-    frames: Iterable[Frame], observe: Callable[[Frame], Sequence[Observation]], screen: ScreenCheck | None
-) -> Verdict:
-    """Judge the frames of one walk as a gate does: with every good view, until they show a live head, or a screen.
+def good_views(frames: Iterable[Frame]) -> Iterator[Seen]:
+    """The views of one walk that a gate would take, by their quality."""
+    for frame in frames:
+        face = central(frame, pipeline().observe_all(frame))
+        if face is not None and GATE.hint(face.pose, face.quality) is None:
+            yield Seen(frame, face)
 
-    Without `screen` by motion alone.
+
+def gate_verdict(good: Iterable[Seen], screen: ScreenCheck | None, backdrop: Backdrop | None = None) -> Verdict:
+    """Judge the good views of one walk as a gate does, until they show a live head, or a screen.
+
+    Without `screen` by motion alone; with `backdrop` only by views that show the place behind.
     """
     check, views = MotionCheck(), list[Seen]()
     verdict = Motion.TOO_LITTLE
-    for frame in frames:
-        face = central(frame, observe(frame))
-        if face is None or GATE.hint(face.pose, face.quality) is not None:
+    for view in good:
+        if backdrop is not None and backdrop.behind(view.frame, view.face) is Behind.OTHER:
             continue
-        views.append(Seen(frame, face))
+        views.append(view)
         if len(views) >= _VIEWS and (verdict := check.judge([view.face for view in views])) is Motion.LIVE:
             shown = screen is not None and screen.judge(most_different(views, _VIEWS))
             return Verdict.ATTACK if shown else Verdict.LIVE
@@ -144,7 +156,7 @@ def _frontal(photos: Sequence[Photo], extracted: Extracted, heads: int) -> list[
 
 def _judge_files(files: list[Path]) -> Verdict:
     try:
-        return gate_verdict((read_picture(file) for file in files), pipeline().observe_all, ScreenCheck())
+        return gate_verdict(good_views(read_picture(file) for file in files), ScreenCheck())
     except BiometricsError:
         return Verdict.UNDECIDED
 
@@ -157,17 +169,54 @@ def _judge_head(file: Path, person: int) -> list[Judged]:
         return []
     head = Head(picture, face.landmarks)
     seed = person
-    judged = []
-    for species in (None, *Species):
+    judged = _judge_walks(head, seed)
+    for species in (None, *(one for one in Species if one not in FILLS_THE_VIEW[1:])):
         name = species.value if species else BONA_FIDE
-        frames = list(_shown(head, species, list(walk(seed)), seed))
-        for check, screen in ((GATE_ONLY_MOTION, None), (GATE_ALL, ScreenCheck())):
-            verdict = gate_verdict(frames, pipeline().observe_all, screen)
-            judged.append(Judged(check, name, "simulated", person, verdict))
-        judged.append(Judged(HEAD_TURN, name, "simulated", person, _turn_verdict(head, species, seed)))
+        judged.append(Judged(HEAD_TURN, name, SIMULATED, person, _turn_verdict(head, species, seed)))
         if species in (None, Species.PRINT, Species.SCREEN_STILL):  # a recording blinks whenever its maker did
-            judged.append(Judged(BLINK, name, "simulated", person, _blink_verdict(head, species, seed)))
+            judged.append(Judged(BLINK, name, SIMULATED, person, _blink_verdict(head, species, seed)))
     return judged
+
+
+def _judge_walks(head: Head, seed: int) -> list[Judged]:
+    """Judge one head at a gate: as every species, and itself, also before a crowd and in another light."""
+    rng = np.random.default_rng(seed)
+    place = Place(seed)
+    empty, motion = place.seen(), list(walk(seed))
+    otherwise = place.seen(lamps=tuple(rng.choice([0.05, 0.5, 1.0, 2.0], 4).tolist()))
+    beside = Stand(float(rng.uniform(0.3, 0.8)), float(rng.uniform(-0.4, 0.4)), -float(rng.uniform(6, 18)))
+    shown = {Species.LARGE_SCREEN: Place(seed + _ELSEWHERE).seen(), Species.FILMED_HERE: place.seen(beside)}
+    walks: list[tuple[str, str, Iterable[Frame]]] = [
+        (one.value, SIMULATED, present(head, one, motion, seed, peopled(shown.get(one, empty), motion, 0, seed)))
+        for one in Species
+    ]
+    for source, behind, crowd in (
+        (SIMULATED, empty, 0),
+        ("simulated, eight people behind", empty, 8),
+        ("simulated, other lamps", otherwise, 0),
+        ("simulated, other lamps and eight people behind", otherwise, 8),
+    ):
+        walls = peopled(behind, motion, crowd, seed)
+        frames = (head.view(view, seed + n, wall) for n, (view, wall) in enumerate(zip(motion, walls, strict=True)))
+        walks.append((BONA_FIDE, source, frames))
+    judged = []
+    for species, source, shots in walks:
+        good = list(good_views(shots))
+        for check, screen, backdrop in (
+            (GATE_ONLY_MOTION, None, None),
+            (GATE_ALL, ScreenCheck(), None),
+            (GATE_BACKDROP, ScreenCheck(), _learned(empty)),
+        ):
+            judged.append(Judged(check, species, source, seed, gate_verdict(good, screen, backdrop)))
+    return judged
+
+
+def _learned(empty: Frame) -> Backdrop:
+    """What a gate knows of its place after it was empty for long enough."""
+    backdrop = Backdrop(clock=partial(next, count(0.0, 0.5)))
+    for _ in range(int(2 * FIRST) + 2):
+        backdrop.learn(empty)
+    return backdrop
 
 
 def _judge_moves(person: int) -> list[Judged]:

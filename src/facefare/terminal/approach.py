@@ -6,7 +6,8 @@ Invariants:
   - frames are held in memory, a bounded number of them, and dropped when the attempt ends, when the face is
     lost, or when another one takes its place;
   - a probe is made only of views that move with the depth of a head and do not look like a screen or a sheet; a face
-    that once did gets no probe until it is gone.
+    that once did gets no probe until it is gone;
+  - where the empty place before the camera is known, a probe is made only of views that show some of it behind.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facefare.biometrics import FacePipeline, Observation, Template, fuse
+from facefare.biometrics.backdrop import Backdrop, Behind
 from facefare.biometrics.pad import Motion, MotionCheck
 from facefare.biometrics.quality import GATE, Hint, QualityPolicy
 from facefare.biometrics.screens import ScreenCheck
@@ -60,12 +62,15 @@ class Approach:
         quality: QualityPolicy = GATE,
         motion: MotionCheck = MotionCheck(),  # noqa: B008 (immutable)
         screen: ScreenCheck = ScreenCheck(),  # noqa: B008 (immutable)
+        backdrop: Backdrop | None = None,
     ) -> None:
+        """`backdrop`: what this camera sees where nobody is, learned on the way; None does without."""
         self._pipeline = pipeline
         self._lane = lane
         self._quality = quality
         self._motion = motion
         self._screen = screen
+        self._backdrop = backdrop
         self._shown = False
         self._views: list[View] = []
         self._last: Observation | None = None
@@ -87,7 +92,7 @@ class Approach:
         if face is None:
             return None
         hint = self._quality.hint(face.pose, face.quality)
-        if hint is None:
+        if hint is None and self._stands_here(frame, face):
             self._views.append(View(frame, face))
             if len(self._views) > self._HELD:
                 self._views = most_different(self._views, self._HELD)
@@ -146,12 +151,18 @@ class Approach:
         self._last = None
         self._shown = False
 
+    def _stands_here(self, frame: Frame, face: Observation) -> bool:
+        return self._backdrop is None or self._backdrop.behind(frame, face) is not Behind.OTHER
+
     def _nearest(self, frame: Frame) -> Observation | None:
         width = frame.shape[1]
+        faces = self._pipeline.observe_all(frame)
+        if self._backdrop is not None and faces:
+            self._backdrop.somebody()
+        elif self._backdrop is not None:
+            self._backdrop.learn(frame)
         inside = [
-            face
-            for face in self._pipeline.observe_all(frame)
-            if self._lane.left <= (face.box[0] + face.box[2] / 2) / width <= self._lane.right
+            face for face in faces if self._lane.left <= (face.box[0] + face.box[2] / 2) / width <= self._lane.right
         ]
         inside.sort(key=lambda face: face.inter_eye_distance, reverse=True)
         if not inside:

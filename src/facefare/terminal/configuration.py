@@ -10,6 +10,7 @@ fare = { amount = 280, currency = "EUR" }   # a gate's; a till has its section [
 # fare = { currency = "EUR", stop = "Central", kind = "entry", network = "metro" }   # kind: entry, exit or flat
 lane = { left = 0.2, right = 0.8 }          # optional
 codes = "https://pay.example/app/pay"       # optional: show a code for who pays without a face; it leads there
+backdrop = true                             # optional: false in vehicles, where what is behind people changes
 calibration = "calibration.json"            # optional
 embedder = "embedder.toml"                  # optional: your own; the gallery and the calibration have to be of it
 
@@ -88,6 +89,7 @@ class Configuration:
     held: HeldSection | None
     till: TillTerms | None
     codes: str | None
+    backdrop: bool
 
     @property
     def fare(self) -> FixedFare | Place:
@@ -125,6 +127,7 @@ class Configuration:
                 held=held,
                 till=TillTerms.read(document["till"]) if "till" in document else None,
                 codes=_page(document["codes"]) if "codes" in document else None,
+                backdrop=_switch(document.get("backdrop", True)),
             )
         except KeyError as error:
             raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error
@@ -136,6 +139,12 @@ def _page(url: str) -> str:
     if not url.startswith(("https://", "http://")):
         raise ValueError("codes has to be the address of a page: https://….")
     return url
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("backdrop has to be true or false.")
+    return value
 
 
 def _fare(section: dict[str, Any]) -> FixedFare | Place:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from facefare.biometrics import FacePipeline, Hint, Template
+from facefare.biometrics.backdrop import Backdrop
 from facefare.client import ApiError, AttemptReply, TerminalClient
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
@@ -370,8 +371,16 @@ class _Listed:
 class HeldApproach(Approach):
     """An approach that also looks for codes; in lanes for codes only, nothing is embedded without one."""
 
-    def __init__(self, pipeline: FacePipeline, lane: Lane, held: HeldProfile, *, codes_only: bool) -> None:
-        super().__init__(pipeline, lane)
+    def __init__(
+        self,
+        pipeline: FacePipeline,
+        lane: Lane,
+        held: HeldProfile,
+        *,
+        codes_only: bool,
+        backdrop: Backdrop | None = None,
+    ) -> None:
+        super().__init__(pipeline, lane, backdrop=backdrop)
         self._held = held
         self._codes_only = codes_only
 

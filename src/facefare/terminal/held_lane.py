@@ -14,6 +14,7 @@ from datetime import timedelta
 import httpx
 
 from facefare.biometrics import FacePipeline, Template
+from facefare.biometrics.backdrop import Backdrop
 from facefare.client import ApiError, AttemptReply, TerminalClient
 from facefare.identification.held.errors import HeldError
 from facefare.terminal.approach import Approach
@@ -40,14 +41,22 @@ def lane(
 
     `search` asks the guardians for a face, and is not used in lanes for codes only.
     """
+    backdrop = _backdrop(configuration, say)
     if configuration.held is None:
-        yield Approach(pipeline, configuration.lane), search
+        yield Approach(pipeline, configuration.lane, backdrop=backdrop), search
         return
     with _profile(configuration, configuration.held, answers, fare) as held:
         codes_only = configuration.held.codes_only
-        approach = HeldApproach(pipeline, configuration.lane, held, codes_only=codes_only)
+        approach = HeldApproach(pipeline, configuration.lane, held, codes_only=codes_only, backdrop=backdrop)
         with _kept_up_to_date(held, say):
             yield approach, held.pay if codes_only else code_or_search(held, search)
+
+
+def _backdrop(configuration: Configuration, say: Say) -> Backdrop | None:
+    # A till looks at nothing before the payer's yes, and then somebody stands there: it never sees its place empty.
+    if configuration.till is not None or not configuration.backdrop:
+        return None
+    return Backdrop(on_change=lambda known: say("backdrop", {"known": known}))
 
 
 @contextmanager
