@@ -80,7 +80,8 @@ class Attacks:
 
     @classmethod
     def of(cls, rows: Iterable[Report]) -> Self:
-        """Of a report's `attacks`: the gate's check as a whole; an operator's recordings beside simulations."""
+        """Of a report's `attacks`: the gate's check where its empty place is not known, as in recordings; an operator's
+        recordings beside simulations."""
         tested = [row for row in rows if row["check"] == GATE_ALL and row["species"] != BONA_FIDE]
         recorded = {row["species"] for row in tested if row["source"] == "recorded"}
         not_covered = tuple(name for name in NOT_SIMULATED if name not in recorded)
