@@ -4,13 +4,17 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from facefare.biometrics.backdrop import FIRST
 from facefare.guardian.ceremony import write_key
 from facefare.identification.held.errors import CounterUsed
 from facefare.terminal.approach import Approach
@@ -59,8 +63,15 @@ def test_without_the_section_a_lane_takes_faces_only(tmp_path: Path) -> None:
 )
 def test_a_gate_compares_what_is_behind_a_face_with_its_empty_place(tmp_path: Path, lines: str, compares: bool) -> None:
     configuration = configured(tmp_path, lines)
-    with lane(configuration, object(), _search, answers(tmp_path), FixedFare(280, "EUR"), _say([])) as (approach, _):
+    said: list[tuple[str, Any]] = []
+    with lane(configuration, object(), _search, answers(tmp_path), FixedFare(280, "EUR"), _say(said)) as (approach, _):
         assert (approach._backdrop is not None) is compares
+        if approach._backdrop is not None:
+            approach._backdrop._clock = partial(next, count(0.0, 0.5))
+            place = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+            for _ in range(2 * int(FIRST) + 2):
+                approach._backdrop.learn(place)
+    assert (("backdrop", {"known": True}) in said) is compares
 
 
 def test_a_backdrop_is_true_or_false(tmp_path: Path) -> None:
