@@ -340,12 +340,46 @@ def test_a_lost_phone_stops_and_the_other_one_goes_on_paying(site: Any, visit: A
     assert [device.state for device in ada.devices()] == ["lost", "active"]
 
 
+def test_a_paused_phone_says_so_and_is_refused_until_it_is_switched_on_again(
+    site: Any, visit: Any, gate: Gate, ada: Any
+) -> None:
+    with visit(site.url) as page:
+        set_up(site, page)
+        before = show_code(page)
+        page.goto("/app/phone")
+        expect(page.get_by_text("Who may use it: Example Transit")).to_be_visible()
+        page.get_by_role("button", name="Pause it").click()
+        expect(page.get_by_role("status")).to_have_text("Paused. Nobody can pay with that phone now.")
+        with pytest.raises(Exception, match="is paused"):
+            gate.pay(before)
+        denied = decoded(Signed, gate.client.deny_list())
+        assert len(decoded(documents.DenyList, denied.payload).devices) == 1, "gates without a network refuse it too"
+        page.goto("/app/phone/pay")
+        expect(page.get_by_role("status")).to_contain_text("This phone is paused")
+        expect(page.get_by_role("button", name="Show my code")).to_be_hidden()
+        page.get_by_role("main").get_by_role("link", name="My phones").click()
+        page.get_by_role("button", name="Switch on again").click()
+        expect(page.get_by_role("status")).to_have_text("On again. That phone pays.")
+        assert gate.pay(show_code(page)).outcome == "accepted"
+
+        page.goto("/app/")
+        expect(page.get_by_text("Who may use it: Example Transit")).to_be_visible()
+        page.get_by_role("button", name="Pause phone 1").click()
+        expect(page.get_by_role("status")).to_have_text("Paused. Nobody can pay with that phone now.")
+        page.goto("/app/")
+        expect(page.get_by_text("On phone 1: Paused")).to_be_visible()
+        page.get_by_role("button", name="Switch phone 1 on again").click()
+        expect(page.get_by_role("status")).to_have_text("On again. That phone pays.")
+    assert [device.state for device in ada.devices()] == ["active"]
+
+
 def test_deleting_it_forgets_the_face_on_the_phone_and_ends_the_device(site: Any, visit: Any, ada: Any) -> None:
     with visit(site.url) as page:
         set_up(site, page)
         page.goto("/app/phone")
         expect(page.get_by_text("This phone", exact=True)).to_be_visible()
         page.get_by_role("button", name="Delete it").click()
+        expect(page.get_by_role("status")).to_have_text("Deleted. Nobody can pay with that phone any more.")
         expect(page.get_by_text("None yet.")).to_be_visible()
         assert page.evaluate("import('/app/static/held/keeping.js').then((m) => m.phone())") is None
     assert [device.state for device in ada.devices()] == ["revoked"]

@@ -14,11 +14,12 @@ from facefare.payments import held, receipts
 from facefare.wallet import consents, devices
 from facefare.wallet.consents import Consent, Profile
 from facefare.wallet.devices import State
+from facefare.wallet.errors import UnknownDevice
 from facefare.wallet.payers import Payer
 from facefare.web.api import held as api
 from facefare.web.api.held import DeviceId, DeviceIn, PassOut, Registered
 from facefare.web.api.services import Services, WithServices
-from facefare.web.pages import payer_passkeys
+from facefare.web.pages import payer_passkeys, words
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.visitor import Shown, SignedIn, WithSite
 
@@ -31,6 +32,10 @@ _Change = Annotated[str, Path(pattern="^(pause|resume|lost|end)$")]
 @router.get("")
 def phones(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
     """The payer's phones, what each may do, and what is owed."""
+    return _phones(services, payer, shown, done=None)
+
+
+def _phones(services: Services, payer: Payer, shown: Shown, *, done: str | None) -> Response:
     with services.engine.connect() as connection:
         mine = [(device, held.owed(connection, device.id)) for device in devices.of_payer(connection, payer.id)]
     return shown.page(
@@ -39,6 +44,8 @@ def phones(payer: SignedIn, services: WithServices, shown: Shown) -> Response:
         ended=[device for device, _ in mine if device.state in ENDED],
         limit=services.held.self_made_limit,
         payer=payer,
+        operator=services.notice.operator,
+        done=done,
     )
 
 
@@ -112,17 +119,12 @@ def settle(device_id: DeviceId, payer: SignedIn, services: WithServices) -> Resp
     """Pay what the phone accepted offline and could not be charged for."""
     with services.engine.begin() as connection:
         held.settle(connection, payer.id, device_id, services.rules_for(1))
-    return _back()
+    return RedirectResponse(f"{PREFIX}/phone", status_code=303)
 
 
 @router.post("/devices/{device_id}/{change}")
-def alter(device_id: DeviceId, change: _Change, payer: SignedIn, services: WithServices) -> Response:
+def alter(device_id: DeviceId, change: _Change, payer: SignedIn, services: WithServices, shown: Shown) -> Response:
     """Pause a phone, let it pay again, report it lost, or end it."""
-    _alter(services, payer, device_id, change)
-    return _back()
-
-
-def _alter(services: Services, payer: Payer, device_id: str, change: str) -> None:
     with services.engine.begin() as connection:
         if change == "pause":
             devices.pause(connection, payer.id, device_id)
@@ -133,10 +135,17 @@ def _alter(services: Services, payer: Payer, device_id: str, change: str) -> Non
             left = [one for one in devices.of_payer(connection, payer.id) if one.state not in ENDED]
             if not left:  # the consent is for phones: it ends with the last one
                 consents.withdraw(connection, payer.id, Profile.HELD)
+    return _phones(services, payer, shown, done=words.DEVICE_CHANGES[change])
 
 
-def _back() -> Response:
-    return RedirectResponse(f"{PREFIX}/phone", status_code=303)
+@router.get("/devices/{device_id}")
+def state(device_id: DeviceId, payer: SignedIn, services: WithServices) -> Response:
+    """Whether this phone pays, for its page that shows a code."""
+    with services.engine.connect() as connection:
+        known = next((one for one in devices.of_payer(connection, payer.id) if one.id == device_id), None)
+    if known is None:
+        raise UnknownDevice("There is no such device.")
+    return JSONResponse({"state": known.state.value})
 
 
 def _consent(given: list[Consent]) -> Consent | None:

@@ -86,6 +86,8 @@ CODE = {
     "another model": "This gate reads faces in a newer way. Please set this phone up again",
     "not our terminal": "This is not a gate or till of your operator",
     "pass expired": "This phone was without a network for too long. Please connect it once",
+    "phone paused": "This phone is paused, so no gate or till takes its code. You can switch it on again",
+    "phone owing": "Something is owed for what it paid without a network. Until that is paid, its code is refused",
     "clock is off": "This phone's clock is wrong, so codes may be refused. Please set it to automatic",
 }
 """What the page says that shows a code."""
@@ -159,6 +161,14 @@ DEVICES = {
     "lost": "Reported lost",
     "revoked": "No longer used",
 }
+
+DEVICE_CHANGES = {
+    "pause": "Paused. Nobody can pay with that phone now.",
+    "resume": "On again. That phone pays.",
+    "lost": "Reported lost. Nobody can pay with that phone any more.",
+    "end": "Deleted. Nobody can pay with that phone any more.",
+}
+"""What was done to a phone, after it was done."""
 
 
 DECLINES = {

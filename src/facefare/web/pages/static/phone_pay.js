@@ -30,10 +30,19 @@ async function begin() {
   if (!here.length) say("no terminals");
   show.disabled = !here.length;
   try {
-    if (navigator.onLine) await renew(record);
+    if (navigator.onLine && (await pays(record))) await renew(record);
   } catch (error) {
     if (error instanceof Refused) say(null, error.message);
   }
+}
+
+// Whether this phone was not stopped, as far as the wallet says so to whom it knows.
+async function pays({ id }) {
+  const { state } = await asked(`phone/devices/${id}`).catch(() => ({ state: "active" }));
+  if (state === "active") return true;
+  step(["paused", "owing"].includes(state) ? "stopped" : "none");
+  say(null, sentence(`phone ${state}`));
+  return false;
 }
 
 // A terminal's screen shows a link to this page with its announcement; what is after # is sent to no server.
