@@ -6,17 +6,17 @@ none that could see a face, a name or money.
 """
 
 import ctypes
-import os
 import resource
 import sys
 from collections.abc import Collection
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any
 
 import typer
 
 from facefare.errors import SettingsError
+from facefare.files import sentence
 
 _GROUP = "facefare.commands"
 
@@ -69,8 +69,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(str(error))
     except OSError as error:
-        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
-        sys.exit(f"{named}{error.strerror or error}.")
+        sys.exit(sentence(error))
 
 
 def command_line(asked: Collection[str] | None = None) -> typer.Typer:
@@ -92,7 +91,17 @@ def command_line(asked: Collection[str] | None = None) -> typer.Typer:
 _PR_SET_DUMPABLE = 4
 
 
-def _root() -> None:
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"facefare {version('facefare')}")
+        raise typer.Exit
+
+
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     """Pay a fare or a coffee by looking at a camera."""
     # Memory holds keys, shares, and for moments faces: a crash writes none of it to a disk, nor to a crash reporter.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

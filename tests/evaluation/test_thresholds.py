@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from facefare.cli import command_line
 from facefare.evaluation import commands
 from facefare.evaluation.calibrating import Site
-from facefare.evaluation.errors import TooFewPeopleError
+from facefare.evaluation.errors import EvaluationError, TooFewPeopleError
 from facefare.evaluation.metrics import Distances
 from facefare.evaluation.thresholds import (
     ImpostorCurve,
@@ -71,7 +71,7 @@ def test_a_calibration_file_is_read_back_with_its_curve(curve):
 
 
 def test_a_calibration_file_without_a_curve_is_refused():
-    with pytest.raises(ValueError, match="no impostor curve"):
+    with pytest.raises(EvaluationError, match="no impostor curve"):
         ImpostorCurve.read("{}")
 
 

@@ -63,6 +63,12 @@ def test_keys_are_rotated_while_wallet_terminals_and_peers_follow_one_by_one(tmp
         before = list(trio.identities)
         facefare_guardian("rotate-keys", trio.folder(1))
         announced = Folder(trio.folder(1)).identity
+        trio.stop(1)
+        refused = CliRunner().invoke(app, ["rotate-keys", str(trio.folder(1)), "--change-over"])
+        assert refused.exit_code == 1
+        for peer in (0, 2):
+            assert f"Guardian {peer}, Guardian {peer}, does not take the next keys." in refused.output
+        assert Folder(trio.folder(1)).identity == announced, "a change-over that would lock it out is not begun"
         for peer in (0, 2):
             facefare_guardian("join", trio.folder(peer), trio.folder(1) / "identity.json")
         restart(trio, 0, 1, 2)
@@ -131,6 +137,46 @@ def test_a_succession_counts_only_under_the_present_signing_key_and_for_the_same
     ceremony.join(peer, same_log)
     with pytest.raises(CeremonyError, match="other keys"):
         ceremony.join(peer, identity)
+
+
+def test_a_change_over_that_no_peer_has_followed_takes_an_explicit_word(
+    folder: Path, peer: Path, tmp_path: Path
+) -> None:
+    ceremony.join(folder, Folder(peer).identity)
+    third = ceremony.init(tmp_path / "t", index=2, name="Union", host="127.0.0.1", http_port=5, link_port=6)
+    ceremony.join(folder, third)
+    facefare_guardian("rotate-keys", folder)
+    refused = CliRunner().invoke(app, ["rotate-keys", str(folder), "--change-over"])
+    assert refused.exit_code == 1
+    assert "Guardian 0, Council, does not answer. Guardian 2, Union, does not answer." in refused.output
+    following = Folder(folder).identity.successor
+    assert following is not None
+    facefare_guardian("rotate-keys", folder, "--change-over", "--although-no-peer-answered")
+    assert Folder(folder).identity == following
+
+
+def test_what_is_registered_is_listed_and_no_share_or_private_key(folder: Path, peer: Path) -> None:
+    ceremony.join(folder, Folder(peer).identity)
+    ceremony.register_relay(folder, "wallet", ceremony.create_relay(peer / "relay", "wallet").read_bytes())
+    facefare_guardian("create-gallery", folder, "gal_metro", "--kind", "live", "--model", "m")
+    key, other = "ab" * 32, "cd" * 32
+    limits = ("--rate", "0.5", "--daily", "5000")
+    facefare_guardian("register-terminal", folder, "trm_gate1", "--key", key, "--gallery", "gal_metro", *limits)
+    facefare_guardian("register-station", folder, "stn_desk1", "--key", other, "--gallery", "gal_metro", "--demo-only")
+    said = facefare_guardian("list", folder).splitlines()
+    assert said[:2] == [
+        f"guardian 1  Bank  {Folder(folder).identity.fingerprint()}",
+        f"guardian 0  Council  {Folder(peer).identity.fingerprint()}",
+    ]
+    assert said[2:6] == [
+        "relay  wallet",
+        "gallery  gal_metro  live  m  128 dimensions  squared norms 1000 to 8191  thresholds -4000 to -1",
+        f"terminal  trm_gate1  gal_metro  key {key}  0.5 a second  5000 a day",
+        f"station  stn_desk1  gal_metro  key {other}  demo only",
+    ]
+    assert "limit  recheck_permille 1000" in said
+    private = [Folder(folder).signing_key(), Folder(folder).sealing_key()]
+    assert not any(one.private_bytes_raw().hex() in "".join(said) for one in private)
 
 
 def test_a_peer_that_has_the_succession_knows_both_fingerprints(folder: Path, peer: Path) -> None:

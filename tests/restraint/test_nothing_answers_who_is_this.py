@@ -48,6 +48,7 @@ guardian create-gallery FOLDER GALLERY --kind --model --dimensions --min-squared
 guardian create-relay FOLDER NAME
 guardian init FOLDER --index --name --host --http-port --link-port --public-port
 guardian join FOLDER IDENTITY
+guardian list FOLDER
 guardian prune-backups FOLDER --keep
 guardian refresh FOLDER --wait
 guardian register-relay FOLDER NAME CERTIFICATE
@@ -55,7 +56,7 @@ guardian register-station FOLDER STATION --key --gallery --demo-only
 guardian register-terminal FOLDER TERMINAL --key --gallery --rate --daily
 guardian remove FOLDER NAME
 guardian restore FOLDER SOURCE
-guardian rotate-keys FOLDER --change-over --forget
+guardian rotate-keys FOLDER --change-over --although-no-peer-answered --forget
 guardian serve FOLDER
 guardian status FOLDER
 guardian trust FILE IDENTITIES

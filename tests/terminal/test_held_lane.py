@@ -102,9 +102,9 @@ def test_the_terms_of_the_file_are_the_terms_of_the_lane(tmp_path: Path) -> None
     held = configured(tmp_path, section).held
     assert held is not None
     assert held.codes_only
-    assert (held.terms.self_made_limit, held.terms.offline_limit) == (500, 0)
-    assert held.terms.deny_list_max_age.total_seconds() == 60
-    assert held.terms.passback == HeldTerms().passback
+    assert (held.self_made_limit, held.offline_limit) == (500, 0)
+    assert held.deny_list_max_age.total_seconds() == 60
+    assert held.passback == HeldTerms().passback
 
 
 @pytest.mark.parametrize(

@@ -320,13 +320,13 @@ def test_the_till_says_when_the_network_is_gone_and_when_it_is_back(counter: Cou
 
 
 def test_tips_are_rounded_and_those_of_nothing_left_out() -> None:
-    terms = TillTerms.read({"currency": "EUR", "tips": [5, 10]})
+    terms = TillTerms("EUR", tips=(5, 10))
     assert terms.offered(350) == [(5, 18), (10, 35)]
     assert terms.offered(5) == [(10, 1)]
-    assert TillTerms.read({"currency": "EUR", "tips": []}).offered(350) == []
-    for wrong in ({"currency": "EUR", "largest": 0}, {"currency": "EUR", "tips": [0]}, {"currency": "EUR", "x": 1}):
-        with pytest.raises((ValueError, TypeError)):
-            TillTerms.read(wrong)
+    assert TillTerms("EUR", tips=()).offered(350) == []
+    for wrong in ({"largest": 0}, {"tips": (0,)}):
+        with pytest.raises(ValueError, match="largest amount"):
+            TillTerms("EUR", **wrong)
 
 
 # --- the code on the screen ---

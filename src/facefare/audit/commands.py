@@ -18,6 +18,7 @@ from facefare.audit.reconciliation import reconcile as reconcile_logs
 from facefare.audit.report import report_html
 from facefare.audit.verifier import TOLERANCE_S, GuardianKeys, parse_trust
 from facefare.audit.verifier import verify as verify_folder
+from facefare.files import read_text, sentence
 
 app = typer.Typer(no_args_is_help=True, help="Check the guardians' transparency logs.")
 
@@ -35,8 +36,8 @@ def verify(
             raise AuditError(f"{path} is no folder; `facefare audit fetch` makes one.")
         keys = _keys(trust or path / "trust")
         report = verify_folder(path, keys, tolerance_s=tolerance)
-    except AuditError as error:
-        typer.echo(str(error), err=True)
+    except (AuditError, OSError) as error:
+        typer.echo(_sentence(error), err=True)
         raise typer.Exit(2) from error
     if trust is None:
         typer.echo("The keys are those that came with the logs; compare them with the guardians' own pages:")
@@ -63,8 +64,8 @@ def fetch(
     """Copy the three published logs into a folder; checkpoints copied before are kept in `seen`."""
     try:
         fetch_logs(urls, folder)
-    except AuditError as error:
-        typer.echo(str(error), err=True)
+    except (AuditError, OSError) as error:
+        typer.echo(_sentence(error), err=True)
         raise typer.Exit(2) from error
     typer.echo(f"Now: facefare audit verify {folder} --trust FILE")
 
@@ -78,14 +79,14 @@ def my_log(
     """Check, as a payer, that the access log you are shown leaves out no identification of you."""
     last = folder / "last-comparison.json"
     try:
-        given = (folder / "own-log.json").read_text()
+        given = read_text(folder / "own-log.json")
         shown = Shown.from_json(given)
         opened = Opening.from_json(given).read([pair.log for pair in _keys(trust)])
-        before = Before.from_json(last.read_text()) if last.exists() else None
+        before = Before.from_json(read_text(last)) if last.exists() else None
         result = compare(opened, shown, before)
         missing = [] if logs is None else not_logged(logs, shown, now=int(datetime.now(UTC).timestamp() * 1000))
     except (AuditError, OSError) as error:
-        typer.echo(f"The check could not be made: {error}", err=True)
+        typer.echo(f"The check could not be made: {_sentence(error)}", err=True)
         raise typer.Exit(2) from error
     since = f"since {_utc(opened.since // 1000)}" if opened.since else "from the beginning"
     typer.echo(f"The guardians have counted {since} (era {opened.era}).")
@@ -119,16 +120,16 @@ def reconcile(
 ) -> None:
     """Compare searches with payments: identifications nobody was shown, and searches that nothing explains."""
     try:
-        said = WalletWord.from_json(wallet.read_text())
+        said = WalletWord.from_json(read_text(wallet))
         stations = stations_in(logs, said)
         result = reconcile_logs(
             searches_in(logs),
             said,
-            sites_from_json(sites.read_text()),
-            PayerChecks() if checks is None else PayerChecks.from_json(checks.read_text()),
+            sites_from_json(read_text(sites)),
+            PayerChecks() if checks is None else PayerChecks.from_json(read_text(checks)),
         )
     except (AuditError, OSError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(_sentence(error), err=True)
         raise typer.Exit(2) from error
     for alarm in result.alarms:
         typer.echo(f"ALARM: {alarm}")
@@ -165,7 +166,7 @@ def verify_receipt(
         others = [pair.witness for n, pair in enumerate(keys) if n != number]
         entry = proof.verify(keys[number].log, others)
     except (AuditError, OSError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(_sentence(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"Entry {proof.index} of {origin}: {entry.terminal}, {entry.purpose}, {entry.time} ms.")
 
@@ -176,7 +177,8 @@ def _utc(seconds: int) -> str:
 
 
 def _keys(path: Path) -> tuple[GuardianKeys, ...]:
-    try:
-        return parse_trust(path.read_text())
-    except OSError as error:
-        raise typer.BadParameter(f"{path} can't be read: {error.strerror}.") from error
+    return parse_trust(read_text(path))
+
+
+def _sentence(error: AuditError | OSError) -> str:
+    return sentence(error) if isinstance(error, OSError) else str(error)

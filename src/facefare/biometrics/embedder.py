@@ -1,7 +1,6 @@
 """The embedder as a plug: an ONNX file and a description (embedder.toml) of how to feed it."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,6 +13,7 @@ from facefare.biometrics.errors import EmbedderError, ModelMissingError
 from facefare.biometrics.landmarks import COUNT
 from facefare.biometrics.networks import OnnxNetwork
 from facefare.biometrics.template import Template, unit
+from facefare.files import UnreadableFile, explained, read_toml, sentence
 
 _Strict = ConfigDict(extra="forbid", frozen=True)
 _Landmark = Annotated[int, Field(ge=0, lt=COUNT)]
@@ -72,13 +72,15 @@ class Embedder:
     def __init__(self, file: Path):
         """Read embedder.toml; raises EmbedderError, ModelMissingError or ModelChangedError."""
         try:
-            self.description = Description.model_validate(tomllib.loads(file.read_text("utf-8")))
+            self.description = Description.model_validate(read_toml(file))
+        except UnreadableFile as error:
+            raise EmbedderError(sentence(error)) from error
         except OSError as error:
             raise ModelMissingError(
                 f"{file} can't be read ({error.strerror}); the default one comes by: facefare models install"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-            raise EmbedderError(f"{file} is no complete embedder description: {error}") from error
+        except ValidationError as error:
+            raise EmbedderError(f"{file} is no complete embedder description: {explained(error)}.") from error
         self._network = OnnxNetwork(file.parent / self.description.file, self.description.sha256)
         self._targets = np.array(self.description.alignment.targets)
         order = slice(None, None, -1) if self.description.input.channels == "RGB" else slice(None)

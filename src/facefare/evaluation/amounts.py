@@ -10,7 +10,6 @@ Invariant: a risk measured as worse never gives a larger amount.
 """
 
 import math
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final, Self
 from facefare.evaluation.errors import CostsError
 from facefare.evaluation.metrics import Report
 from facefare.evaluation.presentation import BONA_FIDE, GATE_ALL
+from facefare.files import read_toml, sentence
 
 UNTIL_FACTOR: Final = 3
 """Single payments that a face alone may make in total until a second factor is asked for."""
@@ -56,13 +56,15 @@ class Costs:
     def read(cls, path: Path) -> Self:
         """From a TOML file with any of the attributes; raises CostsError."""
         try:
-            body = tomllib.loads(path.read_text("utf-8"))
+            body = read_toml(path)
             unknown = set(body) - {field.name for field in fields(cls)}
             if unknown:
                 raise CostsError(f"{path.name} names {', '.join(sorted(unknown))}, which is no cost.")
             return cls(**body)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
-            raise CostsError(f"{path.name} is no file of costs: {error}.") from error
+        except OSError as error:
+            raise CostsError(sentence(error)) from error
+        except TypeError as error:
+            raise CostsError(f"{path}: A value in it is of another kind.") from error
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from facefare.evaluation.thresholds import (
     new_calibration,
     squared_distance,
 )
+from facefare.files import read_text
 from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 
@@ -166,7 +167,7 @@ def calibrate(
     if (recordings is None) == (camera is None):
         raise typer.BadParameter("Name a folder of recordings or a camera.")
     with _reporting() as progress:
-        text = base.read_text("utf-8") if base else Calibration.default_text()
+        text = read_text(base) if base else Calibration.default_text()
         calibration = Calibration.from_json(text)
         curve = ImpostorCurve.read(text)
         pipeline = FacePipeline.load(cache_dir / "models", embedder)
@@ -238,8 +239,8 @@ def _reporting() -> Iterator[Progress]:
     try:
         with Progress(*columns, console=_console) as progress:
             yield progress
-    except (EvaluationError, BiometricsError, IdentificationError, OSError, ValueError) as error:
-        _console.print(f"[red]{error}[/red]", highlight=False)
+    except (EvaluationError, BiometricsError, IdentificationError) as error:
+        typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from facefare.evaluation.errors import EvaluationError
 from facefare.evaluation.metrics import Distances
 from facefare.identification.calibration import Calibration
 
@@ -113,15 +114,15 @@ class ImpostorCurve:
 
     @classmethod
     def read(cls, document: str) -> Self:
-        """Read the curve of a calibration file. Raises ValueError if it holds none."""
+        """Read the curve of a calibration file. Raises EvaluationError if it holds none."""
         try:
             return cls.from_description(json.loads(document)["measured"]["impostor_curve"])
         except (KeyError, TypeError) as error:
-            raise ValueError("The calibration file holds no impostor curve.") from error
+            raise EvaluationError("The calibration file holds no impostor curve.") from error
 
     @classmethod
     def from_description(cls, fields: dict[str, Any]) -> Self:
-        """Undo `describe`. Raises ValueError for other fields."""
+        """Undo `describe`. Raises EvaluationError for other fields."""
         try:
             bulk = tuple((float(rate), float(distance)) for rate, distance in fields["bulk"])
             return cls(
@@ -132,7 +133,7 @@ class ImpostorCurve:
                 bulk,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError("The calibration file holds no impostor curve.") from error
+            raise EvaluationError("The calibration file holds no impostor curve.") from error
 
 
 def integer(distance: float, calibration: Calibration) -> int:

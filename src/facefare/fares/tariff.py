@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facefare.fares.errors import TariffError
+from facefare.files import explained, sentence
 
 Amount = Annotated[int, Field(ge=0, strict=True)]
 Weekday = Annotated[int, Field(ge=0, le=6)]
@@ -345,10 +346,6 @@ def load_tariff(path: Path) -> Tariff:
     try:
         return Tariff.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'tariff'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise TariffError(f"{path.name} is not a valid tariff: {problems}.") from error
+        raise TariffError(f"{path.name} is not a valid tariff: {explained(error)}.") from error
     except OSError as error:
-        raise TariffError(f"{path.name} can't be read: {error.strerror}.") from error
+        raise TariffError(sentence(error)) from error

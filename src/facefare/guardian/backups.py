@@ -24,13 +24,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from facefare.files import sentence
 from facefare.guardian.ceremony import Folder, destroy
 from facefare.guardian.database import SHARES, open_database
 from facefare.guardian.errors import BackupError
@@ -101,9 +102,11 @@ def _back_up(folder: Folder, to: Path) -> dict[str, object]:
         _write_key(_key_file(folder, name), key)
         _seal(copy, to, json.dumps(header).encode() + b"\n", key)
     except (OSError, sqlite3.Error) as error:
-        to.unlink(missing_ok=True)
+        with suppress(OSError):
+            to.unlink(missing_ok=True)
         _key_file(folder, name).unlink(missing_ok=True)  # else `prune` would count it as one of the newest
-        raise BackupError(f"The backup could not be written: {error}.") from error
+        why = sentence(error) if isinstance(error, OSError) else f"{error}."
+        raise BackupError(f"The backup could not be written: {why}") from error
     finally:
         copy.unlink(missing_ok=True)
     return header
@@ -128,7 +131,7 @@ def restore(folder: Folder, source: Path) -> dict[str, object]:
             _marker(folder).unlink()
             _sync(folder.path)
         except OSError as error:
-            raise BackupError(f"The backup could not be restored: {error.strerror}.") from error
+            raise BackupError(f"The backup could not be restored: {sentence(error)}") from error
         finally:
             opened.unlink(missing_ok=True)
         return header

@@ -28,8 +28,9 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -42,8 +43,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from facefare.audit.notes import KeyKind, NoteSigner
+from facefare.files import read_text
 from facefare.guardian.errors import CeremonyError, MessageError
 from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.links import knows
 from facefare.guardian.messages import GUARDIANS
 from facefare.guardian.policy import Limits
 from facefare.guardian.registry import GalleryDefinition, Registry, Station, Terminal
@@ -76,10 +79,13 @@ class Folder:
                 "A change to the next keys is unfinished; run `facefare guardian rotate-keys --change-over` again."
             )
 
+    def joined(self) -> list[GuardianIdentity]:
+        """Those of the other two guardians that have joined."""
+        return [_read_identity(file) for file in sorted((self.path / "peers").glob("guardian-*.json"))]
+
     def peers(self) -> dict[int, GuardianIdentity]:
         """The other two guardians by index; raises `CeremonyError` while one has not joined."""
-        found = [_read_identity(file) for file in sorted((self.path / "peers").glob("guardian-*.json"))]
-        peers = {identity.index: identity for identity in found}
+        peers = {identity.index: identity for identity in self.joined()}
         missing = set(range(GUARDIANS)) - peers.keys() - {self.identity.index}
         if missing:
             raise CeremonyError(f"Guardian {min(missing)} has not joined; run `facefare guardian join` first.")
@@ -87,15 +93,28 @@ class Folder:
 
     def relays(self) -> list[str]:
         """PEM certificates of the relays."""
-        return [file.read_text() for file in sorted((self.path / "relays").glob("*.pem"))]
+        return [read_text(self.path / "relays" / f"{name}.pem") for name in self.relay_names()]
+
+    def relay_names(self) -> list[str]:
+        """Names of the relays, as they were registered."""
+        return sorted(file.stem for file in (self.path / "relays").glob("*.pem"))
 
     def limits(self) -> Limits:
         """Its limits; raises `CeremonyError` when the file has other fields."""
         file = self.path / "limits.json"
         try:
-            return Limits(**json.loads(file.read_text())) if file.exists() else Limits()
-        except (ValueError, TypeError) as error:
-            raise CeremonyError(f"{file} must hold fields of Limits only: {error}.") from error
+            said = json.loads(read_text(file)) if file.exists() else {}
+        except json.JSONDecodeError as error:
+            raise CeremonyError(f"{file} is no JSON (line {error.lineno}).") from error
+        unknown = sorted(set(said) - {one.name for one in fields(Limits)}) if isinstance(said, dict) else ["no object"]
+        if unknown:
+            raise CeremonyError(f"{file} must hold limits by name: {', '.join(unknown)} is none.")
+        if not all(type(value) in (int, float) for value in said.values()):
+            raise CeremonyError(f"{file}: limits are numbers.")
+        try:
+            return Limits(**said)
+        except ValueError as error:
+            raise CeremonyError(f"{file}: {error}") from None
 
     def signing_key(self) -> Ed25519PrivateKey:
         """Signs confirmations."""
@@ -217,6 +236,22 @@ def announce_keys(path: Path) -> GuardianIdentity:
     return identity
 
 
+def who_knows_next_keys(path: Path) -> dict[int, bool | None]:
+    """Of each running peer, whether it takes the announced next keys; None: it doesn't answer. Raises CeremonyError.
+
+    None of them is asked about a change that was begun already.
+    """
+    folder = Folder(path)
+    successor = folder.identity.successor
+    if successor is None or _changing_over(path).exists():
+        return {}
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as certificate:
+        certificate.write(successor.certificate)
+        certificate.flush()
+        key = path / "keys" / "next" / "tls.pem"
+        return {index: knows(peer, Path(certificate.name), key) for index, peer in sorted(folder.peers().items())}
+
+
 def change_over(path: Path) -> GuardianIdentity:
     """Begin to use the announced keys; the guardian must not run. Killed in the middle it is to be run again.
 
@@ -273,13 +308,14 @@ def create_relay(path: Path, name: str) -> Path:
 
 def register_relay(path: Path, name: str, certificate: bytes) -> None:
     """Let a relay (a wallet) call this guardian; counts from the next start."""
+    folder = Folder(path)
     if not _NAME.fullmatch(name):
         raise CeremonyError("A relay's name has letters, digits, - and _ only.")
     try:
         x509.load_pem_x509_certificate(certificate)
     except ValueError:
         raise CeremonyError("That is no PEM certificate.") from None
-    (Folder(path).path / "relays" / f"{name}.pem").write_bytes(certificate)
+    (folder.path / "relays" / f"{name}.pem").write_bytes(certificate)
 
 
 def write_trust(path: Path, identities: Sequence[GuardianIdentity]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -68,6 +69,10 @@ def join(folder: _Dir, identity: Annotated[Path, typer.Argument(help="identity.j
 def rotate_keys(
     folder: _Dir,
     change_over: Annotated[bool, typer.Option(help="Use the announced keys; the guardian must not run.")] = False,
+    although: Annotated[
+        bool,
+        typer.Option("--although-no-peer-answered", help="Change over though a peer may not know the next keys."),
+    ] = False,
     forget: Annotated[bool, typer.Option(help="Destroy the old sealing key, once nobody seals to it.")] = False,
 ) -> None:
     """Announce the next TLS, signing and sealing keys, signed by the present one; then change over to them."""
@@ -77,6 +82,8 @@ def rotate_keys(
             typer.echo("The old sealing key is destroyed, from the next start on.")
         elif change_over:
             with backups.serving_alone(ceremony.Folder(folder)):
+                if not although:
+                    _check_peers_follow(folder)
                 identity = ceremony.change_over(folder)
             typer.echo(f"The new keys are in use from the next start. Fingerprint: {identity.fingerprint()}")
             typer.echo(f"Give {folder / 'identity.json'} to the same people again.")
@@ -84,6 +91,51 @@ def rotate_keys(
             successor = ceremony.announce_keys(folder).successor
             typer.echo(f"Give {folder / 'identity.json'} to the other guardians, relays, terminals and stations.")
             typer.echo(f"Fingerprint of the next keys: {successor.fingerprint() if successor else ''}")
+
+
+def _check_peers_follow(folder: Path) -> None:
+    peers = ceremony.Folder(folder).peers()
+    said = {True: "", False: "does not take the next keys", None: "does not answer"}
+    missing = [
+        f"Guardian {index}, {peers[index].name}, {said[known]}."
+        for index, known in ceremony.who_knows_next_keys(folder).items()
+        if not known
+    ]
+    if missing:
+        raise CeremonyError(
+            f"{' '.join(missing)} After a change-over it could not be met. Have it `join` identity.json and start "
+            "again; or say --although-no-peer-answered. Nothing was changed."
+        )
+
+
+@app.command("list")
+def list_registered(folder: _Dir) -> None:
+    """What is registered at this guardian: peers, relays, galleries, terminals, stations, limits; no shares."""
+    with _plain_errors():
+        home = ceremony.Folder(folder)
+        registry = home.registry()
+        lines = [f"guardian {home.identity.index}  {home.identity.name}  {home.identity.fingerprint()}"]
+        for peer in home.joined():
+            following = "  next keys announced" if peer.succession is not None else ""
+            lines.append(f"guardian {peer.index}  {peer.name}  {peer.fingerprint()}{following}")
+        lines += [f"relay  {name}" for name in home.relay_names()]
+        for one in registry.galleries():
+            norms = f"squared norms {one.min_squared_norm} to {one.max_squared_norm}"
+            thresholds = f"thresholds {one.min_threshold} to {one.max_threshold}"
+            what = (one.id, one.kind, one.model, f"{one.dimensions} dimensions", norms, thresholds)
+            lines.append("  ".join(("gallery", *what)))
+        for terminal in registry.terminals():
+            limits = [f"{terminal.rate:g} a second"] if terminal.rate is not None else []
+            limits += [f"{terminal.daily} a day"] if terminal.daily is not None else []
+            lines.append(_registered("terminal", terminal, *limits))
+        for station in registry.stations():
+            lines.append(_registered("station", station, *(["demo only"] if station.demo_only else [])))
+        lines += [f"limit  {name} {value}" for name, value in asdict(home.limits()).items()]
+    typer.echo("\n".join(lines))
+
+
+def _registered(kind: str, one: Terminal | Station, *more: str) -> str:
+    return "  ".join((kind, one.id, ", ".join(one.galleries), f"key {one.public_key.hex()}", *more))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -46,6 +47,7 @@ from facefare.guardian.messages import (
     Problem,
 )
 from facefare.guardian.service import Guardian
+from facefare.serving import listening, server
 
 _CBOR = "application/cbor"
 _ROLE = "facefare.role"
@@ -225,15 +227,18 @@ def serve(path: Path) -> None:
 
 
 def _serve(folder: Folder) -> None:
+    host, public_port = folder.identity.host, folder.identity.public_port
+    relays = listening(host, folder.identity.http_port)
+    public = listening(host, public_port) if public_port else None
     guardian = Guardian(folder)
     roles = {ssl.PEM_cert_to_DER_cert(pem): _RELAY for pem in folder.relays()}
     roles[ssl.PEM_cert_to_DER_cert(folder.identity.certificate)] = _SELF
     context = server_context(
         folder.certificate, folder.tls_key, "\n".join([*folder.relays(), folder.identity.certificate])
     )
-    servers = [_server(application(guardian), folder, folder.identity.http_port, _protocol_with_roles(roles), context)]
-    if folder.identity.public_port:
-        servers.append(_server(publication(folder.log), folder, folder.identity.public_port, H11Protocol, None))
+    services = [(_server(application(guardian), _protocol_with_roles(roles), context), relays)]
+    if public is not None:
+        services.append((_server(publication(folder.log), H11Protocol, None), public))
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal again once it is done; without this nothing below would run
@@ -241,39 +246,32 @@ def _serve(folder: Folder) -> None:
     guardian.engine.start()
     _log.info("guardian_started", guardian=guardian.index)
     try:
-        asyncio.run(_run_all(servers))
+        asyncio.run(_run_all(services))
     finally:
         guardian.close()
         _log.info("guardian_stopped", guardian=guardian.index)
 
 
-def _server(
-    app: Starlette, folder: Folder, port: int, protocol: type[asyncio.Protocol], tls: ssl.SSLContext | None
-) -> uvicorn.Server:
-    config = uvicorn.Config(
+def _server(app: Starlette, protocol: type[asyncio.Protocol], tls: ssl.SSLContext | None) -> uvicorn.Server:
+    return server(
         app,
-        host=folder.identity.host,
-        port=port,
         http=protocol,
         ws="none",
         lifespan="off",
-        log_config=None,
-        access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
-    return uvicorn.Server(config)
 
 
-async def _run_all(servers: Sequence[uvicorn.Server]) -> None:
+async def _run_all(services: Sequence[tuple[uvicorn.Server, socket.socket]]) -> None:
     """Run until the first of them ends, then end all."""
-    running = [asyncio.create_task(server.serve()) for server in servers]
+    running = [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in services]
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    for server in servers:
-        server.should_exit = True
+    for one, _ in services:
+        one.should_exit = True
     await asyncio.gather(*running)
 
 

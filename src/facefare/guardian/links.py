@@ -28,6 +28,7 @@ import structlog
 from facefare.guardian.errors import LinkClosed, LinkError
 from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import GUARDIANS
+from facefare.serving import listening
 
 _SESSION_ID_BYTES = 16
 _DIAL_TIMEOUT = 2.0
@@ -188,7 +189,7 @@ class Links:
         self._session: Session | None = None
         self._closing = False
         self._welcomes = threading.BoundedSemaphore(_MAX_WELCOMES)
-        self._socket = socket.create_server((identity.host, identity.link_port), reuse_port=False)
+        self._socket = listening(identity.host, identity.link_port)
         threading.Thread(target=self._listen, name="links", daemon=True).start()
 
     def close(self) -> None:
@@ -302,6 +303,28 @@ class Links:
             close_now(older[1])
         if peer == LEADER and self._session is not None:
             self._session.close()  # the leader has given that one up
+
+
+def knows(peer: GuardianIdentity, certificate: Path, key: Path) -> bool | None:
+    """Whether the running guardian `peer` takes links from who has this certificate; None where it doesn't answer.
+
+    No session is begun. TLS 1.3 checks the caller last, so the refusal, if it is one, comes after the handshake; a
+    guardian that lets the caller in says nothing and waits for the session's id, and hangs up when it hears the end.
+    """
+    context = client_context(certificate, key, "\n".join(one.certificate for one in peer.valid))
+    try:
+        with socket.create_connection((peer.host, peer.link_port), _DIAL_TIMEOUT) as plain:
+            tls = context.wrap_socket(plain, server_hostname=peer.server_name)
+            tls.settimeout(_DIAL_TIMEOUT / 2)
+            with contextlib.suppress(TimeoutError):
+                return False if tls.recv(1) else None
+            with contextlib.suppress(ssl.SSLEOFError, ConnectionError):
+                tls.unwrap()
+            return True
+    except ssl.SSLError as error:
+        return False if "ALERT" in (error.reason or "") else None
+    except OSError:
+        return None
 
 
 def close_now(connection: socket.socket) -> None:

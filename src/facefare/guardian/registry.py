@@ -165,6 +165,17 @@ class Registry:
             return None
         return Station(name, bytes.fromhex(body["key"]), tuple(body["galleries"]), body["demo_only"])
 
+    def terminals(self) -> list[Terminal]:
+        """All terminals, by id."""
+        return [found for name in self._ids("terminals") if (found := self.terminal(name)) is not None]
+
+    def stations(self) -> list[Station]:
+        """All enrolment stations, by id."""
+        return [found for name in self._ids("stations") if (found := self.station(name)) is not None]
+
+    def _ids(self, table: Literal["terminals", "stations"]) -> list[str]:
+        return [name for (name,) in self._database.execute(f"SELECT id FROM {table} ORDER BY id")]  # noqa: S608
+
     def _one(self, query: str, name: str) -> dict[str, Any] | None:
         row = self._database.execute(query, (name,)).fetchone()
         return None if row is None else cast(dict[str, Any], json.loads(row[0]))

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from facefare.files import read_text, sentence
 from facefare.identification.errors import CalibrationError
 
 _ELSEWHERE: Final = 0.1
@@ -184,16 +185,22 @@ class Calibration:
                 currency=str(body["currency"]) if "currency" in body else None,
                 placeholder=bool(body.get("placeholder", False)),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise CalibrationError(f"This is no calibration file: {error}.") from error
+        except json.JSONDecodeError as error:
+            raise CalibrationError(f"This is no calibration file: it is no JSON (line {error.lineno}).") from error
+        except KeyError as error:
+            raise CalibrationError(f"This is no calibration file: {error.args[0]} is missing.") from error
+        except (ValueError, TypeError) as error:
+            raise CalibrationError("This is no calibration file: a value in it is of another kind.") from error
 
     @classmethod
     def from_file(cls, path: Path) -> Calibration:
         """From a file; raises `CalibrationError`."""
         try:
-            return cls.from_json(path.read_text())
+            return cls.from_json(read_text(path))
         except OSError as error:
-            raise CalibrationError(f"{path} can't be read: {error.strerror}.") from error
+            raise CalibrationError(sentence(error)) from error
+        except CalibrationError as error:
+            raise CalibrationError(f"{path}: {error}") from error
 
     @classmethod
     def default(cls) -> Calibration:

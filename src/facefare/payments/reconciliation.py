@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from facefare.files import sentence
 from facefare.ledger.currency import MINOR_UNITS
 from facefare.payments.errors import ReportUnreadable
 
@@ -133,10 +134,12 @@ def read_report(report: Path) -> tuple[list[Movement], dict[str, int]]:
                     Movement(category, name, _minor(line["gross"], currency), currency, line["balance_transaction_id"])
                 )
                 fees[currency] += _minor(line["fee"], currency)
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error, InvalidOperation, AttributeError, TypeError) as error:
-        raise ReportUnreadable(
-            f"{report} can't be read as an itemised balance report: {type(error).__name__} {error}."
-        ) from error
+    except OSError as error:
+        raise ReportUnreadable(sentence(error)) from error
+    except KeyError as error:
+        raise ReportUnreadable(f"{report} is no itemised balance report: it has no column {error.args[0]}.") from error
+    except (UnicodeDecodeError, csv.Error, InvalidOperation, AttributeError, TypeError) as error:
+        raise ReportUnreadable(f"{report} is no itemised balance report: a line can't be read.") from error
     return movements, dict(fees)
 
 

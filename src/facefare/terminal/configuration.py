@@ -30,17 +30,29 @@ receipts = "https://pay.example"            # where payers reach the wallet's pa
 Paths are relative to the file.
 """
 
-import tomllib
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    PlainValidator,
+    StrictBool,
+    Tag,
+    ValidationError,
+)
 
+from facefare.files import explained, read_toml, sentence
+from facefare.guardian.errors import MessageError
 from facefare.guardian.identity import GuardianIdentity
+from facefare.guardian.messages import GUARDIANS, REGISTRY_IDS
 from facefare.identification.calibration import Calibration
+from facefare.keyfiles import read_ed25519
 from facefare.terminal.approach import Lane
 from facefare.terminal.errors import ConfigurationError
 from facefare.terminal.fares import FixedFare, Place
@@ -48,29 +60,58 @@ from facefare.terminal.held import HeldTerms
 from facefare.terminal.till import TillTerms
 
 
-@dataclass(frozen=True, repr=False)
-class HeldSection:
-    """How codes are taken: whose word on devices counts, where state is kept, on what terms."""
+def _public_key(text: object) -> Ed25519PublicKey:
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(str(text)))
+    except ValueError:
+        raise ValueError("a public key is written as 64 hex digits") from None
 
-    operator_key: Ed25519PublicKey
+
+def _address(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("an address begins with https:// or http://")
+    return url
+
+
+def _fare_kind(section: object) -> Literal["amount", "stop"]:
+    return "amount" if isinstance(section, dict) and "amount" in section else "stop"
+
+
+_Priced = Annotated[FixedFare, Tag("amount")]
+_Placed = Annotated[Place, Tag("stop")]
+PublicKey = Annotated[Ed25519PublicKey, PlainValidator(_public_key)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Document(BaseModel):
+    """A file that an operator writes: what nobody knows in it is a slip of the pen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class HeldSection(HeldTerms):
+    """How codes are taken: on what terms, whose word on devices counts, where state is kept."""
+
+    operator_key: PublicKey
     store: Path
-    codes_only: bool
-    terms: HeldTerms
+    codes_only: bool = True
 
-    @classmethod
-    def read(cls, section: dict[str, Any], folder: Path) -> "HeldSection":
-        """From the file's section; raises KeyError, ValueError, TypeError."""
-        terms: dict[str, Any] = {
-            key: timedelta(seconds=value) if key in ("deny_list_max_age", "passback") else value
-            for key, value in section.items()
-            if key not in ("operator_key", "store", "codes_only")
-        }
-        return cls(
-            operator_key=Ed25519PublicKey.from_public_bytes(bytes.fromhex(section["operator_key"])),
-            store=folder / section["store"],
-            codes_only=bool(section.get("codes_only", True)),
-            terms=HeldTerms(**terms),
-        )
+
+class _Terminal(Document):
+    id: Annotated[str, AfterValidator(REGISTRY_IDS["terminal"])]
+    key: Path
+    wallet: Address
+    guardians: tuple[Path, ...] | None = None
+    gallery: Annotated[str, AfterValidator(REGISTRY_IDS["gallery"])] | None = None
+    lane: Lane = Lane()
+    codes: Address | None = None
+    backdrop: StrictBool = True
+    calibration: Path | None = None
+    embedder: Path | None = None
+    held: HeldSection | None = None
+    till: TillTerms | None = None
+    fare: Annotated[_Priced | _Placed, Discriminator(_fare_kind)] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,48 +145,65 @@ class Configuration:
 
         Raises:
             ConfigurationError: something is missing, or a file it names can't be used.
+            CalibrationError: the calibration can't.
         """
-        try:
-            document: dict[str, Any] = tomllib.loads(path.read_text())
-            key = load_pem_private_key((path.parent / document["key"]).read_bytes(), None)
-            if not isinstance(key, Ed25519PrivateKey):
-                raise ConfigurationError(f"{path}: key has to be an Ed25519 private key.")
-            calibration, embedder = document.get("calibration"), document.get("embedder")
-            held = HeldSection.read(document["held"], path.parent) if "held" in document else None
-            if held is not None and held.codes_only:  # it searches nobody
-                document = {"guardians": [], "gallery": "", **document}
-            return cls(
-                id=document["id"],
-                key=key,
-                wallet=document["wallet"],
-                guardians=tuple(GuardianIdentity.from_file(path.parent / name) for name in document["guardians"]),
-                gallery=document["gallery"],
-                passage=_fare(document["fare"]) if "fare" in document else None,
-                lane=Lane(**document.get("lane", {})),
-                calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
-                embedder=path.parent / embedder if embedder else None,
-                held=held,
-                till=TillTerms.read(document["till"]) if "till" in document else None,
-                codes=_page(document["codes"]) if "codes" in document else None,
-                backdrop=_switch(document.get("backdrop", True)),
-            )
-        except KeyError as error:
-            raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+        said = read_document(path, _Terminal)
+        searches = said.held is None or not said.held.codes_only
+        if searches:
+            for name in ("guardians", "gallery"):
+                if getattr(said, name) is None:
+                    raise ConfigurationError(f"{path}: {name} is missing.")
+        folder = path.parent
+        return cls(
+            id=said.id,
+            key=read_key(folder / said.key),
+            wallet=said.wallet,
+            guardians=read_guardians(folder, said.guardians or ()),
+            gallery=said.gallery or "",
+            passage=said.fare,
+            lane=said.lane,
+            calibration=read_calibration(folder, said.calibration),
+            embedder=folder / said.embedder if said.embedder else None,
+            held=replace(said.held, store=folder / said.held.store) if said.held else None,
+            till=said.till,
+            codes=said.codes,
+            backdrop=said.backdrop,
+        )
 
 
-def _page(url: str) -> str:
-    if not url.startswith(("https://", "http://")):
-        raise ValueError("codes has to be the address of a page: https://….")
-    return url
+Read = TypeVar("Read", bound=Document)
 
 
-def _switch(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("backdrop has to be true or false.")
-    return value
+def read_document(path: Path, kind: type[Read]) -> Read:
+    """What a TOML file of this kind says; raises ConfigurationError with everything that is wrong in it."""
+    try:
+        return kind.model_validate(read_toml(path))
+    except OSError as error:
+        raise ConfigurationError(sentence(error)) from None
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {explained(error)}.") from None
 
 
-def _fare(section: dict[str, Any]) -> FixedFare | Place:
-    return FixedFare(**section) if "amount" in section else Place(**section)
+def read_key(file: Path) -> Ed25519PrivateKey:
+    """The own key of a terminal or station; raises ConfigurationError."""
+    try:
+        return read_ed25519(file)
+    except OSError as error:
+        raise ConfigurationError(sentence(error)) from None
+
+
+def read_guardians(folder: Path, files: Sequence[Path]) -> tuple[GuardianIdentity, ...]:
+    """The three guardians of these identity files, or none; raises ConfigurationError."""
+    if len(files) not in (0, GUARDIANS):
+        raise ConfigurationError("guardians has to name three identity files, in their order.")
+    try:
+        return tuple(GuardianIdentity.from_file(folder / file) for file in files)
+    except OSError as error:
+        raise ConfigurationError(sentence(error)) from None
+    except MessageError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def read_calibration(folder: Path, file: Path | None) -> Calibration:
+    """The calibration of this file, or the default one; raises CalibrationError."""
+    return Calibration.from_file(folder / file) if file else Calibration.default()

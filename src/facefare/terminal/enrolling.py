@@ -7,27 +7,35 @@ Invariant: the reference is handed over once, to where the code says, and the st
 """
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import zxingcpp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import AfterValidator
 
 from facefare.biometrics import FacePipeline, Template
 from facefare.biometrics.errors import BiometricsError
 from facefare.biometrics.frames import Frames
 from facefare.guardian.identity import GuardianIdentity
-from facefare.guardian.messages import EnrolRequest
+from facefare.guardian.messages import REGISTRY_IDS, EnrolRequest
 from facefare.identification.calibration import Calibration
 from facefare.identification.held.documents import decoded
 from facefare.identification.held.errors import HeldError
 from facefare.identification.held.handover import Request, hand_over
 from facefare.identification.requests import prepare_enrolment
+from facefare.terminal.configuration import (
+    Address,
+    Document,
+    PublicKey,
+    read_calibration,
+    read_document,
+    read_guardians,
+    read_key,
+)
 from facefare.terminal.errors import ConfigurationError, NobodyEnrolled
 from facefare.terminal.station import Capture
 
@@ -46,6 +54,17 @@ class HandsFree:
 Wish = Request | HandsFree
 
 
+class _Station(Document):
+    id: Annotated[str, AfterValidator(REGISTRY_IDS["station"])]
+    key: Path
+    wallet: Address
+    operator_key: PublicKey
+    calibration: Path | None = None
+    embedder: Path | None = None
+    gallery: str = ""
+    guardians: tuple[Path, ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class Station:
     """Who a station is: `key` is its own; what it needs for payers' phones and for guardians. See `load`."""
@@ -61,7 +80,7 @@ class Station:
 
     @classmethod
     def load(cls, path: Path) -> "Station":
-        """Read a station's TOML file; paths are relative to it. Raises ConfigurationError.
+        """Read a station's TOML file; paths are relative to it. Raises ConfigurationError, CalibrationError.
 
         ```toml
         id = "stn_…"
@@ -74,28 +93,17 @@ class Station:
         guardians = ["guardian-0.json", "guardian-1.json", "guardian-2.json"]
         ```
         """
-        try:
-            document: dict[str, Any] = tomllib.loads(path.read_text())
-            key = load_pem_private_key((path.parent / document["key"]).read_bytes(), None)
-            if not isinstance(key, Ed25519PrivateKey):
-                raise ConfigurationError(f"{path}: key has to be an Ed25519 private key.")
-            calibration, embedder = document.get("calibration"), document.get("embedder")
-            return cls(
-                id=document["id"],
-                key=key,
-                wallet=document["wallet"],
-                operator_key=Ed25519PublicKey.from_public_bytes(bytes.fromhex(document["operator_key"])),
-                gallery=document.get("gallery", ""),
-                guardians=tuple(
-                    GuardianIdentity.from_file(path.parent / name) for name in document.get("guardians", ())
-                ),
-                calibration=Calibration.from_file(path.parent / calibration) if calibration else Calibration.default(),
-                embedder=path.parent / embedder if embedder else None,
-            )
-        except KeyError as error:
-            raise ConfigurationError(f"{path}: {error.args[0]} is missing.") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+        said, folder = read_document(path, _Station), path.parent
+        return cls(
+            id=said.id,
+            key=read_key(folder / said.key),
+            wallet=said.wallet,
+            operator_key=said.operator_key,
+            gallery=said.gallery,
+            guardians=read_guardians(folder, said.guardians),
+            calibration=read_calibration(folder, said.calibration),
+            embedder=folder / said.embedder if said.embedder else None,
+        )
 
     def hand_over(self, reference: Template, request: Request) -> bytes:
         """The reference, attested and sealed to the phone. Raises CalibrationError, TemplateOutOfRange."""

@@ -91,6 +91,11 @@ class HeldTerms:
     deny_list_max_age: timedelta = timedelta(hours=24)
     passback: timedelta = timedelta(seconds=60)
 
+    def __post_init__(self) -> None:
+        limits, times = (self.self_made_limit, self.offline_limit), (self.deny_list_max_age, self.passback)
+        if min(limits) < 0 or min(times) < timedelta(0):
+            raise ValueError("Limits and times are not negative.")
+
 
 class HeldProfile:
     """Codes in, replies out; `look` at every frame, `pay` when the approach has a probe."""

@@ -64,7 +64,7 @@ def _profile(
     configuration: Configuration, section: HeldSection, answers: LostAnswers, fare: Fare
 ) -> Iterator[HeldProfile]:
     # At a gate, who walks up again has paid; at a till, two coffees are two.
-    terms = section.terms if configuration.till is None else replace(section.terms, passback=timedelta(0))
+    terms = section if configuration.till is None else replace(section, passback=timedelta(0))
     with (
         closing(HeldStore(section.store)) as store,
         httpx.Client(base_url=configuration.wallet, timeout=_TIMEOUT) as http,

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from facefare.biometrics import Template
 from facefare.biometrics.errors import BiometricsError
@@ -63,13 +63,9 @@ class TillTerms:
     tips: tuple[int, ...] = (5, 10, 15)
     receipts: str = ""
 
-    @classmethod
-    def read(cls, section: dict[str, Any]) -> "TillTerms":
-        """From the file's section; raises KeyError, ValueError, TypeError."""
-        terms = cls(**{**section, "tips": tuple(section.get("tips", cls.tips))})
-        if terms.largest <= 0 or not all(0 < tip <= 100 for tip in terms.tips):
+    def __post_init__(self) -> None:
+        if self.largest <= 0 or not all(0 < tip <= 100 for tip in self.tips):
             raise ValueError("A till's largest amount is more than 0, its tips are 1 to 100 percent.")
-        return terms
 
     def offered(self, amount: int) -> list[tuple[int, int]]:
         """Percent and minor units (halves up) of the tips for `amount`, those that come to nothing left out."""

@@ -9,8 +9,6 @@ from typing import Annotated
 
 import structlog
 import typer
-import uvicorn
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -18,6 +16,7 @@ from psycopg.errors import ForeignKeyViolation, UndefinedColumn, UndefinedTable
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
+from facefare import keyfiles
 from facefare.fares.errors import FaresError
 from facefare.guardian.errors import MessageError
 from facefare.guardian.identity import GuardianIdentity
@@ -26,7 +25,6 @@ from facefare.identification.calibration import Calibration
 from facefare.identification.errors import IdentificationError
 from facefare.identification.none import NoGuardians
 from facefare.identification.relay import Guardians
-from facefare.keyfiles import write_new
 from facefare.ledger import verify
 from facefare.ledger.currency import check_currency
 from facefare.ledger.database import embedded_postgres, make_engine
@@ -39,6 +37,7 @@ from facefare.payments.merchants import Terminal
 from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS as PAYMENT_INVARIANTS
+from facefare.serving import listening, run
 from facefare.settings import Settings
 from facefare.wallet import galleries, stations
 from facefare.wallet.consents import Notice, Profile
@@ -47,6 +46,7 @@ from facefare.wallet.pending_keys import PendingKeys
 from facefare.web.api import create_app
 from facefare.web.migrations import upgrade
 from facefare.web.pages import mount_pages
+from facefare.web.pages.console_evidence import Accuracy
 from facefare.web.pages.errors import PageError
 from facefare.web.pages.notifying import Mail, Notifier, Push
 from facefare.web.pages.rendering import PREFIX
@@ -54,24 +54,31 @@ from facefare.web.pages.rendering import PREFIX
 app = typer.Typer(help="The wallet: payers, payments and the HTTP API.", no_args_is_help=True)
 ledger = typer.Typer(help="The books.", no_args_is_help=True)
 
+_log = structlog.get_logger()
+
 _Key = Annotated[str, typer.Option(help="Raw Ed25519 public key, 64 hex digits.")]
 
 
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
 ) -> None:
     """Migrate the database and serve the API until SIGINT or SIGTERM."""
     settings = Settings.read()
     _log_as_json()
-    with plain_errors(), database(settings) as engine:
+    with plain_errors(), listening(host, port) as listener, database(settings) as engine:
         if settings.origin and settings.operator == Settings.model_fields["operator"].default:
             raise WalletError(
                 "Set FACEFARE_OPERATOR, _OPERATOR_CONTACT and _NOTICE_URL: payers consent to who you are."
             )
         check_currency(settings.currency)
+        if settings.accuracy_report is not None and Accuracy.read(settings.accuracy_report) is None:
+            raise PageError(
+                f"FACEFARE_ACCURACY_REPORT: {settings.accuracy_report} is no report of `facefare evaluate --json`."
+            )
         upgrade(engine)
+        port = listener.getsockname()[1]
         origin = settings.origin or f"http://localhost:{port}"
         guardians = _guardians(settings)
         app = create_app(
@@ -112,12 +119,10 @@ def serve(
             passkeys_only=settings.staff_passkeys_only,
             accuracy=settings.accuracy_report,
         )
-        uvicorn.run(
+        run(
             app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,  # a path with an id in it is personal data
+            listener,
+            lambda: _log.info("wallet_listening", at=f"http://{host}:{port}", payers_reach_it_at=origin),
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=settings.trusted_proxies,
         )
@@ -249,10 +254,10 @@ def _push_key(settings: Settings) -> ec.EllipticCurvePrivateKey:
 def _kept_key(path: Path, make: Callable[[], PrivateKeyTypes]) -> PrivateKeyTypes:
     """The private key in this file, made when it is first needed."""
     if path.exists():
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+        return keyfiles.read(path)
     made = make()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_new(path, made)
+    keyfiles.write_new(path, made)
     return made
 
 

@@ -12,13 +12,12 @@ from typing import Annotated
 
 import httpx
 import typer
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from facefare.audit.openings import Opening, SealedPart
 from facefare.client import ApiError, PayerClient
 from facefare.identification.requests import prepare_opening
-from facefare.keyfiles import write_new
+from facefare.keyfiles import read_ed25519, write_new
 
 app = typer.Typer(help="For payers: check what the wallet shows you.", no_args_is_help=True)
 
@@ -33,11 +32,7 @@ class CheckError(Exception):
 def new_key(file: Annotated[Path, typer.Argument(help="Where to keep the private key (PEM).")]) -> None:
     """Make the key that you give to the enrolment station; prints its public half, 64 hex digits."""
     key = Ed25519PrivateKey.generate()
-    try:
-        write_new(file, key)
-    except OSError as error:
-        typer.echo(f"{file} can't be written: {error.strerror}.", err=True)
-        raise typer.Exit(1) from error
+    write_new(file, key)
     typer.echo(key.public_key().public_bytes_raw().hex())
 
 
@@ -51,12 +46,10 @@ def open_log(
 ) -> None:
     """Fetch your access log, and have the guardians open what they counted, sealed to you."""
     try:
-        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
-        if not isinstance(private, Ed25519PrivateKey):
-            raise CheckError(f"{key} is not the key that `facefare payer new-key` made.")
+        private = read_ed25519(key)
         with httpx.Client(base_url=wallet, timeout=30) as http:
             fetch_own_log(PayerClient(http, token), private, folder, face=face)
-    except (ApiError, CheckError, OSError, ValueError) as error:
+    except (ApiError, CheckError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"Now: facefare audit my-log {folder} --trust FILE --logs COPY")

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from facefare.fares.errors import FaresError
 from facefare.fares.gtfs import read_gtfs
 from facefare.fares.tariff import load_tariff
+from facefare.files import read_text
 from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import Operation
 from facefare.identification.relay import Guardians
@@ -103,8 +104,8 @@ def verify_consent(
 ) -> None:
     """Check who signed a consent receipt, and print what was agreed; exit code 1 if it isn't genuine."""
     with plain_errors():
-        receipt = file.read_text().strip()
-        said = consents.verified(receipt, consents.key_of(keys.read_text(), receipt))
+        receipt = read_text(file).strip()
+        said = consents.verified(receipt, consents.key_of(read_text(keys), receipt))
     typer.echo(json.dumps(said, indent=1, ensure_ascii=False))
 
 

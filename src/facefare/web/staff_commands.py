@@ -4,13 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from facefare.keyfiles import read_ed25519
 from facefare.payments import merchants
 from facefare.settings import Settings
-from facefare.wallet.errors import WalletError
 from facefare.web.commands import database, plain_errors
 from facefare.web.pages import staff, staff_passkeys
 from facefare.web.pages.rendering import PREFIX
@@ -62,12 +59,6 @@ def key_proof(
     terminal: Annotated[str, typer.Option(help="trm_…")],
 ) -> None:
     """Print a terminal's public key and the proof that it has it, both in hex; run it where the key is."""
-    with plain_errors():
-        try:
-            private = load_pem_private_key(key.read_bytes(), None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise WalletError(f"{key} is not a private key that could be read.") from None
-        if not isinstance(private, Ed25519PrivateKey):
-            raise WalletError(f"{key} is not an Ed25519 private key.")
+    private = read_ed25519(key)
     public = private.public_key().public_bytes_raw()
     typer.echo(f"{public.hex()}\n{private.sign(merchants.key_statement(merchant, terminal, public)).hex()}")

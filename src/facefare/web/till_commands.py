@@ -1,5 +1,6 @@
 """`facefare till …`: run a till, its camera and its screen in one process."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 from starlette.types import ASGIApp
 
 from facefare.biometrics import FacePipeline, Template
 from facefare.biometrics.errors import BiometricsError
 from facefare.client import AttemptReply
 from facefare.identification.errors import CalibrationError
+from facefare.serving import listening, server
 from facefare.settings import Settings
 from facefare.terminal.charging import Charging, charging
 from facefare.terminal.commands import frames_from, say, ticking
@@ -52,6 +53,7 @@ def serve(
         codes_only = None if terminal.held is None else terminal.held.codes_only
         screen, sale = TillScreen(language(tag), terminal.till, codes_only), Sale(terminal.till.currency)
         with (
+            listening("127.0.0.1", port) as listener,
             frames_from(camera, source, follow=follow) as frames,
             charging(terminal, configuration.with_suffix(".lost")) as purse,
             lane(terminal, pipeline, _by_face(purse, sale), purse.answers, sale, say) as (approach, ask),
@@ -66,10 +68,10 @@ def serve(
                 done=lambda attempt: say("attempt", asdict(attempt)),
                 codes=purse.codes(terminal.codes) if terminal.codes else None,
             )
-            with ticking(till.tick), _served(screen.app_for(till), port):
+            with ticking(till.tick), _served(screen.app_for(till), listener):
                 say("ready", {"screen": f"http://localhost:{port}"})
                 till.run(frames)
-    except (TerminalError, BiometricsError, CalibrationError, OSError) as error:
+    except (TerminalError, BiometricsError, CalibrationError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
 
@@ -83,14 +85,12 @@ def _by_face(purse: Charging, sale: Sale) -> Ask:
 
 
 @contextmanager
-def _served(app: ASGIApp, port: int) -> Iterator[None]:
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
+def _served(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
+    screen = server(app, timeout_graceful_shutdown=1)
+    thread = threading.Thread(target=screen.run, args=([listener],), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        server.should_exit = True
+        screen.should_exit = True
         thread.join(3)

@@ -6,8 +6,8 @@ import threading
 from typing import Annotated
 
 import typer
-import uvicorn
 
+from facefare.serving import listening, run
 from facefare.settings import Settings
 from facefare.terminal.screen import Shown, State
 from facefare.web.pages import networks
@@ -51,8 +51,9 @@ def screen(
 ) -> None:
     """Show the states that a terminal prints: `facefare gate serve … | facefare web screen`."""
     shows = KioskScreen(language(tag))
-    threading.Thread(target=_follow, args=(shows,), daemon=True).start()
-    uvicorn.run(shows.app(), host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    with listening(host, port) as listener:
+        threading.Thread(target=_follow, args=(shows,), daemon=True).start()
+        run(shows.app(), listener, lambda: _say(f"The screen is at http://{host}:{port}"), timeout_graceful_shutdown=1)
 
 
 def _follow(shows: KioskScreen) -> None:
