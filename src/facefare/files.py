@@ -46,6 +46,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 _WORDS = {"missing": "is missing", "extra_forbidden": "is nothing that is known here"}
 _WORDS["unexpected_keyword_argument"] = _WORDS["extra_forbidden"]
+_WORDS["bool_type"] = "has to be true or false"
 
 
 def explained(error: ValidationError) -> str:

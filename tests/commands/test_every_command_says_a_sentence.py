@@ -61,7 +61,7 @@ def words(path: tuple[str, ...], command: Any, file: str, only: str | None) -> l
     for parameter in command.params:
         kind = named[parameter.name]
         is_file = "Path" in kind and only in (None, parameter.name)
-        if path[0] == "guardian" and parameter.name == "folder" and path[1] not in ("init", "create-relay", "join"):
+        if path[0] == "guardian" and parameter.name == "folder" and path[1] not in ("init", "create-relay"):
             value = "guardian"  # one that is there; a folder that is none is tried by itself
         elif is_file:
             value = file

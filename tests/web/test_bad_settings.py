@@ -115,7 +115,6 @@ def test_without_guardians_whatever_is_asked_ends_as_when_they_are_away() -> Non
         (("wallet", "register-merchant", " "), "has a name"),
         (("wallet", "revoke-terminal", "trm_nobody"), "no terminal trm_nobody"),
         (("wallet", "open-gallery", "gal_x", "--kind", "other"), "live or demo"),
-        (("wallet", "key-proof", __file__, "--merchant", "mer_a", "--terminal", "trm_a"), "not a private key"),
         (("fares", "grant", "pay_x", "--tariff", "t", "--category", "c", "--through", "2027-01-01"), "tariff t"),
     ],
 )

@@ -124,7 +124,7 @@ def test_the_processors_report_is_reconciled_and_every_difference_named(
     assert {(one["what"], one["name"]) for one in differences} == {("missing_there", "pi_1"), ("missing_here", "re_9")}
     report.write_text("nonsense\n1\n")
     unread = run(*words)
-    assert (unread.exit_code, "can't be read" in unread.output) == (1, True)
+    assert (unread.exit_code, "is no itemised balance report: it has no column" in unread.output) == (1, True)
 
 
 def test_api_keys_are_made_listed_and_revoked(world: Any, run: Callable[..., Result]) -> None:

@@ -219,6 +219,7 @@ def create_gallery(
 ) -> None:
     """Make a gallery; its definition must be the same at all three guardians."""
     with _plain_errors():
+        registry = ceremony.Folder(folder).registry()
         definition = GalleryDefinition(
             gallery,
             cast(Literal["live", "demo"], kind),
@@ -229,7 +230,7 @@ def create_gallery(
             min_threshold,
             max_threshold,
         )
-        ceremony.Folder(folder).registry().add_gallery(definition)
+        registry.add_gallery(definition)
     typer.echo(
         f"{gallery} is there. The other two must see the same: {sha256(definition.to_json().encode()).hex()[:16]}"
     )
