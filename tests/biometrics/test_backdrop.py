@@ -114,6 +114,18 @@ def test_an_empty_scene_on_a_screen_teaches_nothing_in_a_minute(camera, empty):
     assert camera.behind(empty[0]) is Behind.SAME
 
 
+def test_nor_where_something_moved_ever_since(empty):
+    camera = Camera()
+    for number in range(4 * int(FIRST)):
+        frame = empty[0].copy()
+        frame[:, :240] = 30 + 180 * (number // 2 % 2)
+        camera.sees(frame, 0.5)
+    camera.sees(empty[1], 60)
+    assert np.isnan(camera.grid[:, :11]).all()
+    assert camera.behind(empty[1]) is Behind.OTHER
+    assert camera.behind(empty[0]) is Behind.SAME
+
+
 @pytest.mark.parametrize("shade", [3, 120])
 def test_a_hand_before_the_camera_for_three_minutes_does_not_make_it_forget(camera, empty, shade):
     camera.sees(np.full((HEIGHT, WIDTH, 3), shade, np.uint8), 180)

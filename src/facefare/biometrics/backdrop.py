@@ -33,7 +33,9 @@ ROWS, COLUMNS = 24, 32
 PACE: Final = 0.5 / 600
 """How far a known cell may move, in natural logarithms of brightness a second of empty frames."""
 FIRST: Final = 20.0
-"""Seconds for which a cell has to be still before it is known."""
+"""Seconds for which a cell has to be still before it is known, at the beginning."""
+LATER: Final = 600.0
+"""The same where the place can be told already: else what always moved could be taught by a still picture."""
 STALE: Final = 1800.0
 """Seconds without an empty frame after which what was known counts no more: the light may be another one."""
 _STILL = 2.0  # seconds for which a known cell has to be still to follow what it sees
@@ -122,7 +124,7 @@ class Backdrop:
             ahead = seen - self._known
             ahead -= np.float32(np.median(ahead[~unknown]))
             self._known += np.where(following, np.clip(ahead, -PACE * passed, PACE * passed), 0)
-        first = unknown & (self._still >= FIRST)
+        first = unknown & (self._still >= (LATER if self._tells else FIRST))
         if first.any():
             level = 0.0 if unknown.all() else float(np.median((seen - self._known)[~unknown]))
             self._known[first] = seen[first] - np.float32(level)
