@@ -150,6 +150,31 @@ class Accumulators:
         self._states = words[_HEADER_WORDS:].reshape(2, 2, self._capacity)
 
 
+class AccumulatorFolder:
+    """All galleries' accumulators, opened when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Of files in `folder`; made when needed."""
+        self._folder = folder
+        self._open: dict[str, Accumulators] = {}
+
+    def of(self, gallery: str) -> Accumulators:
+        """This gallery's; raises StoreError."""
+        if gallery not in self._open:
+            self._open[gallery] = Accumulators(self._folder / f"{gallery}.sums")
+        return self._open[gallery]
+
+    def prepare(self) -> None:
+        """In a quiet moment, what the next batches would wait for."""
+        for sums in self._open.values():
+            sums.prepare()
+
+    def close(self) -> None:
+        """Release the files."""
+        for sums in self._open.values():
+            sums.close()
+
+
 def _create(path: Path, capacity: int, header: NDArray[np.uint64], states: NDArray[np.uint64]) -> None:
     """Put a file of this capacity in place, as a whole, with what `header` and `states` (2, 2, fewer) say."""
     words = header.copy()

@@ -39,6 +39,8 @@ _AT_ONCE = 1 << 18  # bytes up to which a message is written by who sends it, wh
 _TURN = 1 << 18  # bytes the sender's thread writes before it lets another message be queued
 _SEND_POLL = 1.0
 LEADER = 0
+PATIENCE, WARM_UP_PATIENCE = 10.0, 180.0
+"""Seconds one read may take; and where kernels are compiled first, or a whole gallery is erased."""
 
 _log = structlog.get_logger()
 
