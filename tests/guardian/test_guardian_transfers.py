@@ -263,7 +263,7 @@ def test_a_guardian_far_behind_with_another_history_is_refused_and_named(trio: T
     run(trio, scene)
 
 
-_IMPATIENT = "import facefare.guardian.engine as e\ne._TRANSFER_PAUSE = 1.0\n"
+_IMPATIENT = "import facefare.guardian.upkeep as u\nu._TRANSFER_PAUSE = 1.0\n"
 _FULL_TWICE = """
 from facefare.guardian.errors import StoreFull
 from facefare.guardian.store import ShareStore
