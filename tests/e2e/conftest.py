@@ -2,16 +2,18 @@
 
 import base64
 import functools
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import parse_qs
 
 import cv2
 import httpx
@@ -29,6 +31,7 @@ from facefare.client import PayerClient, StationClient, TerminalClient
 from facefare.identification.calibration import Calibration, Threshold
 from facefare.payments import merchants
 from facefare.payments.merchants import Terminal
+from facefare.payments.processor import Processor
 from facefare.payments.top_ups import Funding
 from facefare.settings import Settings
 from facefare.wallet import galleries, stations
@@ -272,6 +275,105 @@ def calibration() -> Calibration:
 def processor() -> Any:
     """From the site's URL to what charges cards: nothing does."""
     return lambda url: None
+
+
+class StandIn:
+    """The few calls of the card processor's API that the pages need: which card was given on its page, what the
+    bank says, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.card: dict[str, str] | None = None
+        self.bank = "yes"
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.intent: dict[str, Any] = {}
+
+    def answer(self, method: str, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        self.asked.append((f"{method} {path}", form))
+        match method, path.split("/")[2:]:
+            case "POST", ["customers"]:
+                return 200, {"id": "cus_1", "object": "customer"}
+            case "POST", ["checkout", "sessions"]:
+                return 200, {"id": "cs_test_1", "object": "checkout.session", "url": "https://cards.example/cs_test_1"}
+            case "GET", ["checkout", "sessions", _]:
+                given = "seti_1" if self.card else None
+                return 200, {
+                    "id": "cs_test_1",
+                    "object": "checkout.session",
+                    "customer": "cus_1",
+                    "setup_intent": given,
+                }
+            case "GET", ["setup_intents", _]:
+                return 200, {
+                    "id": "seti_1",
+                    "object": "setup_intent",
+                    "customer": "cus_1",
+                    "status": "succeeded",
+                    "payment_method": "pm_1",
+                }
+            case "GET", ["payment_methods", _]:
+                return 200, {"id": "pm_1", "object": "payment_method", "card": self.card}
+            case "POST", ["payment_methods", _, "detach"]:
+                return 200, {"id": "pm_1", "object": "payment_method"}
+            case "POST", ["payment_intents"]:
+                return self._charge(form)
+            case "GET", ["payment_intents", _]:
+                return 200, self.intent
+        return 404, {"error": {"type": "invalid_request_error", "message": "no such thing"}}
+
+    def _charge(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        self.intent = {
+            "id": f"pi_{form['metadata[top_up]'][-8:]}",
+            "object": "payment_intent",
+            "amount": int(form["amount"]),
+            "currency": form["currency"],
+            "metadata": {"top_up": form["metadata[top_up]"]},
+            "status": {"yes": "succeeded", "ask": "requires_action"}.get(self.bank, "requires_payment_method"),
+            "client_secret": "pi_1_secret",
+            "last_payment_error": None,
+            "next_action": None,
+        }
+        if self.bank == "ask":
+            page = {"url": "https://bank.example/ask", "return_url": form["return_url"]}
+            self.intent["next_action"] = {"type": "redirect_to_url", "redirect_to_url": page}
+        if self.intent["status"] == "requires_payment_method":
+            error = {"type": "card_error", "code": "card_declined", "decline_code": self.bank, "message": "no"}
+            return 402, {"error": {**error, "payment_intent": self.intent}}
+        return 200, self.intent
+
+
+@pytest.fixture
+def stand_in() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+def card_processor(stand_in: StandIn) -> Iterator[Any]:
+    """From the site's URL to what charges cards at the stand-in."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            form = {name: values[0] for name, values in parse_qs(body).items()}
+            status, answer = stand_in.answer(self.command, self.path, form)
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = _handle  # noqa: N815 - names of the base class
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        yield lambda url: Processor("sk_test_x", "whsec_x", api_base=base, return_to=f"{url}/app/card/")
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

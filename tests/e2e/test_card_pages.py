@@ -1,117 +1,21 @@
-"""Cards in the payer's app, against a stand-in for the few calls of the card processor's API that the pages need."""
+"""Cards in the payer's app, against a stand-in for the card processor."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import expect
 
 from facefare.payments import card_top_ups
-from facefare.payments.processor import Processor
-
-
-class StandIn:
-    """What the processor has: which card was given on its page, what the bank says, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.card: dict[str, str] | None = None
-        self.bank = "yes"
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.intent: dict[str, Any] = {}
-
-    def answer(self, method: str, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        self.asked.append((f"{method} {path}", form))
-        match method, path.split("/")[2:]:
-            case "POST", ["customers"]:
-                return 200, {"id": "cus_1", "object": "customer"}
-            case "POST", ["checkout", "sessions"]:
-                return 200, {"id": "cs_test_1", "object": "checkout.session", "url": "https://cards.example/cs_test_1"}
-            case "GET", ["checkout", "sessions", _]:
-                given = "seti_1" if self.card else None
-                return 200, {
-                    "id": "cs_test_1",
-                    "object": "checkout.session",
-                    "customer": "cus_1",
-                    "setup_intent": given,
-                }
-            case "GET", ["setup_intents", _]:
-                return 200, {
-                    "id": "seti_1",
-                    "object": "setup_intent",
-                    "customer": "cus_1",
-                    "status": "succeeded",
-                    "payment_method": "pm_1",
-                }
-            case "GET", ["payment_methods", _]:
-                return 200, {"id": "pm_1", "object": "payment_method", "card": self.card}
-            case "POST", ["payment_methods", _, "detach"]:
-                return 200, {"id": "pm_1", "object": "payment_method"}
-            case "POST", ["payment_intents"]:
-                return self._charge(form)
-            case "GET", ["payment_intents", _]:
-                return 200, self.intent
-        return 404, {"error": {"type": "invalid_request_error", "message": "no such thing"}}
-
-    def _charge(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        self.intent = {
-            "id": "pi_1",
-            "object": "payment_intent",
-            "amount": int(form["amount"]),
-            "currency": form["currency"],
-            "metadata": {"top_up": form["metadata[top_up]"]},
-            "status": {"yes": "succeeded", "ask": "requires_action"}.get(self.bank, "requires_payment_method"),
-            "client_secret": "pi_1_secret",
-            "last_payment_error": None,
-            "next_action": None,
-        }
-        if self.bank == "ask":
-            page = {"url": "https://bank.example/ask", "return_url": form["return_url"]}
-            self.intent["next_action"] = {"type": "redirect_to_url", "redirect_to_url": page}
-        if self.intent["status"] == "requires_payment_method":
-            error = {"type": "card_error", "code": "card_declined", "decline_code": self.bank, "message": "no"}
-            return 402, {"error": {**error, "payment_intent": self.intent}}
-        return 200, self.intent
 
 
 @pytest.fixture
-def stand_in() -> StandIn:
-    return StandIn()
+def processor(card_processor: Any) -> Any:
+    return card_processor
 
 
 @pytest.fixture
-def processor(stand_in: StandIn) -> Iterator[Any]:
-    class Handler(BaseHTTPRequestHandler):
-        def _handle(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-            form = {name: values[0] for name, values in parse_qs(body).items()}
-            status, answer = stand_in.answer(self.command, self.path, form)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = _handle  # noqa: N815 - names of the base class
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        base = f"http://127.0.0.1:{server.server_port}"
-        yield lambda url: Processor("sk_test_x", "whsec_x", api_base=base, return_to=f"{url}/app/card/")
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def page(site: Any, visit: Any, stand_in: StandIn) -> Iterator[Any]:
+def page(site: Any, visit: Any, stand_in: Any) -> Iterator[Any]:
     """Ada, who has put a card on file."""
     site.payer("ada")
     with visit(site.url) as page:
@@ -135,7 +39,7 @@ def top_up(page: Any) -> None:
     page.get_by_role("button", name="20.00").click()
 
 
-def test_a_card_given_on_the_processors_page_tops_up(site: Any, page: Any, stand_in: StandIn) -> None:
+def test_a_card_given_on_the_processors_page_tops_up(site: Any, page: Any, stand_in: Any) -> None:
     (asked,) = [form for call, form in stand_in.asked if call == "POST /v1/checkout/sessions"]
     assert asked["success_url"] == f"{site.url}/app/card/added?session={{CHECKOUT_SESSION_ID}}"
     page.goto("/app/top-up")
@@ -148,9 +52,7 @@ def test_a_card_given_on_the_processors_page_tops_up(site: Any, page: Any, stand
     assert [call for call, _ in stand_in.asked].count("POST /v1/payment_intents") == 1
 
 
-def test_what_the_bank_asks_is_answered_at_the_bank_and_credited_after_it(
-    site: Any, page: Any, stand_in: StandIn
-) -> None:
+def test_what_the_bank_asks_is_answered_at_the_bank_and_credited_after_it(site: Any, page: Any, stand_in: Any) -> None:
     stand_in.bank = "ask"
     top_up(page)
     expect(page.get_by_role("link", name="Go to my bank")).to_have_attribute("href", "https://bank.example/ask")
@@ -169,7 +71,7 @@ def test_what_the_bank_asks_is_answered_at_the_bank_and_credited_after_it(
     ("said", "told"),
     [("insufficient_funds", "There is not enough money on this card"), ("do_not_honor", "did not say why")],
 )
-def test_a_refusal_is_said_in_words_and_charges_nothing(page: Any, stand_in: StandIn, said: str, told: str) -> None:
+def test_a_refusal_is_said_in_words_and_charges_nothing(page: Any, stand_in: Any, said: str, told: str) -> None:
     stand_in.bank = said
     top_up(page)
     expect(page.get_by_role("alert")).to_contain_text(told)
@@ -178,7 +80,7 @@ def test_a_refusal_is_said_in_words_and_charges_nothing(page: Any, stand_in: Sta
 
 
 def test_it_tops_up_by_itself_until_the_bank_refuses_or_the_card_is_removed(
-    site: Any, page: Any, stand_in: StandIn, processor: Any
+    site: Any, page: Any, stand_in: Any, processor: Any
 ) -> None:
     page.goto("/app/card/")
     page.get_by_label("When there is less than").fill("15")
@@ -199,7 +101,7 @@ def test_it_tops_up_by_itself_until_the_bank_refuses_or_the_card_is_removed(
     assert ("POST /v1/payment_methods/pm_1/detach", {}) in stand_in.asked
 
 
-def test_one_payer_sees_nothing_of_anothers_top_up(site: Any, visit: Any, page: Any, stand_in: StandIn) -> None:
+def test_one_payer_sees_nothing_of_anothers_top_up(site: Any, visit: Any, page: Any, stand_in: Any) -> None:
     stand_in.bank = "ask"
     top_up(page)
     path = stand_in.intent["next_action"]["redirect_to_url"]["return_url"].removeprefix(site.url)

@@ -56,6 +56,16 @@ def test_every_sentence_is_in_the_catalogue_with_the_same_gaps(tag: str) -> None
         assert translated.strip()
 
 
+NO_LANGUAGE = {"facefare", "UTC", "ms", "FMR", "FNMR", "FPIR", "FNIR", "ISO", "IEC"}
+
+
+@pytest.mark.parametrize("template", sorted(FOLDER.glob("templates/*.html")), ids=lambda path: path.stem)
+def test_no_words_stand_in_a_template_past_the_catalogues(template: Path) -> None:
+    marks = r"""{%.*?%}|{{.*?}}|<code>.*?</code>|<[^>]*>|[a-z-]+="[^"]*"|&\w+;"""
+    written = re.sub(marks, " ", template.read_text(), flags=re.DOTALL)
+    assert set(re.findall("[A-Za-z]{2,}", written)) <= NO_LANGUAGE
+
+
 def test_every_code_has_words() -> None:
     assert {reason.value for reason in Reason} <= set(words.REASONS)
     assert {hint.value for hint in Hint} <= set(words.HINTS)

@@ -32,6 +32,10 @@ class Language:
         """What stands between whole units and hundredths."""
         return "," if self.tag == "de" else "."
 
+    def knows(self, sentence: str) -> bool:
+        """Whether it is a sentence of this language, or has one."""
+        return self.tag == "en" or sentence in self.catalogue
+
     def __call__(self, sentence: str, **values: object) -> str:
         """The sentence in this language, its {names} filled in."""
         found = self.catalogue.get(sentence, sentence)

@@ -1,10 +1,11 @@
 """Puts the pages into the wallet's app, under /app, with error pages of their own."""
 
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -48,6 +49,25 @@ from facefare.web.pages.passkeys import RelyingParty
 from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.staff_sessions import StaffKey
 from facefare.web.pages.visitor import SignInFirst, Site
+
+_PARTS = (
+    sign_in,
+    payer,
+    payer_check,
+    payer_data,
+    payer_money,
+    payer_notices,
+    payer_phone,
+    payer_scanned,
+    console,
+    console_books,
+    console_evidence,
+    console_own,
+    console_payments,
+    console_setup,
+    console_sign_in,
+    console_staff,
+)
 
 _STATUS: dict[type[PageError], int] = {
     ForeignOrigin: 403,
@@ -96,20 +116,7 @@ def mount_pages(
     )
     if pages.state.site.networks is not None:
         pages.mount("/assets", pages.state.site.networks.app())
-    pages.include_router(sign_in.router)
-    pages.include_router(payer.router)
-    parts = (
-        payer_check,
-        payer_data,
-        payer_money,
-        payer_notices,
-        payer_phone,
-        payer_scanned,
-        console,
-        console_books,
-        console_evidence,
-    )
-    for part in (*parts, console_own, console_payments, console_setup, console_sign_in, console_staff):
+    for part in _PARTS:
         pages.include_router(part.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)
@@ -141,7 +148,7 @@ async def _to_console_sign_in(request: Request, error: Exception) -> Response:
 
 
 async def _explained(request: Request, error: Exception) -> Response:
-    answer = _answer(request, *_told(error))
+    answer = _answer(request, *_told(error), _form(request))
     answer.headers.update(when_again(error))
     return answer
 
@@ -153,10 +160,23 @@ def _refusal(error: PageError) -> ASGIApp:
     return answer
 
 
-def _answer(request: Request, status: int, sentence: str) -> Response:
+def _answer(request: Request, status: int, sentence: str, form: str | None = None) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"problem": rendering.of(request).language(sentence)}, status_code=status)
-    return rendering.of(request).page("problem.html", status=status, sentence=sentence)
+    home = f"{PREFIX}/console/" if request.url.path.startswith(f"{PREFIX}/console/") else f"{PREFIX}/"
+    return rendering.of(request).page("problem.html", status=status, sentence=sentence, home=home, form=form)
+
+
+def _form(request: Request) -> str | None:
+    """The page with the form that was sent: the nearest one above where it was sent to."""
+    sent_to = PurePosixPath(request.url.path.removeprefix(PREFIX))
+    if request.method != "POST":
+        return None
+    pages = [route for part in _PARTS for route in part.router.routes if isinstance(route, APIRoute)]
+    for path in (sent_to, *sent_to.parents[:-1]):
+        if any("GET" in (page.methods or ()) and page.path_regex.match(str(path)) for page in pages):
+            return f"{PREFIX}{path}"
+    return None
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -1,9 +1,16 @@
-// Every page: times in the visitor's own zone, and no form sent twice.
+// Every page: times in the visitor's own zone, what came of a form, and no form sent twice.
 
 const language = document.documentElement.lang;
 const moment = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 for (const time of document.querySelectorAll("time[datetime]")) {
   time.textContent = moment.format(new Date(time.dateTime));
+}
+
+// What came of a form is read out, and the keyboard goes on from there.
+const outcome = document.querySelector("main :is(.done[role=status], .problem[role=alert]):not([hidden])");
+if (outcome && !document.querySelector("[autofocus]")) {
+  outcome.tabIndex = -1;
+  outcome.focus();
 }
 
 document.addEventListener("submit", (event) => {

@@ -84,6 +84,8 @@ if (window.PublicKeyCredential) {
       location.assign(button.dataset.to ?? next);
     } catch (error) {
       tell(error instanceof Refused ? error.message : button.dataset.failed);
+      button.disabled = false;
+      button.focus();
     } finally {
       button.disabled = false;
     }

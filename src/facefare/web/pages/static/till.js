@@ -135,7 +135,8 @@ document.getElementById("pin-form").addEventListener("submit", (event) => {
 
 // --- what the terminal says, and keys ---
 
-const FIRST = { approve: "#approve .go", phone: ".panel-phone button", accepted: ".panel-done button", pin: "#pin" };
+const FIRST = { approve: "#approve .go", phone: ".panel-phone button", pin: "#pin" };
+for (const end of ["accepted", "already_paid", "use_card", "several", "refused"]) FIRST[end] = ".panel-done button";
 let before = "";
 
 document.addEventListener("shown", ({ detail: shown }) => {
