@@ -130,6 +130,7 @@ def test_saying_yes_to_hands_free_gives_a_code_for_the_station_and_no_takes_noth
         authenticator(page)
         page.get_by_role("button", name="Yes, hands-free").click()
         page.get_by_role("button", name="Add a passkey").click()
+        expect(page.get_by_text("A check key for you alone")).to_be_visible()  # the code is loaded anew, with the key
         expect(page.locator("img.qr")).to_be_visible()
         assert page.locator("img.qr").evaluate("async (code) => (await code.decode(), code.naturalWidth)") > 100
         page.get_by_role("button", name="Take my consent back").click()
