@@ -27,17 +27,17 @@ from facefare.web.pages.rendering import Rendering
 
 AXE = Settings().cache_dir / "web" / "axe.js"
 PHONE, DESK, LANDSCAPE, UPRIGHT = (390, 844), (1440, 900), (1280, 800), (1080, 1920)
-ALL, CONTRAST = (
-    "{}",
-    "{ runOnly: ['color-contrast'] }",
-)  # of axe's rules; in the dark only colours differ: each page once
+ALL, CONTRAST = "{}", "{ runOnly: ['color-contrast'] }"
+"""Of axe's rules. In the dark only colours differ, so each page is looked at once there."""
 
 LEAD_ELSEWHERE = {  # no page of their own: a redirect, a file, or an answer for a script
     "/passkeys/options", "/passkeys", "/sign-in/options", "/sign-out", "/language", "/payments/{intent_id}/confirm",
     "/debt/pay", "/consent/code.svg", "/consent/withdraw", "/access/check/faces/{face_id}", "/access/check/openings",
     "/guardians/confirmations.json", "/export", "/export.html", "/notifications/push", "/phone/setting", "/phone/last",
     "/phone/devices", "/phone/devices/{device_id}/pass", "/phone/devices/{device_id}/settle",
-    "/phone/devices/{device_id}/{change}", "/pay/number", "/sw.js", "/console/sign-out", "/console/live",
+    "/phone/devices/{device_id}/{change}", "/pay/number", "/sw.js", "/sign-out/everywhere", "/console/sign-out",
+    "/console/join/options", "/console/sign-in/passkey/options", "/console/sign-in/passkey",
+    "/console/me/passkeys/options", "/console/me/passkeys", "/console/me/sign-out-everywhere", "/console/live",
     "/console/books/export",
 }  # fmt: skip
 PARTS = {

@@ -117,7 +117,7 @@ def sections(walk: Any, disputed: str, paid: str, tariff: bytes) -> None:
     walk.press("form[action$='/revoke'] button", "terminals, revoked")
 
 
-def books_and_staff(walk: Any) -> None:
+def books(walk: Any) -> None:
     page = walk.page
     walk.go("console/books", "books, nothing settled")
     walk.press("form[action$='/settle'] button", "books, settled")
@@ -126,23 +126,46 @@ def books_and_staff(walk: Any) -> None:
     page.locator("#report").set_input_files(report)
     walk.press("form[action$='/reconciliation'] button", "books, compared")
     walk.press("td a", "settlement")
-    walk.go("console/staff", "staff")
+
+
+def colleagues(site: Any, walk: Any) -> None:
+    """Staff, invited and with passkeys; then a member's own."""
+    page = walk.page
+    walk.go("console/me", "own passkeys, of the operator's token")
+    page.goto("/app/console/staff")
     page.locator("#name").fill("Ana")
-    walk.press("form[action$='/staff'] button", "staff, added")
+    walk.press("form[action$='/staff'] button", "staff, invited")
+    with site.engine.begin() as connection:
+        member, token = staff.add(connection, "Mia", Role.VIEWER)
+        made = """INSERT INTO staff_passkey SELECT decode(lpad(n::text, 32, '0'), 'hex'), :id, 'Laptop', '', '', 0
+                  FROM generate_series(1, 3) AS n"""
+        connection.execute(text(made), {"id": member.id})
+    walk.go("console/staff", "staff")
+    walk.press("form[action*='/passkeys/'] button", "staff, a passkey withdrawn")
+    walk.press("form[action$='/invite'] button", "staff, invited again")
     walk.press("form[action$='/role'] button", "staff, changed")
     walk.press("form[action$='/revoke'] button", "staff, revoked")
     walk.go("console/audit", "audit, all that was done")
+    page.goto("/app/console/sign-in")
+    page.locator("#token").fill(token)
+    page.locator("form.stack button").click()
+    page.wait_for_url("**/console/")
+    walk.go("console/me", "own passkeys")
+    walk.press("form[action$='/name'] button", "own passkeys, one named")
+    walk.press("form[action$='/withdraw'] button", "own passkeys, one withdrawn")
 
 
 def test_the_console(
     site: Any, walk: Any, console_view: Any, payments: tuple[str, str], tariff: bytes, unseen: Any
 ) -> None:
     with walk(site.url, console_view, expect_missing=True) as walked:
+        walked.go("console/join")
         walked.go("console/sign-in")
         walked.page.locator("#token").fill("nobody's")
         walked.press("form.stack button", "sign-in, wrong token")
         walked.page.locator("#token").fill(site.staff_token)
         walked.press("form.stack button", "signed in")
         sections(walked, *payments, tariff)
-        books_and_staff(walked)
+        books(walked)
+        colleagues(site, walked)
         assert unseen(walked, console=True) == []
