@@ -137,7 +137,7 @@ def colleagues(site: Any, walk: Any) -> None:
     walk.press("form[action$='/staff'] button", "staff, invited")
     with site.engine.begin() as connection:
         member, token = staff.add(connection, "Mia", Role.VIEWER)
-        made = """INSERT INTO staff_passkey SELECT decode(lpad(n::text, 32, '0'), 'hex'), :id, 'Laptop', '', '', 0
+        made = """INSERT INTO staff_passkey SELECT decode(lpad(n::text, 32, '0'), 'hex'), :id, 'Laptop ' || n, '', '', 0
                   FROM generate_series(1, 3) AS n"""
         connection.execute(text(made), {"id": member.id})
     walk.go("console/staff", "staff")
