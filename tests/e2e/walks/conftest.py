@@ -35,7 +35,7 @@ LEAD_ELSEWHERE = {  # no page of their own: a redirect, a file, or an answer for
     "/debt/pay", "/consent/code.svg", "/consent/withdraw", "/access/check/faces/{face_id}", "/access/check/openings",
     "/guardians/confirmations.json", "/export", "/export.html", "/notifications/push", "/phone/setting", "/phone/last",
     "/phone/devices", "/phone/devices/{device_id}/pass", "/phone/devices/{device_id}/settle",
-    "/phone/devices/{device_id}/{change}", "/pay/number", "/sw.js", "/sign-out/everywhere", "/console/sign-out",
+    "/phone/devices/{device_id}/state", "/pay/number", "/sw.js", "/sign-out/everywhere", "/console/sign-out",
     "/console/join/options", "/console/sign-in/passkey/options", "/console/sign-in/passkey",
     "/console/me/passkeys/options", "/console/me/passkeys", "/console/me/sign-out-everywhere", "/console/live",
     "/console/books/export",
@@ -147,16 +147,20 @@ class Walk:
         known, said = language(self.view.tag).catalogue, set(self.page.evaluate(READ))
         return sorted(one for one in said if known.get(one, one) != one)
 
-    def go(self, path: str, name: str | None = None) -> None:
+    def go(self, path: str, name: str | None = None, *, refused: bool = False) -> None:
         """To a page of the app, and stop there."""
-        self.page.goto(f"/app/{path}")
-        self(name or path)
+        answer = self.page.goto(f"/app/{path}")
+        self._stop(name or path, answer, refused)
 
-    def press(self, where: str, name: str) -> None:
+    def press(self, where: str, name: str, *, refused: bool = False) -> None:
         """Press a button or follow a link, and stop where that leads."""
-        with self.page.expect_navigation():
+        with self.page.expect_navigation() as going:
             self.page.locator(where).first.click()
+        self._stop(name, going.value, refused)
+
+    def _stop(self, name: str, answer: Any, refused: bool) -> None:
         self(name)
+        self._find("another answer than was expected", [answer.status] if answer.ok == refused else [])
 
     def steps(self, name: str) -> None:
         """Stop at each step of a page that has steps, with the longest sentence that it may say."""

@@ -22,6 +22,7 @@ REPORT = {
     "identification": [{"payers": 300, "enrolled": 5, "probe": 3, "at": [{"fpir": 0.001, "fnir": RATE}]}],
     "attacks": [{"check": "motion", "species": "bent photo", "source": "simulated", "measure": "APCER", "rate": RATE}],
 }
+KEY = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
 COMPARED = """balance_transaction_id,reporting_category,source_id,payment_intent_id,gross,fee,currency
 txn_1,charge,ch_1,pi_theirs_1,12.30,0.40,eur
 """
@@ -87,7 +88,7 @@ def sections(walk: Any, disputed: str, paid: str, tariff: bytes) -> None:
     walk.press("form[action$='/refund'] button", "payment, given back")
     page.goto(f"/app/console/payments/{disputed}")
     page.locator("#amount").fill("x")
-    walk.press("form[action$='/refund'] button", "payment, no amount")
+    walk.press("form[action$='/refund'] button", "payment, no amount", refused=True)
 
     page.goto("/app/console/disputes")
     opened("disputes")
@@ -104,14 +105,14 @@ def sections(walk: Any, disputed: str, paid: str, tariff: bytes) -> None:
 
     page.goto("/app/console/terminals")
     opened("terminals")
-    for field, value in (("id", "trm_new"), ("place", "The bar"), ("key", "0" * 64), ("proof", "0" * 128)):
+    for field, value in (("id", "trm_new"), ("place", "The bar"), ("key", KEY), ("proof", "0" * 128)):
         page.locator(f"#{field}").fill(value)
-    walk.press("form[action$='/terminals'] button", "terminals, no proof")
+    walk.press("form[action$='/terminals'] button", "terminals, no proof", refused=True)
     page.goto("/app/console/terminals")
     page.locator("details").first.evaluate("one => one.open = true")
-    for field, value in (("key", "0" * 64), ("proof", "0" * 128)):
+    for field, value in (("key", KEY), ("proof", "0" * 128)):
         page.locator(f"#{field}-trm_gate").fill(value)
-    walk.press("form[action$='/trm_gate/key'] button", "terminals, no proof of a new key")
+    walk.press("form[action$='/trm_gate/key'] button", "terminals, no proof of a new key", refused=True)
     page.goto("/app/console/terminals")
     page.locator("details").nth(1).evaluate("one => one.open = true")
     walk.press("form[action$='/revoke'] button", "terminals, revoked")
@@ -162,7 +163,7 @@ def test_the_console(
         walked.go("console/join")
         walked.go("console/sign-in")
         walked.page.locator("#token").fill("nobody's")
-        walked.press("form.stack button", "sign-in, wrong token")
+        walked.press("form.stack button", "sign-in, wrong token", refused=True)
         walked.page.locator("#token").fill(site.staff_token)
         walked.press("form.stack button", "signed in")
         sections(walked, *payments, tariff)

@@ -60,14 +60,15 @@ def sign_in(site: Any, walk: Any, label: str) -> None:
 def visitor(walk: Any) -> None:
     page = walk.page
     page.add_init_script("navigator.credentials.get = navigator.credentials.create = () => Promise.reject(new Error())")
-    for path in ("", "sign-up", "offline", "nowhere", "phone/pay", "sign-in"):
+    walk.go("nowhere", "no such page", refused=True)
+    for path in ("", "sign-up", "offline", "phone/pay", "sign-in"):
         walk.go(path, f"visitor, {path or 'welcome'}")
     page.locator("#passkey").click()
     page.locator("#problem").wait_for()
     walk("sign-in, the passkey fails")
     page.locator("summary").click()
     page.locator("#token").fill("nobody's")
-    walk.press("form.stack button", "sign-in, wrong token")
+    walk.press("form.stack button", "sign-in, wrong token", refused=True)
 
 
 def newcomer(site: Any, walk: Any, stand_in: Any) -> None:
@@ -84,13 +85,13 @@ def newcomer(site: Any, walk: Any, stand_in: Any) -> None:
     walk.press("form[action$='/limit'] button", "safety, limit set")
     page.locator("form[action$='/pin']").evaluate("(form) => { form.noValidate = true; }")
     page.locator("#pin").fill("12")
-    walk.press("form[action$='/pin'] button", "safety, no PIN")
+    walk.press("form[action$='/pin'] button", "safety, no PIN", refused=True)
 
     page.goto("/app/notifications")
     page.locator("#email").fill("ada@example.org")
     walk.press("form[action$='/email'] button", "notifications, code sent")
     page.locator("[name=code]").fill("000000")
-    walk.press("form[action$='/confirm'] button", "notifications, wrong code")
+    walk.press("form[action$='/confirm'] button", "notifications, wrong code", refused=True)
     page.goto("/app/notifications")
     walk.press("form[action$='/remove'] button", "notifications, stopped")
 
@@ -159,6 +160,8 @@ def regular(site: Any, walk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     walk.go("phone", "phones")
     page.locator("summary").click()
     walk("phones, old ones")
+    walk.press("form[action$='/pause'] button", "phones, one paused")
+    walk.press("form[action$='/resume'] button", "phones, on again")
     code = gate.by_code(amount=280, currency="EUR", idempotency_key="code").id
     walk.go(f"pay/{code}", "pay by code")
     walk.press(f"form[action$='/pay/{code}'] button", "paid by code")
@@ -184,7 +187,7 @@ def alike(walk: Any) -> None:
     walk.go("", "home, alike")
     walk.go("face", "face, alike")
     walk.page.locator("[name=word]").fill("no word")
-    walk.press("form[action$='/same-person'] button", "face, no word")
+    walk.press("form[action$='/same-person'] button", "face, no word", refused=True)
     walk.go("close", "close, but not before the face")
 
 
@@ -192,11 +195,11 @@ def phones_of(site: Any, payer: Any) -> None:
     """Three phones in the books: one pays, one owes, one is lost."""
     insert = text(
         """INSERT INTO device (id, payer_id, consent_id, public_key, commitment, pass_through, state)
-           SELECT 'dev_' || lpad(:n, 26, '0'), payer_id, id, decode(lpad(:n, 64, '0'), 'hex'), '', 99999, :state
+           SELECT 'dev_' || lpad(:n, 26, 'a'), payer_id, id, decode(lpad(:n, 64, '0'), 'hex'), '', 99999, :state
            FROM consent WHERE payer_id = :payer LIMIT 1"""
     )
     with site.engine.begin() as connection:
-        for number, state in enumerate(("active", "owing", "lost")):
+        for number, state in enumerate(("active", "owing", "lost"), start=2):
             connection.execute(insert, {"n": str(number), "state": state, "payer": payer.account().id})
 
 

@@ -138,7 +138,7 @@ def alter(device_id: DeviceId, change: _Change, payer: SignedIn, services: WithS
     return _phones(services, payer, shown, done=words.DEVICE_CHANGES[change])
 
 
-@router.get("/devices/{device_id}")
+@router.get("/devices/{device_id}/state")
 def state(device_id: DeviceId, payer: SignedIn, services: WithServices) -> Response:
     """Whether this phone pays, for its page that shows a code."""
     with services.engine.connect() as connection:

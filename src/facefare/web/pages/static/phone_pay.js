@@ -38,7 +38,7 @@ async function begin() {
 
 // Whether this phone was not stopped, as far as the wallet says so to whom it knows.
 async function pays({ id }) {
-  const { state } = await asked(`phone/devices/${id}`).catch(() => ({ state: "active" }));
+  const { state } = await asked(`phone/devices/${id}/state`).catch(() => ({ state: "active" }));
   if (state === "active") return true;
   step(["paused", "owing"].includes(state) ? "stopped" : "none");
   say(null, sentence(`phone ${state}`));
