@@ -591,6 +591,47 @@ def test_who_had_no_money_offline_owes_it_is_denied_and_is_cleared_by_paying(
     assert verify(world.engine) == []
 
 
+@pytest.mark.parametrize("stopped", ["by its payer before", "by a dispute before", "by a dispute meanwhile"])
+def test_a_phone_that_was_stopped_and_comes_to_owe_stays_stopped_when_that_is_paid(
+    world: Any, gate: Till, phone_of: Any, stopped: str
+) -> None:
+    ada = world.payer(funds=300)
+    phone = phone_of(ada)
+    paid = gate.pay(phone.code(gate.announced))
+    record = gate.take(phone.code(gate.announced), offline=True)
+    time.sleep(0.01)
+    if stopped == "by its payer before":
+        ada.pause_device(phone.device.id)
+    elif stopped == "by a dispute before":
+        assert ada.dispute(paid.payment_intent) == "refunded"
+        gate.pay(phone_of(ada).code(gate.announced))  # another phone spends what came back
+    assert gate.client.held_payment(record).reason == "insufficient_funds"
+    if stopped == "by a dispute meanwhile":
+        assert ada.dispute(paid.payment_intent) == "refunded"
+    ada.top_up(500, "second")
+
+    def state() -> str:
+        return {device.id: device.state for device in ada.devices()}[phone.device.id]
+
+    assert state() == "owing"
+    ada.settle(phone.device.id)
+    assert state() == "paused"
+    assert refused(lambda: gate.pay(phone.code(gate.announced))) == "device-denied"
+    ada.resume_device(phone.device.id)
+    assert state() == "active"
+    assert gate.pay(phone.code(gate.announced)).outcome in ("accepted", "already_paid")
+
+
+def test_who_resumes_a_phone_that_owes_has_it_back_once_that_is_paid(world: Any, gate: Till, phone_of: Any) -> None:
+    ada = world.payer(funds=100)
+    phone = phone_of(ada)
+    assert gate.client.held_payment(gate.take(phone.code(gate.announced), offline=True)).reason == "insufficient_funds"
+    assert ada.pause_device(phone.device.id).state == "owing"
+    assert ada.resume_device(phone.device.id).state == "owing"
+    ada.top_up(500, "second")
+    assert [device.state for device in ada.settle(phone.device.id)] == ["active"]
+
+
 # --- fares without a network ---
 
 

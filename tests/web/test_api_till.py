@@ -48,6 +48,35 @@ def test_more_than_fifty_takes_the_pin(world: Any) -> None:
     assert refused(world.till.confirm, asked.payment_intent, "2580") == "wrong-state"
 
 
+@pytest.mark.parametrize("way", ["pause", "pause and resume", "dispute", "delete", "dispute, guardian away"])
+@pytest.mark.parametrize("by", ["pin", "app"])
+def test_what_waits_for_a_second_factor_is_over_once_the_face_is_stopped(
+    world: Any, guardians: Any, way: str, by: str
+) -> None:
+    ada = world.payer("ada", funds=20_000)
+    ada.set_pin("2580")
+    paid = world.look("ada")
+    asked = pay(world, 60_00)
+    assert asked.outcome == "confirmation_required"
+    guardians.down = way == "dispute, guardian away"
+    if way.startswith("pause"):
+        ada.pause_face()
+        if way == "pause and resume":
+            ada.resume_face()
+    elif way == "delete":
+        ada.delete_face()
+    else:
+        ada.dispute(paid.payment_intent)
+    before = ada.account().available
+    if by == "pin":
+        told = world.till.confirm(asked.payment_intent, "2580")
+        assert (told.outcome, told.reason) == ("use_card", "not_recognised")
+    else:
+        ada.confirm(asked.payment_intent)
+    assert ada.account().available == before
+    assert refused(world.till.confirm, asked.payment_intent, "2580") == "wrong-state"
+
+
 def measured(world: Any, *rows: Threshold, stated: Stated = Stated()) -> None:  # noqa: B008 (immutable)
     """The calibration measured these amounts, the operator states those."""
     services = world.app.state.services

@@ -23,10 +23,11 @@ from facefare.mpc.answers import Answer, Match, NoMatch, Several
 from facefare.payments import intents, merchants, receipts, tables, tariffs, travel, travel_periods, webhooks
 from facefare.payments.decision import Decision, Outcome, Paid, Reason, Rules, SecondFactor, Situation, decide
 from facefare.payments.errors import AttemptUnderWay, NoFarePoint, QueryReused, UnknownIntent, WrongState
+from facefare.payments.held_tables import held_payment
 from facefare.payments.intents import Intent
 from facefare.payments.merchants import Terminal
 from facefare.payments.travel import Due
-from facefare.wallet import access, faces, payers, pins
+from facefare.wallet import access, devices, faces, payers, pins
 from facefare.wallet.access import Identification
 from facefare.wallet.payers import Payer
 from facefare.wallet.pins import Checked
@@ -268,7 +269,7 @@ def confirm_in_app(connection: Connection, payer: Payer, intent_id: str, rules: 
 def _awaiting_confirmation(
     connection: Connection, intent_id: str, rules: Rules, **of: str
 ) -> tuple[_Intent, Payer | None]:
-    """The intent and its payer, both locked; no payer where the time to confirm is over.
+    """The intent and its payer, both locked; no payer where the time to confirm is over, or the face was stopped.
 
     Raises UnknownIntent unless it is `of` this terminal or payer, before anything can be learned of it.
     """
@@ -277,10 +278,26 @@ def _awaiting_confirmation(
         raise UnknownIntent(f"There is no payment {intent_id}.")
     if intent.state != "requires_confirmation" or payer is None:
         raise WrongState("This payment is not waiting for a confirmation.")
-    if datetime.now(UTC) - intent.created_at < rules.confirm_within:
+    if _stopped_since(connection, intent, payer):
+        _close(connection, intent, payer, Decision(Outcome.USE_CARD, Reason.NOT_RECOGNISED))
+    elif datetime.now(UTC) - intent.created_at >= rules.confirm_within:
+        _close(connection, intent, payer, Decision(Outcome.REFUSED, Reason.CONFIRMATION_TIMED_OUT))
+    else:
         return intent, payer
-    _close(connection, intent, payer, Decision(Outcome.REFUSED, Reason.CONFIRMATION_TIMED_OUT))
     return intents.locked(connection, intent_id), None
+
+
+def _stopped_since(connection: Connection, intent: _Intent, payer: Payer) -> bool:
+    """Whether the payer stopped what was shown (the face, or a phone) after it was, by a pause or a dispute."""
+    by_phone = select(held_payment.c.device_id).where(held_payment.c.intent_id == intent.id)
+    device_id = connection.execute(by_phone).scalar_one_or_none()
+    if device_id is not None:
+        return devices.stopped_since(connection, device_id, intent.created_at)
+    columns = tables.dispute.c
+    disputed = select(columns.id).where(columns.payer_id == payer.id, columns.created_at > intent.created_at).limit(1)
+    return (
+        faces.stopped_since(connection, payer.id, intent.created_at) or connection.execute(disputed).first() is not None
+    )
 
 
 def _charge(

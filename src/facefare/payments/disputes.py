@@ -90,5 +90,5 @@ def _stopping(connection: Connection, row: Row[tuple[object, ...]]) -> Dispute:
         row.created_at,
         face_paused=faces.stop(connection, row.payer_id),
         device_paused=device_id is not None
-        and devices.pause(connection, row.payer_id, device_id).state is devices.State.PAUSED,
+        and devices.pause(connection, row.payer_id, device_id).state in (devices.State.PAUSED, devices.State.OWING),
     )

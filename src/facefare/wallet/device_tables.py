@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -38,6 +39,8 @@ device = Table(
     Column("counter", BigInteger, nullable=False, server_default=text("0")),
     Column("pass_through", Integer, nullable=False),
     Column("state", Text, nullable=False),
+    # While it owes: paused, by its payer or a dispute, which settling does not end.
+    Column("resting", Boolean, nullable=False, server_default=text("false")),
     Column("change", BigInteger, nullable=False, server_default=device_change.next_value()),
     _at(),
     _at("changed_at"),

@@ -1,6 +1,7 @@
 """Devices that pay with a key of their own: who has which, in what state, and what terminals are told of it.
 
     paused <--> active <--> owing          by the payer; by a payment that could not be charged, and its settling
+       <-----------------------'           settled, where it was paused before or meanwhile
        |          |           |
        '----> lost, revoked <-'             for ever: the payer registers a device anew
 
@@ -166,7 +167,7 @@ def end_all(connection: Connection, payer_id: str) -> list[Device]:
 
 
 def pause(connection: Connection, payer_id: str, device_id: str) -> Device:
-    """Let the device pay nothing until it is resumed; one that may not pay anyway stays as it is.
+    """Let the device pay nothing until it is resumed, also once it owes nothing any more; an ended one stays so.
 
     Raises UnknownDevice.
     """
@@ -174,20 +175,36 @@ def pause(connection: Connection, payer_id: str, device_id: str) -> Device:
 
 
 def resume(connection: Connection, payer_id: str, device_id: str) -> Device:
-    """Let a paused device pay again. Raises UnknownDevice."""
+    """Let a paused device pay again; one that owes, once that is paid. Raises UnknownDevice."""
     return _switched(connection, payer_id, device_id, State.PAUSED, State.ACTIVE)
+
+
+def stopped_since(connection: Connection, device_id: str, when: datetime) -> bool:
+    """Whether the device pays nothing now, or paid nothing for a while after `when`."""
+    columns = device.c
+    found = select(columns.id).where(
+        columns.id == device_id, or_(columns.state != State.ACTIVE.value, columns.changed_at > when)
+    )
+    return connection.execute(found).first() is not None
 
 
 def owes(connection: Connection, device_id: str) -> None:
     """Deny a device whose payer did not have the money for what was accepted offline."""
-    if _locked(connection, device.c.id == device_id).state in (State.ACTIVE, State.PAUSED):
+    row = _locked(connection, device.c.id == device_id)
+    if row.state in (State.ACTIVE, State.PAUSED):
+        _rest(connection, device_id, row.state == State.PAUSED)
         _changed(connection, device_id, State.OWING)
 
 
 def owes_no_more(connection: Connection, device_id: str) -> None:
-    """Let it pay again; a device that was lost or revoked meanwhile stays so."""
-    if _locked(connection, device.c.id == device_id).state == State.OWING:
-        _changed(connection, device_id, State.ACTIVE)
+    """Let it pay again, unless it was paused before or meanwhile; one that was lost or revoked meanwhile stays so."""
+    row = _locked(connection, device.c.id == device_id)
+    if row.state == State.OWING:
+        _changed(connection, device_id, State.PAUSED if row.resting else State.ACTIVE)
+
+
+def _rest(connection: Connection, device_id: str, resting: bool) -> None:
+    connection.execute(update(device).where(device.c.id == device_id).values(resting=resting))
 
 
 @dataclass(frozen=True)
@@ -274,6 +291,8 @@ def _attested(connection: Connection, brought: Registration, operator: bytes) ->
 
 def _switched(connection: Connection, payer_id: str, device_id: str, before: State, after: State) -> Device:
     row = _locked(connection, device.c.id == device_id, device.c.payer_id == payer_id)
+    if row.state == State.OWING:
+        _rest(connection, device_id, after is State.PAUSED)
     return _changed(connection, device_id, after) if row.state == before else _device(row)
 
 

@@ -5,10 +5,11 @@ for all who ask here, and the guardians are told when they can be. Only its paye
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, exists, or_, select, update
 
-from facefare.guardian.messages import Confirmation
+from facefare.guardian.messages import Confirmation, Operation
 from facefare.wallet import lookalikes, tables
 from facefare.wallet.errors import NotEnrolled
 
@@ -73,6 +74,18 @@ def stop(connection: Connection, payer_id: str) -> bool:
     columns = tables.face.c
     stopped = update(tables.face).where(columns.payer_id == payer_id, columns.state != "deleted").values(stopped=True)
     return connection.execute(stopped).rowcount > 0
+
+
+def stopped_since(connection: Connection, payer_id: str, when: datetime) -> bool:
+    """Whether a face of the payer was paused or deleted after `when`, or is stopped by a dispute; resumed or not."""
+    of_face, asked = tables.face.c, tables.change.c
+    ended = exists().where(
+        asked.face_id == of_face.id,
+        asked.operation.in_((Operation.PAUSE.value, Operation.DELETE.value)),
+        asked.created_at > when,
+    )
+    found = select(of_face.id).where(of_face.payer_id == payer_id, or_(of_face.stopped, ended)).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def release(connection: Connection, face_id: str) -> bool:
