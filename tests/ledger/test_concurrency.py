@@ -136,18 +136,23 @@ def test_sixteen_refunds_at_once_give_back_no_more_than_was_taken(engine: Engine
     assert verify(engine) == []
 
 
-def test_a_killed_writer_leaves_whole_transfers_only(engine: Engine, database_url: str, writer: ModuleType) -> None:
+def test_of_sixteen_writers_killed_in_the_middle_nothing_is_lost_doubled_or_half_done(
+    engine: Engine, database_url: str, writer: ModuleType
+) -> None:
     writer.open_books(engine, funds=100_000)
+    processes = [
+        subprocess.Popen([sys.executable, str(WRITER), database_url, str(seed), "4"], stdout=subprocess.PIPE, text=True)
+        for seed in range(4)
+    ]
     said: list[str] = []
-    for seed in range(3):
-        process = subprocess.Popen(
-            [sys.executable, str(WRITER), database_url, str(seed)], stdout=subprocess.PIPE, text=True
-        )
+    for process in processes:  # one after the other, so that the others go on writing
         assert process.stdout is not None
-        said += [process.stdout.readline() for _ in range(40)]  # it is well under way
+        said += [process.stdout.readline() for _ in range(60)]  # it is well under way
         process.send_signal(signal.SIGKILL)
+    for process in processes:
+        assert process.stdout is not None
         said += process.stdout.read().splitlines(keepends=True)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     # A backend whose client is gone notices at its next read; until then its transaction is not undone.
     deadline = time.monotonic() + 10
     with engine.connect() as connection:
@@ -164,4 +169,10 @@ def test_a_killed_writer_leaves_whole_transfers_only(engine: Engine, database_ur
         ended = set(connection.execute(text("SELECT hold_id FROM ledger_transfer WHERE hold_id IS NOT NULL")).scalars())
     assert len(holds) == len(set(holds))
     assert done <= ended <= set(holds) <= begun
-    assert len(done) >= 40
+    assert len({id.rpartition("_")[0] for id in done}) == 16, "each of the sixteen wrote"
+    captured = "SELECT sum(amount) FROM ledger_transfer WHERE kind = 'capture' AND credit_account = :shop"
+    with engine.connect() as connection:
+        taken = connection.execute(text(captured), {"shop": writer.SHOP}).scalar_one()
+        assert balance_of(connection, writer.SHOP).posted == taken
+        left = sum(balance_of(connection, payer).posted for payer in writer.PAYERS)
+    assert left + taken == 100_000 * len(writer.PAYERS)

@@ -1,11 +1,14 @@
-"""A program that moves money until it is killed: `python writer.py URL SEED`.
+"""A program that moves money until it is killed: `python writer.py URL SEED WRITERS`, so many at once.
 
 It says `begin ID` before each transfer and `done ID` after its commit, so a test that killed it knows which
 transfers must be there and which may be.
 """
 
+import itertools
 import random
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
@@ -65,14 +68,24 @@ def one_payment(engine: Engine, id: str, chance: random.Random) -> bool:
 
 
 def main() -> None:
-    engine, chance = make_engine(sys.argv[1], connections=1), random.Random(sys.argv[2])
-    number = 0
-    while True:
-        id = f"w{sys.argv[2]}_{number}"
-        print("begin", id, flush=True)
-        if one_payment(engine, id, chance):
-            print("done", id, flush=True)
-        number += 1
+    url, seed, writers = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    engine, lines = make_engine(url, connections=writers), threading.Lock()
+
+    def say(what: str, id: str) -> None:
+        with lines:
+            print(what, id, flush=True)
+
+    def write(writer: int) -> None:
+        chance = random.Random(f"{seed} {writer}")
+        for number in itertools.count():
+            id = f"w{seed}_{writer}_{number}"
+            say("begin", id)
+            if one_payment(engine, id, chance):
+                say("done", id)
+
+    with ThreadPoolExecutor(writers) as pool:
+        for ended in pool.map(write, range(writers)):
+            raise AssertionError(ended)
 
 
 if __name__ == "__main__":
