@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +20,7 @@ from demo import localstripe
 from demo.localstripe import ASKED, DECLINED, GOOD
 from facefare.ledger import Transfer, balance_of, post, verify
 from facefare.ledger.errors import InsufficientFunds, InvalidAmount, TransferConflict
-from facefare.payments import card_top_ups, cards, merchants, processor_events, receipts, top_ups
+from facefare.payments import card_top_ups, cards, merchants, processor_events, receipts, reconciliation, top_ups
 from facefare.payments.card_top_ups import TopUp
 from facefare.payments.errors import (
     CardNotReady,
@@ -30,6 +32,7 @@ from facefare.payments.errors import (
     UnknownTopUp,
 )
 from facefare.payments.processor import Processor
+from facefare.payments.reconciliation import What
 from facefare.payments.top_ups import Funding
 from facefare.payments.verify import INVARIANTS
 from facefare.wallet import payers
@@ -491,6 +494,73 @@ def test_what_the_bank_took_back_is_not_given_back_to_the_card_a_second_time(ban
     give_back(bank, top_up, None)
     assert bank.read(top_up).refunded == 500
     assert bank.available() == 2000
+
+
+# --- the books beside the processor's report ---
+
+
+def balance_report(bank: Bank, folder: Path, *others: tuple[str, str, int]) -> Path:
+    """What the processor reports of this payer: charges and refunds as it has them, and what it said by events."""
+    with bank.engine.connect() as connection:
+        intents = connection.execute(text("SELECT intent FROM card_top_up ORDER BY id")).scalars().all()
+    lines: list[tuple[str, str, str, int]] = []
+    for name in intents:
+        paid = bank.http.get(f"/v1/payment_intents/{name}").json()
+        lines.append(("charge", f"ch_of_{name}", name, paid["amount"]))
+    for back in bank.http.get("/v1/refunds").json()["data"]:
+        if back["payment_intent"] in intents:
+            lines.append(("refund", back["id"], back["payment_intent"], -back["amount"]))
+    lines += [(category, name, "", amount) for category, name, amount in others]
+    file = folder / "report.csv"
+    head = "balance_transaction_id,created,currency,gross,fee,net,reporting_category,source_id,payment_intent_id"
+    body = [
+        f"txn_{number},x,eur,{amount / 100:.2f},0,{amount / 100:.2f},{category},{source},{intent}"
+        for number, (category, source, intent, amount) in enumerate(lines)
+    ]
+    file.write_text("\n".join([head, *body]) + "\n")
+    return file
+
+
+def compared(bank: Bank, report: Path) -> tuple[int, set[tuple[What, str, str, int | None, int | None]]]:
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    with bank.engine.connect() as connection:
+        found = reconciliation.reconcile(connection, report, since=now - hour, until=now + hour)
+    return found.same, {(one.what, one.category, one.name, one.here, one.there) for one in found.differences}
+
+
+def test_top_ups_refunds_and_chargebacks_as_they_came_about_are_those_of_the_processors_report(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, about = given_back(bank)  # 20.00, of which 5.00 went back
+    won, lost = bank.top_up(1000, "won"), bank.top_up(1500, "lost")
+    give_back(bank, kept, 300, key="fails")
+    with bank.engine.connect() as connection:
+        failing = connection.execute(
+            text("SELECT id, refund FROM card_refund WHERE refund <> :other"), {"other": about["id"]}
+        ).one()
+    with monkeypatch.context() as patched:
+        patched.setattr(bank.processor, "look_up_refund", lambda id: card_top_ups.Progress.FAILED)
+        bank.tell("refund.failed", {"id": failing.refund, "metadata": {"card_refund": failing.id}}, "evt_0")
+    bank.spend(3500)  # so that a part of what a chargeback takes is owed
+    for number, (id, top_up, amount) in enumerate((("dp_won", won, 1000), ("dp_lost", lost, 1500)), 1):
+        bank.tell("charge.dispute.funds_withdrawn", {**dispute(bank, top_up, amount), "id": id}, f"evt_{number}")
+    bank.tell("charge.dispute.funds_reinstated", {**dispute(bank, won, 1000), "id": "dp_won"}, "evt_3")
+    said = [
+        ("refund_failure", failing.refund, 300),
+        ("dispute", "dp_won", -1000),
+        ("dispute", "dp_lost", -1500),
+        ("dispute_reversal", "dp_won", 1000),
+    ]
+    assert compared(bank, balance_report(bank, tmp_path, *said)) == (9, set())
+    withheld = [said[0], ("dispute", "dp_won", -1000), ("dispute", "dp_lost", -1499)]
+    assert compared(bank, balance_report(bank, tmp_path, *withheld, ("dispute", "dp_other", -10))) == (
+        7,
+        {
+            (What.AMOUNT_DIFFERS, "dispute", "dp_lost", -1500, -1499),
+            (What.MISSING_THERE, "dispute_reversal", "dp_won", 1000, None),
+            (What.MISSING_HERE, "dispute", "dp_other", None, -10),
+        },
+    )
 
 
 # --- test money ---
