@@ -6,6 +6,9 @@ for (const time of document.querySelectorAll("time[datetime]")) {
   time.textContent = moment.format(new Date(time.dateTime));
 }
 
+// Where the parts of the console lie side by side, the one that is shown is among those that are seen.
+document.querySelector(".sections [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // What came of a form is read out, and the keyboard goes on from there.
 const outcome = document.querySelector("main :is(.done[role=status], .problem[role=alert]):not([hidden])");
 if (outcome && !document.querySelector("[autofocus]")) {
