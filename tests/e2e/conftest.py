@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+import re
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 import cv2
 import httpx
@@ -173,11 +174,64 @@ def sits() -> Any:
     return seated
 
 
+SHOWN = {  # what may stand behind a "?", and how it looks
+    "v": "[0-9a-f]{12,64}",
+    "to": "/app/(pay/pi_[0-9a-z]{26})?",
+    "key": "[0-9A-Fa-f]{64}",  # the public half of a payer's check key
+    "session": "cs_[A-Za-z0-9_]+",  # by the card processor
+    "first": "[0-9-]{10}",
+    "last": "[0-9-]{10}",
+    "limit": "[0-9]{1,3}",
+    "again": "true",
+    "span": "[a-z]{1,10}",
+    "state": "[a-z_]*",
+    **dict.fromkeys(("starting_after", "before", "number", "terminal"), r"\s*([a-z]{2,3}_[0-9A-Za-z_-]{1,40})?\s*"),
+}
+SECRET = re.compile(r"(ptk|fst|stk|inv|fsk|whsec)_|[0-9A-Za-z_-]{43}")
+COOKIE = re.compile(r"(__Host-\w+|language)=[^;]*; ", re.ASCII)
+COOKIE_FLAGS = {"httponly", "secure", "path=/", "samesite=lax"}
+
+
+class Watched:
+    """An ASGI app; everything that browsers ask it, and every cookie that it sets, is looked at.
+
+    No address holds a secret; every cookie is out of reach of scripts, of other hosts and of plain connections.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.faults: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def looked_at(message: Any) -> None:
+            for name, value in message.get("headers", ()):
+                if name.lower() == b"set-cookie":
+                    self._look_at_cookie(value.decode())
+            await send(message)
+
+        if scope["type"] == "http":
+            self._look_at_address(scope["path"], scope["query_string"].decode())
+        await self._app(scope, receive, looked_at)
+
+    def _look_at_address(self, path: str, query: str) -> None:
+        if SECRET.search(path.removeprefix("/app/assets/")):
+            self.faults.append(path)
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            if name not in SHOWN or not re.fullmatch(SHOWN[name], value):
+                self.faults.append(f"{path}?{name}={value}")
+
+    def _look_at_cookie(self, cookie: str) -> None:
+        parts = {part.strip().lower() for part in cookie.split(";")[1:]}
+        if not COOKIE.match(cookie) or not parts >= COOKIE_FLAGS or any(part.startswith("domain") for part in parts):
+            self.faults.append(cookie)
+
+
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """The app on a free port; its URL has the host name that passkeys accept."""
+    watched = Watched(app)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(watched, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -186,6 +240,7 @@ def serving(app: Any) -> Iterator[str]:
     yield f"http://localhost:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join(5)
+    assert watched.faults == []
 
 
 @pytest.fixture(scope="session")

@@ -222,22 +222,6 @@ def test_nobody_else_gets_in(site: Any) -> None:
     assert right.status_code == 429
 
 
-def test_another_sites_page_can_change_nothing_here(site: Any) -> None:
-    cookie = {"Cookie": as_member(site, Role.MANAGER)["Cookie"]}
-    for foreign in (
-        {},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Origin": "https://e.example"},
-    ):
-        for method, path in ROUTES:
-            if method == "POST":
-                assert ask(site, method, concrete(path), {**cookie, **foreign}).status_code == 403
-    with site.engine.connect() as connection:
-        assert len(staff.everybody(connection)) == 1
-        assert [one.action for one in staff.actions(connection, limit=10)] == ["sign_in"]
-
-
 def test_the_staffs_cookie_is_out_of_reach_and_ends_with_the_session(site: Any) -> None:
     with site.engine.begin() as connection:
         member, token = staff.add(connection, "Sam", Role.MANAGER)
@@ -339,14 +323,31 @@ def test_two_managers_who_revoke_each_other_at_once_leave_one(site: Any) -> None
 # --- no way from a person to places ---
 
 
+def heights(page: Any, bars: str) -> list[float]:
+    """Of the bars of a chart, oldest first."""
+    return [
+        float(one) for one in page.eval_on_selector_all(bars, "all => all.map((one) => one.getAttribute('height'))")
+    ]
+
+
 def test_payments_appear_by_themselves_and_name_nobody(site: Any, visit: Any) -> None:
     ada = site.payer("ada")
     with visit(site.url, **DESKTOP) as page:
         enter(page, site.staff_token)
         attempts = page.locator(".figures dd").first
         expect(attempts).to_have_text("0")
+        chart = page.get_by_role("img", name="Attempts, oldest first: 0, of which paid: 0")
+        expect(chart).to_be_visible()
+        assert heights(page, ".bar-paid") == heights(page, ".bar-unpaid") == [0] * 12
+        page.evaluate("window.neverReloaded = true")
         site.look("ada")
+        expect(page.get_by_role("img", name="Attempts, oldest first: 1, of which paid: 1")).to_be_visible()
+        assert heights(page, ".bar-paid")[-1] == 56  # the whole of it: the only attempts there are
+        assert heights(page, ".bar-median")[-1] > 0
         site.look("a stranger")
+        expect(page.get_by_role("img", name="Attempts, oldest first: 2, of which paid: 1")).to_be_visible()
+        assert heights(page, ".bar-paid")[-1] == heights(page, ".bar-unpaid")[-1] == 28
+        assert page.evaluate("window.neverReloaded")
         expect(attempts).to_have_text("2")
         expect(page.locator(".figures dd").nth(1)).to_have_text("50 %")
         expect(page.get_by_text("We did not recognise you").first).to_be_visible()

@@ -15,7 +15,9 @@ from sqlalchemy import text
 
 from facefare.settings import Limits
 from facefare.web.api.tries import Tries
+from facefare.web.pages import staff
 from facefare.web.pages.notifying import Notifier
+from facefare.web.pages.staff import Role
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 HTML = {"Accept": "text/html"}
@@ -58,28 +60,35 @@ def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_hosts(site: Any
     assert value not in everything
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "none"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
-    ],
-)
-def test_another_sites_page_can_change_nothing(site: Any, headers: dict[str, str]) -> None:
-    ada = site.payer("ada")
-    session = signed_in(site, "ada")
-    sent = {name: site.url if value == "OWN" else value for name, value in headers.items()}
-    for path in ("face/pause", "face/delete", "top-up", "safety/pin", "sign-out", "consent/withdraw"):
-        answer = site.http.post(f"/app/{path}", headers={**session, **sent}, data={"amount": "500", "key": "k" * 16})
-        assert answer.status_code == 403
-    account = ada.account()
-    assert (account.available, account.faces[0].state) == (1000, "active")
-    assert site.http.post("/app/face/pause", headers={**session, "Origin": site.url}).status_code == 200
+def test_signing_in_begins_a_new_session_and_ends_the_one_before(site: Any) -> None:
+    site.payer("ada")
+    with site.engine.begin() as connection:
+        _, token = staff.add(connection, "Sam", Role.MANAGER)
+    for name, sign_in, secret, inside in (
+        ("__Host-session", "/app/sign-in/token", site.tokens["ada"], "/app/face"),
+        ("__Host-staff", "/app/console/sign-in", token, "/app/console/"),
+    ):
+        planted = "planted-by-somebody-else-" + "x" * 18
+
+        def asked(session: str, name: str = name) -> dict[str, str]:
+            return {"Cookie": f"{name}={session}", **OWN}
+
+        seen = [planted]
+        for _ in range(2):
+            answer = httpx.post(site.url + sign_in, data={"token": secret}, headers=asked(seen[-1]))
+            seen.append(cookies(answer)[0].partition("=")[2].partition(";")[0])
+        assert len(set(seen)) == 3
+        statuses = [httpx.get(site.url + inside, headers=asked(session)).status_code for session in seen]
+        assert statuses == [303, 303, 200]
+
+
+def test_signing_out_everywhere_ends_every_session_of_that_payer_only(site: Any) -> None:
+    site.payer("ada")
+    site.payer("bob")
+    here, elsewhere, bobs = (signed_in(site, label) for label in ("ada", "ada", "bob"))
+    assert site.http.post("/app/sign-out/everywhere", headers={**here, **OWN}).status_code == 303
+    found = [site.http.get("/app/face", headers=session).status_code for session in (here, elsewhere, bobs)]
+    assert found == [303, 303, 200]
 
 
 def test_signing_out_ends_the_session_on_the_server_too(site: Any) -> None:
@@ -161,16 +170,6 @@ def test_the_table_of_tries_holds_no_address(site: Any) -> None:
         (bucket,) = connection.execute(text("SELECT bucket FROM tries")).scalars()
     assert len(bucket) == 32
     assert b"127.0.0.1" not in bucket
-
-
-def test_no_picture_fits_into_a_request(site: Any) -> None:
-    site.payer("ada")
-    session = signed_in(site, "ada")
-    for path in ("top-up", "passkeys", "safety/pin"):
-        assert site.http.post(f"/app/{path}", content=b"x" * 20_000, headers={**session, **OWN}).status_code == 413
-    parts = (b"pin=1234&x=" + b"y" * 4096 for _ in range(8))  # without a length
-    answer = site.http.post("/app/safety/pin", content=parts, headers={**session, **OWN})
-    assert answer.status_code in (400, 413, 422)
 
 
 @pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/app//evil.example", "/app/\\evil", "x"])

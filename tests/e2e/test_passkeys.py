@@ -21,10 +21,16 @@ def sign_out(page: Any) -> None:
     expect(page.get_by_role("link", name="Make a wallet")).to_be_visible()
 
 
+def session_of(page: Any) -> str:
+    (value,) = [one["value"] for one in page.context.cookies() if one["name"] == "__Host-session"]
+    return str(value)
+
+
 def test_sign_up_sign_out_and_in_again_is_the_same_wallet(site: Any, visit: Any, authenticator: Any) -> None:
     with visit(site.url) as page:
         authenticator(page)
         sign_up(page)
+        first = session_of(page)
         page.get_by_role("link", name="Top up").click()
         page.get_by_role("button", name="10.00").click()
         expect(page.locator(".receipt .amount")).to_have_text("10.00\u00a0€")
@@ -35,6 +41,7 @@ def test_sign_up_sign_out_and_in_again_is_the_same_wallet(site: Any, visit: Any,
         page.get_by_role("button", name="Use my passkey").click()
         page.wait_for_url("**/app/")
         expect(page.locator(".balance .amount")).to_have_text("10.00\u00a0€")
+        assert session_of(page) != first
 
 
 def test_nothing_that_is_posted_holds_the_secret_of_the_passkey(site: Any, visit: Any, authenticator: Any) -> None:
