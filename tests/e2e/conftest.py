@@ -204,18 +204,18 @@ class Watched:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def looked_at(message: Any) -> None:
+            if message.get("status", 400) < 400:  # what a test sends as an attacker is refused
+                self._look_at_query(scope["path"], scope["query_string"].decode())
             for name, value in message.get("headers", ()):
                 if name.lower() == b"set-cookie":
                     self._look_at_cookie(value.decode())
             await send(message)
 
-        if scope["type"] == "http":
-            self._look_at_address(scope["path"], scope["query_string"].decode())
+        if scope["type"] == "http" and SECRET.search(scope["path"].removeprefix("/app/assets/")):
+            self.faults.append(scope["path"])
         await self._app(scope, receive, looked_at)
 
-    def _look_at_address(self, path: str, query: str) -> None:
-        if SECRET.search(path.removeprefix("/app/assets/")):
-            self.faults.append(path)
+    def _look_at_query(self, path: str, query: str) -> None:
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in SHOWN or not re.fullmatch(SHOWN[name], value):
                 self.faults.append(f"{path}?{name}={value}")
