@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from facefare.terminal.fares import FixedFare
 from facefare.terminal.gate import _WITH_CODE, Gate
 from facefare.terminal.lost_answers import LostAnswers
 from facefare.terminal.screen import Shown, State
+from facefare.terminal.till import TillTerms
 from facefare.web.pages.kiosk import KioskScreen
 from facefare.web.pages.languages import language
+from facefare.web.pages.till_screen import TillScreen
 
 
 @pytest.fixture
@@ -37,6 +40,102 @@ def test_every_state_has_its_own_symbol_and_says_it_in_words(screen: Any, served
         page.goto("about:blank")
     assert len({symbol for symbol, _ in seen}) == len(State)
     assert all(title for _, title in seen)
+
+
+EARS = """() => {
+  window.heard = [];
+  const connects = { connect: (to) => to };
+  window.AudioContext = class {
+    state = "running";
+    currentTime = 5;
+    createGain = () => ({ ...connects, gain: { setValueAtTime() {}, exponentialRampToValueAtTime() {} } });
+    createOscillator = () => {
+      const tone = { ...connects, frequency: {}, start: (at) => heard.push([tone.frequency.value, at - 5]), stop() {} };
+      return tone;
+    };
+  };
+}"""
+"""Keeps each tone (Hz) and when it starts."""
+
+GO, LOW, ASKS = "rising", "low", "asks"
+SOUNDS = {
+    State.ACCEPTED: GO,
+    State.ALREADY_PAID: GO,
+    State.USE_CARD: LOW,
+    State.SEVERAL: LOW,
+    State.REFUSED: LOW,
+    State.NO_NETWORK: LOW,
+    State.PIN: ASKS,
+    State.PHONE: ASKS,
+}
+
+
+def melody(heard: list[list[float]]) -> str | None:
+    """What somebody hears who can't see the screen."""
+    tones = [tone for tone, _ in heard]
+    assert [at for _, at in heard] == sorted({at for _, at in heard}), "one after the other"
+    if len(tones) == 2:
+        return GO if tones[0] < tones[1] else ASKS if tones[0] == tones[1] else "?"
+    return LOW if tones and len(tones) == 1 and tones[0] < 400 else "?" if tones else None
+
+
+@pytest.mark.parametrize(
+    ("muted", "ears"),
+    [(False, EARS), (True, EARS), (False, "() => { window.AudioContext = class { state = nowhere; }; }")],
+    ids=["sounds", "muted", "no sound in this machine"],
+)
+def test_each_outcome_has_its_sound_and_none_where_it_is_muted_and_the_screen_says_it_all_the_same(
+    served: Any, visit: Any, kiosk: Any, muted: bool, ears: str
+) -> None:
+    screen = KioskScreen(language("en"), muted=muted)
+    screen.show(Shown(State.IDLE, 280, "EUR"))
+    with served(screen.app()) as url, visit(url, **kiosk) as page:
+        page.add_init_script(f"({ears})()")
+        page.goto("/")
+        page.locator("body[data-state=idle]").wait_for()
+        for state in State:
+            page.evaluate("window.heard = []")
+            for _ in range(2):  # said again, with another hint say: not heard again
+                screen.show(Shown(state, 280, "EUR", "insufficient_funds", None))
+            page.locator(f"body[data-state={state.value}]").wait_for()
+            expect(page.locator("#title")).not_to_be_empty()
+            expect(page.locator(".symbol svg:visible")).to_have_count(1)
+            expected = SOUNDS.get(state) if ears == EARS and not muted else None
+            assert (state, melody(page.evaluate("heard"))) == (state, expected)
+            screen.show(Shown(State.IDLE, 280, "EUR"))
+            page.locator("body[data-state=idle]").wait_for()
+        page.goto("about:blank")
+
+
+def test_a_tone_that_waited_for_a_touch_is_not_heard_later_and_the_keys_of_a_pin_sound_alike(
+    served: Any, visit: Any, kiosk: Any
+) -> None:
+    screen = TillScreen(language("en"), TillTerms("EUR"))
+    till = SimpleNamespace(cancel=lambda: None)
+    with served(screen.app_for(till)) as url, visit(url, **kiosk) as page:
+        page.add_init_script(f"""({EARS})();
+            const Running = AudioContext;
+            let touched;
+            const touch = new Promise((resolve) => (touched = resolve));
+            addEventListener("pointerdown", () => setTimeout(touched), true);
+            window.AudioContext = class extends Running {{
+              state = "suspended";
+              resume = () => touch.then(() => (this.state = "running"));
+            }};""")
+        screen.show(Shown(State.USE_CARD, 280, "EUR"))
+        page.goto("/")
+        page.locator("body[data-state=use_card]").wait_for()
+        screen.show(Shown(State.PIN, 280, "EUR"))
+        page.locator("body[data-state=pin]").wait_for()
+        page.wait_for_timeout(600)
+        page.locator("#pin-pad [data-key=delete]").click()
+        for key in page.locator("#pin-pad button:not([data-key])").all():
+            key.click()
+        tones = [tone for tone, _ in page.evaluate("heard")]
+        assert len(tones) >= 10
+        assert len(set(tones)) == 1
+        assert tones[0] > 1000, "a key's, and not the low one or the question that nobody heard"
+        page.goto("about:blank")
 
 
 def test_accepted_shows_the_fare_large_and_no_reason(screen: Any, served: Any, visit: Any, kiosk: Any) -> None:

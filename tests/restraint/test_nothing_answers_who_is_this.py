@@ -69,7 +69,7 @@ models install --cache-dir
 payer new-key FILE
 payer open-log WALLET --to --key --token --face
 station enrol CONFIGURATION --camera --source --code --picture
-till serve CONFIGURATION --camera --source --follow --port --language
+till serve CONFIGURATION --camera --source --follow --port --language --mute
 wallet api-keys create MERCHANT NAME --scope --auditor
 wallet api-keys list MERCHANT
 wallet api-keys revoke KEY
@@ -94,7 +94,7 @@ wallet staff invite MEMBER
 wallet staff list
 wallet staff revoke MEMBER
 web assets --for-tests
-web screen --host --port --language
+web screen --host --port --language --mute
 """
 
 

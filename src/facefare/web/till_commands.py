@@ -42,6 +42,7 @@ def serve(
     follow: Annotated[bool, typer.Option(help="Wait for new pictures in the folder, as a camera would send.")] = False,
     port: Annotated[int, typer.Option(help="The screen is at http://localhost:PORT, for this machine only.")] = 8091,
     tag: Annotated[str, typer.Option("--language", help=f"One of {', '.join(NAMES)}.")] = "en",
+    mute: Annotated[bool, typer.Option("--mute", help="Without sounds; the screen says everything.")] = False,
 ) -> None:
     """Serve one till until SIGINT, SIGTERM or the end of the source; one line of JSON for each payment that ended."""
     try:
@@ -51,7 +52,8 @@ def serve(
         pipeline = FacePipeline.load(Settings.read().cache_dir / "models", terminal.embedder)
         terminal.calibration.require_model(pipeline.model_id)
         codes_only = None if terminal.held is None else terminal.held.codes_only
-        screen, sale = TillScreen(language(tag), terminal.till, codes_only), Sale(terminal.till.currency)
+        screen = TillScreen(language(tag), terminal.till, codes_only, muted=mute)
+        sale = Sale(terminal.till.currency)
         with (
             listening("127.0.0.1", port) as listener,
             frames_from(camera, source, follow=follow) as frames,

@@ -48,9 +48,10 @@ def screen(
     host: str = "127.0.0.1",
     port: int = 8090,
     tag: Annotated[str, typer.Option("--language", help=f"One of {', '.join(NAMES)}.")] = "en",
+    mute: Annotated[bool, typer.Option("--mute", help="Without sounds; the screen says everything.")] = False,
 ) -> None:
     """Show the states that a terminal prints: `facefare gate serve … | facefare web screen`."""
-    shows = KioskScreen(language(tag))
+    shows = KioskScreen(language(tag), muted=mute)
     with listening(host, port) as listener:
         threading.Thread(target=_follow, args=(shows,), daemon=True).start()
         run(shows.app(), listener, lambda: _say(f"The screen is at http://{host}:{port}"), timeout_graceful_shutdown=1)

@@ -53,8 +53,9 @@ class _Listener:
 class KioskScreen:
     """A terminal's `Screen`; `show` may be called from any thread, and returns at once."""
 
-    def __init__(self, language: Language) -> None:
+    def __init__(self, language: Language, *, muted: bool = False) -> None:
         self._language = language
+        self._muted = muted
         self._shown: Shown | None = None
         self._listeners: set[_Listener] = set()
         self._lock = threading.Lock()
@@ -78,7 +79,8 @@ class KioskScreen:
         @app.get("/")
         async def page() -> Response:
             lost = {"title": self._language(_TITLES[State.OUT_OF_SERVICE])}
-            return HTMLResponse(Rendering(self._language, "/").text(template, states=State, lost=lost, **facts))
+            given = {"states": State, "lost": lost, "muted": self._muted, **facts}
+            return HTMLResponse(Rendering(self._language, "/").text(template, **given))
 
         @app.get("/events")
         async def events() -> Response:

@@ -82,9 +82,11 @@ class _Pin(_Strict):
 class TillScreen(KioskScreen):
     """A till's `Screen`."""
 
-    def __init__(self, language: Language, terms: TillTerms, codes_only: bool | None = None) -> None:
+    def __init__(
+        self, language: Language, terms: TillTerms, codes_only: bool | None = None, *, muted: bool = False
+    ) -> None:
         """`codes_only`: whether only who shows a phone's code can pay; None where the till takes none."""
-        super().__init__(language)
+        super().__init__(language, muted=muted)
         self._terms = terms
         self._codes_only = codes_only
 

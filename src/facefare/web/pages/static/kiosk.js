@@ -1,5 +1,7 @@
 // Shows what the terminal says, as it says it. Without a terminal it says "out of service".
 
+import { play } from "./sounds.js";
+
 const main = { title: document.getElementById("title"), amount: document.getElementById("amount"), detail: document.getElementById("detail") };
 const lost = { state: "out_of_service", title: document.body.dataset.lost, amount: "", detail: "" };
 
@@ -27,28 +29,13 @@ const TONES = {
   use_card: [330], several: [330], refused: [330], no_network: [330],
   pin: [550, 550], phone: [550, 550],
 };
-let audio = null;
 let before = "";
-
-function sound(state) {
-  audio ??= new AudioContext();
-  (TONES[state] ?? []).forEach((frequency, position) => {
-    const start = audio.currentTime + position * 0.14;
-    const [tone, volume] = [audio.createOscillator(), audio.createGain()];
-    tone.frequency.value = frequency;
-    volume.gain.setValueAtTime(0.25, start);
-    volume.gain.exponentialRampToValueAtTime(0.001, start + 0.3);
-    tone.connect(volume).connect(audio.destination);
-    tone.start(start);
-    tone.stop(start + 0.3);
-  });
-}
 
 const events = new EventSource("/events");
 events.onmessage = (event) => {
   const shown = JSON.parse(event.data);
   show(shown);
-  if (shown.state !== before) sound(shown.state);
+  if (shown.state !== before) play(TONES[shown.state] ?? []);
   before = shown.state;
 };
 events.onerror = () => show(lost);

@@ -1,5 +1,7 @@
 // A till's buttons and keys: each press goes to the terminal, and only what the terminal says is shown.
 
+import { play } from "./sounds.js";
+
 const body = document.body;
 const amountShown = document.getElementById("amount");
 const pin = document.getElementById("pin");
@@ -20,18 +22,7 @@ async function press(button, sent) {
 
 // --- sounds: every key has the same one ---
 
-let audio = null;
-
-function click(frequency = 1200) {
-  audio ??= new AudioContext();
-  const [tone, volume] = [audio.createOscillator(), audio.createGain()];
-  tone.frequency.value = frequency;
-  volume.gain.setValueAtTime(0.1, audio.currentTime);
-  volume.gain.exponentialRampToValueAtTime(0.001, audio.currentTime + 0.06);
-  tone.connect(volume).connect(audio.destination);
-  tone.start();
-  tone.stop(audio.currentTime + 0.06);
-}
+const click = (frequency = 1200) => play([frequency], { volume: 0.1, seconds: 0.06 });
 
 // --- the amount: digits move in from the right, as at every till ---
 
