@@ -98,6 +98,7 @@ def test_an_honest_list_is_complete_again_and_again_and_a_program_says_the_same(
     site: Any, ada: Page, tmp_path: Path
 ) -> None:
     check(ada, "Nothing is missing")
+    expect(ada.get_by_role("link", name="Delete my face")).to_be_hidden()
     for _ in range(3):
         site.look("ada")
     sent: list[str] = []
@@ -179,6 +180,8 @@ def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(
         authenticator(page)
         site.sign_in(page, "ben")
         check(page, "No check key was given when your face was enrolled")
+        expect(page.get_by_text("Nobody can add a key later")).to_be_visible()
+        expect(page.get_by_role("link", name="Delete my face")).to_have_attribute("href", "/app/face/delete")
         ben.delete_face()
         page.goto("/app/access")
         expect(page.get_by_role("link", name="Is anything missing?")).to_have_count(0)
@@ -186,6 +189,7 @@ def test_who_has_no_check_key_here_is_told_and_each_consent_has_its_own(
         key = run("payer", "new-key", tmp_path / "key.pem").strip().encode()
         enrol(site, first.split(b".")[0] + b"." + key, "ben")  # the command's key, or one that a station made up
         check(page, "Your check key is not in this browser")
+        expect(page.get_by_role("link", name="Delete my face")).to_be_visible()
         site.look("ben")
         monkeypatch.setenv("FACEFARE_PAYER_TOKEN", site.tokens["ben"])
         run("payer", "open-log", site.url, "--key", tmp_path / "key.pem", "--to", tmp_path)

@@ -11,6 +11,7 @@ const { check, counted, since, sinceRow, lost, lostRow, entries, save, often } =
 const page = document.getElementById("own-log");
 const moment = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
 const TRIES = 3;
+const KEYLESS = ["no key", "other key"]; // what only a new enrolment changes
 
 function reason(error) {
   if (error instanceof Unable) return error.message;
@@ -67,7 +68,7 @@ check.addEventListener("click", async () => {
   try {
     show(await compared(page.dataset.face));
   } catch (error) {
-    step("unable");
+    step(KEYLESS.includes(error.message) ? "keyless" : "unable");
     say(null, error instanceof Refused ? error.message : sentence(reason(error)));
   } finally {
     check.disabled = false;
