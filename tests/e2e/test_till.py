@@ -416,11 +416,12 @@ def test_everything_fits_on_every_screen(served: Any, visit: Any, tag: str, size
             over_the_frame = page.evaluate(
                 """() => { const m = document.querySelector("main"), s = getComputedStyle(m);
                     if (s.outlineStyle === "none") return [];
-                    const inside = -parseFloat(s.outlineOffset);
+                    const inside = -parseFloat(s.outlineOffset), air = 0.02 * Math.min(innerWidth, innerHeight);
                     return [...document.querySelectorAll("h1, p:not(:empty), button, figure")]
                         .filter((e) => e.checkVisibility())
                         .filter((e) => { const b = e.getBoundingClientRect();
-                            return b.top < inside || b.bottom > innerHeight - inside; })
+                            return b.top < inside || b.bottom > innerHeight - inside
+                                || b.left < inside + air || b.right > innerWidth - inside - air; })
                         .map((e) => e.outerHTML.slice(0, 80)); }"""
             )
             assert (state, over_the_frame) == (state, [])
