@@ -43,6 +43,7 @@ from facefare.web.pages.staff import Role
 from facefare.web.pages.staff_sessions import StaffKey
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
+ATTACK = {"X-Attack": "yes"}  # its address is not one of ours
 PARTS = (
     console,
     console_books,
@@ -128,7 +129,7 @@ FORM = {  # of every route, so that nothing but the role can stop it
 
 def concrete(path: str) -> str:
     ids = {
-        "passkey_id": "00",
+        "passkey_id": "0" * 16,
         "intent_id": PI,
         "dispute_id": DSP,
         "settlement_id": STL,
@@ -293,7 +294,7 @@ def test_nobody_takes_their_own_access_away(site: Any) -> None:
     headers = as_member(site, Role.MANAGER)
     with site.engine.connect() as connection:
         (member,) = staff.everybody(connection)
-    for change in ("revoke", "role", "passkeys/00/withdraw"):
+    for change in ("revoke", "role", "passkeys/0000000000000000/withdraw"):
         url = f"/app/console/staff/{member.id}/{change}"
         assert site.http.post(url, data={"role": "viewer"}, headers=headers).status_code == 422
 
@@ -395,7 +396,8 @@ def test_no_page_filter_or_export_leads_to_or_from_a_person(site: Any, disputed:
     assert asked == {"again", "span", "state", "terminal", "before", "first", "last"}
     plain = site.http.get("/app/console/payments", headers=headers).text
     for name in ("payer", "payer_id", "pseudonym", "face", "person", "q"):
-        filtered = site.http.get("/app/console/payments", params={name: ada.account().id}, headers=headers).text
+        wanted = {name: ada.account().id}
+        filtered = site.http.get("/app/console/payments", params=wanted, headers={**headers, **ATTACK}).text
         assert filtered == plain
 
 

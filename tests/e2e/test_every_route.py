@@ -37,7 +37,7 @@ IDS = {
     "dispute_id": "dsp_" + "0" * 26,
     "member_id": "stf_" + "0" * 26,
     "device_id": "dev_" + "0" * 26,
-    "passkey_id": "00",
+    "passkey_id": "0" * 16,
     "terminal_id": "trm_nobody",
     "change": "pause",
 }

@@ -18,7 +18,7 @@ from facefare.web.pages.visitor import Ceremony, WithSite
 
 router = APIRouter(prefix="/console/me")
 
-PasskeyId = Annotated[str, Path(pattern=r"^([0-9a-f]{2}){1,1024}$")]
+PasskeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
 
 
 @router.get("")
@@ -52,7 +52,7 @@ async def register(
             passkey = staff_passkeys.register(connection, site.party, ceremony, answer, desk.member, name)
             staff.note(connection, desk.member, "add_passkey", passkey.name)
             old = request.cookies.get(COOKIE)
-            enter(connection, site, response, desk.member, bytes.fromhex(passkey.id), old)
+            enter(connection, site, response, desk.member, passkey.credential_id, old)
         return response
 
     return await asyncio.to_thread(kept)
@@ -78,7 +78,10 @@ def withdraw(passkey_id: PasskeyId, desk: ForFigures, services: WithServices) ->
     with services.engine.begin() as connection:
         name = staff_passkeys.withdraw(connection, desk.member.id, passkey_id, own=True)
         staff.note(connection, desk.member, "withdraw_passkey", f"{desk.member.id}: {name}")
-    if desk.seat.credential_id == bytes.fromhex(passkey_id):
+        ended = desk.seat.credential_id not in [
+            one.credential_id for one in staff_passkeys.of(connection, desk.member.id)
+        ]
+    if ended:  # with the passkey that began it
         return signed_out()
     return _page(desk, services, done="Withdrawn. Nobody can sign in with it any more.")
 
@@ -95,5 +98,5 @@ def sign_out_everywhere(desk: ForFigures, services: WithServices) -> Response:
 def _page(desk: Desk, services: Services, done: str | None = None) -> Response:
     with services.engine.connect() as connection:
         mine = staff_passkeys.of(connection, desk.member.id)
-    here = desk.seat.credential_id.hex() if desk.seat.credential_id else None
+    here = desk.seat.credential_id
     return desk.page("console_own.html", passkeys=mine, here=here, operator=desk.member == OPERATOR, done=done)

@@ -57,7 +57,7 @@ async def sign_in_by_passkey(
         with services.engine.begin() as connection:
             member, passkey = staff_passkeys.sign_in(connection, site.party, ceremony, answer)
             staff.note(connection, member, "sign_in", f"passkey: {passkey.name}")
-            enter(connection, site, response, member, bytes.fromhex(passkey.id), old)
+            enter(connection, site, response, member, passkey.credential_id, old)
         return response
 
     return await asyncio.to_thread(checked)
@@ -123,7 +123,7 @@ async def join(
             member = staff.invited(connection, invitation)
             passkey = staff_passkeys.register(connection, site.party, ceremony, answer, member, name)
             staff.note(connection, member, "join", f"passkey: {passkey.name}")
-            enter(connection, site, response, member, bytes.fromhex(passkey.id), old)
+            enter(connection, site, response, member, passkey.credential_id, old)
         return response
 
     return await asyncio.to_thread(joined)

@@ -5,11 +5,12 @@ Invariants:
   - nobody withdraws their own last passkey; a manager withdraws a colleague's.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from facefare.web.pages import passkeys, staff_sessions, tables
 from facefare.web.pages.errors import NotAsExpected, PasskeyRefused
@@ -17,17 +18,23 @@ from facefare.web.pages.passkeys import STAFF, Begun, Ceremony, RelyingParty
 from facefare.web.pages.staff import Member, Role
 
 _columns = tables.staff_passkey.c
+_ID = 16
 
 
 @dataclass(frozen=True)
 class Passkey:
-    """As its member sees it; the id is the credential's, in hexadecimal."""
+    """As its member sees it."""
 
-    id: str
+    credential_id: bytes
     staff_id: str
     name: str
     created_at: datetime
     used_at: datetime | None
+
+    @property
+    def id(self) -> str:
+        """What an address names it by: the start of a hash, as a credential's id can be a thousand bytes long."""
+        return hashlib.sha256(self.credential_id).hexdigest()[:_ID]
 
 
 def of(connection: Connection, member_id: str | None = None) -> list[Passkey]:
@@ -36,7 +43,7 @@ def of(connection: Connection, member_id: str | None = None) -> list[Passkey]:
     if member_id is not None:
         query = query.where(_columns.staff_id == member_id)
     return [
-        Passkey(row.credential_id.hex(), row.staff_id, row.name, row.created_at, row.used_at)
+        Passkey(row.credential_id, row.staff_id, row.name, row.created_at, row.used_at)
         for row in connection.execute(query)
     ]
 
@@ -51,7 +58,7 @@ def register(
 ) -> Passkey:
     """Keep a member's new passkey, named by the day where no name is given. Raises PasskeyRefused."""
     new, now = passkeys.made(site, ceremony, answer), datetime.now(UTC)
-    kept = Passkey(new["credential_id"].hex(), member.id, name or f"{now:%Y-%m-%d}", now, None)
+    kept = Passkey(new["credential_id"], member.id, name or f"{now:%Y-%m-%d}", now, None)
     passkeys.keep(connection, STAFF, member.id, {**new, "name": kept.name})
     members = tables.staff_member
     connection.execute(update(members).where(members.c.id == member.id).values(token_sha256=None))
@@ -70,7 +77,7 @@ def sign_in(
     owner = connection.execute(select(members).where(members.c.id == row.staff_id)).one()
     if owner.revoked_at is not None:
         raise PasskeyRefused("This passkey is not known here. It may belong to an account that was deleted.")
-    passkey = Passkey(row.credential_id.hex(), row.staff_id, row.name, row.created_at, row.used_at)
+    passkey = Passkey(row.credential_id, row.staff_id, row.name, row.created_at, row.used_at)
     return Member(owner.id, owner.name, Role(owner.role)), passkey
 
 
@@ -94,7 +101,8 @@ def withdraw(connection: Connection, member_id: str, passkey_id: str, *, own: bo
 
 
 def _one(member_id: str, passkey_id: str) -> tuple[Any, ...]:
-    return _columns.staff_id == member_id, _columns.credential_id == bytes.fromhex(passkey_id)
+    id = func.left(func.encode(func.sha256(_columns.credential_id), "hex"), _ID)
+    return _columns.staff_id == member_id, id == passkey_id
 
 
 def _check_found(found: int) -> None:
