@@ -24,11 +24,13 @@ from facefare.identification.held.documents import Announcement, DenyList, Payme
 from facefare.identification.held.errors import DenyListUnusable
 from facefare.identification.held.handover import reference_of
 from facefare.terminal.approach import Lane
-from facefare.terminal.fares import FixedFare
+from facefare.terminal.codes import Offer
+from facefare.terminal.fares import Fare, FixedFare, Price
 from facefare.terminal.gate import Gate
 from facefare.terminal.held import HeldApproach, HeldProfile, HeldTerms, code_or_search
 from facefare.terminal.held_store import HeldStore
 from facefare.terminal.lost_answers import LostAnswers
+from facefare.terminal.till import Sale
 
 CALIBRATION = Calibration.default()
 TODAY = int(time.time()) // documents.DAY
@@ -183,7 +185,7 @@ def made_device(reference: bytes, *, self_made: bool = False, operator: Ed25519P
 def make(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     stores = []
 
-    def make(name: str = "trm_gate", terms: HeldTerms | None = None, fare: FixedFare = FARE) -> Terminal:
+    def make(name: str = "trm_gate", terms: HeldTerms | None = None, fare: Fare = FARE) -> Terminal:
         path = tmp_path / f"{name}.sqlite"
         wallet = FakeWallet(OPERATOR, name)
         store = HeldStore(path)
@@ -496,6 +498,48 @@ def test_offline_a_device_spends_no_more_than_the_limit(make: Any, references: A
     terminal.wallet.away = True
     outcomes = [terminal.pay(phone.show(terminal), faces["collins"][0]).reason for _ in range(3)]
     assert outcomes == ["offline", "offline", "offline_limit_reached"]
+
+
+def test_a_till_offline_charges_each_purchase_with_its_tip_and_up_to_the_limit_of_a_phone(
+    make: Any, references: Any, faces: Any
+) -> None:
+    sale = Sale("EUR")
+    till = make("trm_till", terms=HeldTerms(passback=timedelta(0), offline_limit=900), fare=sale)
+    phone, face = made_device(references["collins"]), faces["collins"][0]
+
+    def sells(amount: int, tip: int = 0) -> tuple[str, str | None, int]:
+        sale.offer = Offer(amount + tip, Price(amount + tip, amount + tip, "EUR"), tip)
+        reply = till.pay(phone.show(till), face)
+        return reply.outcome, reply.reason, reply.amount
+
+    till.wallet.away = True
+    assert sells(350, tip=35) == ("accepted", "offline", 385)
+    assert sells(350) == ("accepted", "offline", 350), "two coffees are two"
+    assert sells(166) == ("use_card", "offline_limit_reached", 166)
+    assert sells(165) == ("accepted", "offline", 165)
+    till.store.close()
+    again = make("trm_till", fare=sale)  # the power went, and came back with the network
+    assert [(one.amount, one.currency, one.offline) for one in again.wallet.records] == [
+        (385, "EUR", True),
+        (350, "EUR", True),
+        (165, "EUR", True),
+    ]
+    assert [one.counter for one in again.wallet.records] == [1, 2, 4]
+    assert again.store.kept() == []
+
+
+def test_a_till_offline_takes_nothing_of_a_denied_phone_and_nothing_without_a_sale(
+    make: Any, references: Any, faces: Any
+) -> None:
+    sale = Sale("EUR")
+    till, phone, another = make("trm_till", fare=sale), *(made_device(references["collins"]) for _ in range(2))
+    till.wallet.denied, till.wallet.sequence = [phone.tag], 2
+    till.held.refresh()
+    till.wallet.away = True
+    assert till.pay(another.show(till), faces["collins"][0]).reason == "fare_unknown", "nothing was typed in"
+    sale.offer = Offer(350, Price(350, 350, "EUR"))
+    assert till.pay(phone.show(till), faces["collins"][0]).reason == "device_denied"
+    assert till.store.kept() == []
 
 
 def test_offline_a_denied_device_is_refused(make: Any, references: Any, faces: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from facefare.guardian.messages import Operation
 from facefare.ledger.database import embedded_postgres, make_engine
-from facefare.wallet import consents, faces, galleries, payers, stations
+from facefare.wallet import consents, faces, galleries, payers, pins, stations
 from facefare.wallet.carrying import Changes
 from facefare.wallet.consents import Notice
 from facefare.wallet.errors import ChangeUnconfirmed, InvalidEnrolment
@@ -70,6 +71,46 @@ def test_a_sealed_share_is_nowhere_in_the_databases_files(
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(sealed_request) FROM gallery_change")).scalar_one() == 0
     assert unlocked.encode() in written(engine, folder)
+
+
+def base_backup(engine: Engine, to: Path) -> bytes:
+    """Every byte of a physical backup of the whole server, its write-ahead log included, as an operator makes them."""
+    with engine.connect() as connection:
+        name = "SELECT setting || '/pg_basebackup' FROM pg_config WHERE name = 'BINDIR'"
+        program = connection.execute(text(name)).scalar_one()
+    url = engine.url
+    asked = [program, "-h", str(url.query["host"]), "-U", str(url.username)]
+    subprocess.run([*asked, "-D", str(to), "-X", "stream", "-c", "fast"], check=True, capture_output=True, timeout=60)
+    return b"".join(path.read_bytes() for path in sorted(to.rglob("*")) if path.is_file())
+
+
+def test_no_share_no_token_and_no_pin_is_in_a_base_backup(
+    server: tuple[Engine, Path], tmp_path: Path, guardians: Any, requests: Any
+) -> None:
+    engine, _ = server
+    with engine.begin() as connection:
+        stations.register(connection, "stn_desk", requests.station_key.public_key().public_bytes_raw())
+        payer, token = payers.register(connection, "EUR")
+        pins.set_pin(connection, payer.id, "80264971")
+    done, pending, unlocked = (os.urandom(16).hex() for _ in range(3))
+    changes = Changes(engine, guardians, PendingKeys(tmp_path / "keys"), threshold=lambda _: -2000)
+    enrol(engine, changes, requests, done)
+    guardians.lose_answer = True
+    with pytest.raises(ChangeUnconfirmed):  # a request that waits for the guardians is kept, locked
+        enrol(engine, changes, requests, pending)
+    backup = base_backup(engine, tmp_path / "first")
+    assert payer.id.encode() in backup, "it is the backup of this database"
+    for secret in (done, pending, token, "80264971"):
+        assert secret.encode() not in backup
+    guardians.lose_answer = False
+    asyncio.run(changes.finish_all_pending())
+    # The search finds what is there: without keys, what waits is readable.
+    guardians.lose_answer = True
+    with pytest.raises(ChangeUnconfirmed):
+        enrol(engine, Changes(engine, guardians, threshold=lambda _: -2000), requests, unlocked)
+    backup = base_backup(engine, tmp_path / "second")
+    assert unlocked.encode() in backup
+    assert pending.encode() not in backup
 
 
 def test_an_enrolment_left_by_a_crash_is_carried_again_with_its_key_and_orphaned_keys_go(
