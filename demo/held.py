@@ -24,7 +24,7 @@ from sqlalchemy import MetaData, select
 
 from demo.cards import fund
 from demo.faces import Frame, Person, Sitter
-from demo.machine import CURRENCY, FARE, GALLERY, STATION, Machine, Process
+from demo.machine import CURRENCY, FARE, GALLERY, STATION, Machine, MachineError, Process
 from demo.phone import Phone, held_up
 from demo.scenario import Step, money
 from facefare.biometrics import FacePipeline
@@ -38,6 +38,8 @@ TERMINAL = "trm_gate2"
 _TOP_UP = 1_000
 _FRAME_EVERY = 1 / 15  # seconds; a slow camera
 _FRAMES = 12
+_STANDING = (-7, -1, 5, 8, 2, -4)  # degrees to which the head turns meanwhile
+_SHOWN_FOR = 60  # pictures
 _MOST_ASKED = 12  # twice what an enrolment station asks for
 _STARTED_WITHIN = 60.0
 _HANDED_IN_WITHIN = 40.0
@@ -51,10 +53,12 @@ def play(
     Raises MachineError where the second gate does not start.
     """
     with httpx.Client(base_url=machine.wallet_url, timeout=30) as http:
-        return _HeldScenario(machine, pipeline, on_step, http, owner).play()
+        return HeldScenario(machine, pipeline, on_step, http, owner).play()
 
 
-class _HeldScenario:
+class HeldScenario:
+    """A payer with a phone, a thief, and the second gate, on a running machine."""
+
     def __init__(
         self,
         machine: Machine,
@@ -76,9 +80,10 @@ class _HeldScenario:
         self._steps: list[Step] = []
 
     def play(self) -> list[Step]:
-        with self._second_gate() as (gate, cable):
+        """All the steps, in their order. Raises MachineError."""
+        with self.second_gate() as (gate, cable):
             announced = base64.b64decode(gate.event("opening_key", _STARTED_WITHIN)["announcement"])
-            self._reference_goes_to_the_phone()
+            self.reference_goes_to_the_phone()
             used = self._payment_with_the_phone(gate, announced)
             self._replayed(gate, used)
             self._thief(gate, announced)
@@ -88,7 +93,8 @@ class _HeldScenario:
 
     # --- the steps ---
 
-    def _reference_goes_to_the_phone(self) -> None:
+    def reference_goes_to_the_phone(self) -> None:
+        """Consent, guided capture at the station, and the reference handed to the payer's phone; some money too."""
         before = self._payer.account()
         _, consent_sha256 = self._payer.consent("1", profile="held")
         capture = Capture(self._pipeline)
@@ -197,7 +203,8 @@ class _HeldScenario:
     # --- how they are played ---
 
     @contextlib.contextmanager
-    def _second_gate(self) -> Iterator[tuple[Process, "Cable"]]:
+    def second_gate(self) -> Iterator[tuple[Process, "Cable"]]:
+        """A gate that takes codes only, with a cable of its own to the wallet. Raises MachineError."""
         machine, key = self._machine, Ed25519PrivateKey.generate()
         merchant = MerchantClient(self._http, machine.merchant_key)
         merchant.register_terminal(TERMINAL, place="Central Station, gate 2", kind="gate", key=key)
@@ -222,16 +229,40 @@ class _HeldScenario:
     def _walk(self, gate: Process, sitter: Sitter, shown: bytes) -> dict[str, Any]:
         """Let somebody walk up to the second gate with a phone in the hand; the gate's attempt."""
         self._walks += 1
-        camera = self._machine.folder / "camera2"
         walk = held_up(sitter.walk_up(seed=100 * self._walks + 7, frames=_FRAMES), shown, seed=self._walks)
         empty: Frame = np.full_like(walk[0], 90)
         for picture in [empty, *walk, empty]:
-            self._frame += 1
-            partial = camera / f"{self._frame:06}.part"
-            partial.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-            partial.rename(partial.with_suffix(".png"))
+            self._send(_png(picture))
             time.sleep(_FRAME_EVERY)
         return gate.event("attempt", within=30)
+
+    def shows_code(self, gate: Process, announced: bytes, number: int) -> tuple[dict[str, Any], float]:
+        """Come, stand, then hold up the phone; the gate's attempt, and seconds from the first picture with the code.
+
+        Until the gate has said what it answered. Raises MachineError where it does not.
+        """
+        frames = self._owner_sitter.walk_up(100 * number, stays=_STANDING)
+        coming, standing = frames[: -len(_STANDING)], frames[-len(_STANDING) :]
+        codes = [_png(picture) for picture in held_up(standing, self._phone.code(announced), seed=number)]
+        empty: Frame = np.full_like(frames[0], 90)
+        for picture in [empty, *coming]:
+            self._send(_png(picture))
+            time.sleep(_FRAME_EVERY)
+        shown = time.perf_counter()
+        for turn in range(_SHOWN_FOR):
+            self._send(codes[turn % len(codes)])
+            with contextlib.suppress(MachineError):
+                attempt = gate.event("attempt", within=_FRAME_EVERY)
+                taken = time.perf_counter() - shown
+                self._send(_png(empty))
+                return attempt, taken
+        raise MachineError(f"{gate.name} answered nothing to the code; see {gate.log}.")
+
+    def _send(self, picture: bytes) -> None:
+        self._frame += 1
+        partial = self._machine.folder / "camera2" / f"{self._frame:06}.part"
+        partial.write_bytes(picture)
+        partial.rename(partial.with_suffix(".png"))
 
     def _guardians_asked(self) -> int:
         """How many requests the three guardians have logged, ever."""
@@ -310,6 +341,10 @@ class Cable:
             self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
+
+
+def _png(picture: Frame) -> bytes:
+    return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
