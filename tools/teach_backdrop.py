@@ -97,6 +97,7 @@ if __name__ == "__main__":
     for seed in range(int(sys.argv[1]) if len(sys.argv) > 1 else 20):
         for name, figure in measure(seed):
             figures.setdefault(name, []).append(figure)
+        print("place", seed, file=sys.stderr)
     for name, values in figures.items():
         if name.startswith("%"):
             print(f"{name}: {np.mean(values):.0f}")

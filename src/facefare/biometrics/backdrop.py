@@ -1,7 +1,7 @@
 """What a fixed camera sees where nobody stands, and whether it is still there behind a face: a deterrent against
 screens and prints that fill the view, beside the checks in `pad` and `screens`; not certified PAD.
 
-The empty place is kept as the logarithms of the mean brightness of 32 x 24 cells. A view agrees where windows of 5 x 5
+The empty place is kept as the logarithms of the mean brightness of 32 x 24 cells. A view agrees where windows of 3 x 3
 cells, beside and above the person, correlate with it (normalised cross-correlation: the same under another exposure,
 and under light that changes slowly from cell to cell). People in the background cover some of it: a part is enough.
 
@@ -41,8 +41,8 @@ STALE: Final = 1800.0
 _STILL = 2.0  # seconds for which a known cell has to be still to follow what it sees
 _MOVED = 0.08  # natural logarithms; sensor noise, averaged over a cell, is a tenth of it
 _OFTEN, _GAP = 0.1, 0.5  # seconds: frames that come sooner are passed over, longer gaps count as this much
-_WINDOW = 5
-_FULL = 15  # cells of a window that have to be known and uncovered
+_WINDOW = 3
+_FULL = 5  # cells of a window that have to be known and uncovered
 _TEXTURE = 0.06  # standard deviation in a window below which it says nothing
 _AGREES = 0.9  # correlation of a window
 _ENOUGH = 60  # windows beside a person that have to say something, or the place is too plain to tell
