@@ -88,7 +88,7 @@ VIEWS = {
     "console_view": ((DESK, PHONE), (View("en", "light", DESK, ALL), View("de", "dark", PHONE, CONTRAST))),
     "screen_view": ((LANDSCAPE, UPRIGHT), (View("en", "light", LANDSCAPE, ALL), View("ar", "dark", UPRIGHT, CONTRAST))),
 }
-FIT = {"payer_view": View("de", "light", DESK), "console_view": View("ar", "dark", DESK)}
+FIT = {"payer_view": View("de", "light", DESK)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
