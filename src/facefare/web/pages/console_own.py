@@ -78,10 +78,8 @@ def withdraw(passkey_id: PasskeyId, desk: ForFigures, services: WithServices) ->
     with services.engine.begin() as connection:
         name = staff_passkeys.withdraw(connection, desk.member.id, passkey_id, own=True)
         staff.note(connection, desk.member, "withdraw_passkey", f"{desk.member.id}: {name}")
-        ended = desk.seat.credential_id not in [
-            one.credential_id for one in staff_passkeys.of(connection, desk.member.id)
-        ]
-    if ended:  # with the passkey that began it
+        left = [one.credential_id for one in staff_passkeys.of(connection, desk.member.id)]
+    if desk.seat.credential_id not in (None, *left):  # the session ended with the passkey that began it
         return signed_out()
     return _page(desk, services, done="Withdrawn. Nobody can sign in with it any more.")
 
