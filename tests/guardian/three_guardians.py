@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from facefare.audit.log import read_frames
 from facefare.guardian.ceremony import perform_on_one_machine
 from facefare.guardian.identity import GuardianIdentity
 from facefare.guardian.messages import EnrolRequest, SearchRequest
@@ -122,6 +123,21 @@ class Trio:
 
     def log(self, index: int) -> str:
         return (self.base / f"guardian-{index}.log").read_text()
+
+    async def checkpointed(self, indices: Sequence[int] = range(3), timeout: float = 30) -> None:
+        """Wait until the published checkpoints of these guardians cover all of their logs, co-signed by both others."""
+        deadline = time.monotonic() + timeout
+        for index in indices:
+            log = self.folder(index) / "log"
+            while True:
+                lines = (log / "checkpoint").read_text().split("\n") if (log / "checkpoint").exists() else []
+                with (log / "entries").open("rb") as file:
+                    whole = len(list(read_frames(file)))
+                if len(lines) > 2 and int(lines[1]) == whole and sum(line.startswith("— ") for line in lines) == 3:
+                    break
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"guardian {index}: {whole} entries, {lines[1:2]} in the checkpoint")
+                await asyncio.sleep(0.1)
 
     def relay(self) -> Guardians:
         relay = self.base / "relay"

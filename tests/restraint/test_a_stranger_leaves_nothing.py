@@ -69,7 +69,7 @@ def test_three_guardians_keep_of_a_stranger_only_terminal_time_purpose_and_hashe
     async def look():
         async with trio.relay() as guardians:
             assert await guardians.search(request, trio.version[DEMO], -2000) == NoMatch()
-        await asyncio.sleep(5)  # a checkpoint or two
+        await trio.checkpointed()
 
     asyncio.run(look())
     kept = {file: data for index in range(3) for file, data in everything(trio.folder(index)).items()}
