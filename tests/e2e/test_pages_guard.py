@@ -127,15 +127,19 @@ def test_who_tries_too_often_is_told_to_wait_and_where_it_cannot_be_counted_it_i
     name, sent = LIMITED[path]
     services = site.app.state.services
     object.__setattr__(services, "limits", Limits(**{name: 2}))
-    object.__setattr__(services, "tries", Tries(site.engine, Ed25519PrivateKey.generate()))
     object.__setattr__(services, "notifier", Notifier("Example Transit", None, None))
 
     def tried() -> Any:
         answer = httpx.post(f"{site.url}/app/{path}", headers={**OWN, **HTML, **session}, **sent)
         return answer, answer.status_code not in (429, 503)
 
-    assert [tried()[1] for _ in range(3)] == [True, True, False]
-    refused, _ = tried()
+    for _ in range(2):  # ten minutes may end within one of them
+        object.__setattr__(services, "tries", Tries(site.engine, Ed25519PrivateKey.generate()))
+        let_in = [tried()[1] for _ in range(3)]
+        refused, _ = tried()
+        if not let_in[2]:
+            break
+    assert let_in == [True, True, False]
     assert refused.status_code == 429
     assert "Too many tries. Please wait" in refused.text
     assert 0 < int(refused.headers["retry-after"]) <= 86_400

@@ -89,7 +89,7 @@ def count_anew(world: Any, **limits: int) -> None:
     """From here on these limits count, whatever making the scene took."""
     services = world.app.state.services
     object.__setattr__(services, "limits", Limits(**limits))
-    object.__setattr__(services, "tries", Tries(world.engine, SECRET))
+    object.__setattr__(services, "tries", Tries(world.engine, Ed25519PrivateKey.generate()))
 
 
 Ask = Callable[[], httpx.Response]
@@ -122,8 +122,11 @@ def asking(world: Any) -> dict[str, Ask]:
 def test_who_asks_too_often_is_told_when_to_come_back(
     world: Any, asking: dict[str, Ask], what: str, limit: str
 ) -> None:
-    count_anew(world, **{limit: 3})
-    answers = [asking[what]() for _ in range(4)]
+    for _ in range(2):  # a minute may end within one of them
+        count_anew(world, **{limit: 3})
+        answers = [asking[what]() for _ in range(4)]
+        if answers[3].status_code == 429:
+            break
     assert [answer.status_code < 400 for answer in answers] == [True, True, True, False], answers[0].text
     refused = answers[3]
     assert refused.status_code == 429
