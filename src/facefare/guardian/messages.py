@@ -18,10 +18,11 @@ from enum import StrEnum
 from typing import ClassVar
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from facefare.guardian.errors import MessageError, RefusalCode
 from facefare.guardian.wire import Check, Message, flag, integer, list_of, maybe, nested, octets, text
+from facefare.publickeys import ed25519
 
 __all__ = [
     "GUARDIANS",
@@ -496,7 +497,7 @@ class Problem:
 def verify(public_key: bytes, signature: bytes, payload: bytes) -> None:
     """Raise `MessageError` unless `signature` is Ed25519 by `public_key` (32 bytes) over `payload`."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, payload)
+        ed25519(public_key).verify(signature, payload)
     except (InvalidSignature, ValueError):
         raise MessageError("The signature is not by the registered key over these bytes.") from None
 

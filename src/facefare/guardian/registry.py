@@ -17,6 +17,7 @@ from facefare.guardian.database import SHARES, open_database
 from facefare.guardian.errors import CeremonyError, StoreError
 from facefare.guardian.messages import MAX_DIMENSIONS, REGISTRY_IDS
 from facefare.mpc.admission import InputRule
+from facefare.publickeys import ed25519
 
 GalleryKind = Literal["live", "demo"]
 LEAST_RATE = 1 / 600
@@ -195,6 +196,7 @@ class Registry:
 
 
 def _key_hex(key: bytes) -> str:
-    if len(key) != 32:
-        raise CeremonyError("A public key has 32 bytes (Ed25519, raw).")
-    return key.hex()
+    try:
+        return ed25519(key).public_bytes_raw().hex()
+    except ValueError as error:
+        raise CeremonyError(f"That is no Ed25519 public key of 32 bytes: {error}") from error

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +19,7 @@ from facefare.payments.errors import (
     UnknownMerchant,
     UnknownTerminal,
 )
+from facefare.publickeys import ed25519
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def key_statement(merchant_id: str, terminal_id: str, public_key: bytes) -> byte
 def check_proof(merchant_id: str, terminal_id: str, public_key: bytes, signature: bytes) -> None:
     """Raises ProofWrong unless `signature` is the new key's own over its `key_statement`."""
     try:
-        key = Ed25519PublicKey.from_public_bytes(public_key)
-        key.verify(signature, key_statement(merchant_id, terminal_id, public_key))
+        ed25519(public_key).verify(signature, key_statement(merchant_id, terminal_id, public_key))
     except (InvalidSignature, ValueError) as error:
         raise ProofWrong("The key did not sign for itself, for this merchant and terminal.") from error
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from facefare.guardian.errors import MessageError
 from facefare.guardian.wire import Message, flag, integer, list_of, maybe, octets, text
 from facefare.identification.held.errors import BadSignature, MalformedCode
+from facefare.publickeys import ed25519
 
 MAX_COUNTER = 2**32 - 1
 MAX_SECONDS = 2**32 - 1
@@ -117,7 +118,7 @@ def decoded(kind: type[Document], data: bytes) -> Document:
 def check(public_key: bytes, signature: bytes, payload: bytes) -> None:
     """Raise BadSignature unless `signature` (64 bytes) is Ed25519 by `public_key` (32 bytes) over `payload`."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, payload)
+        ed25519(public_key).verify(signature, payload)
     except (InvalidSignature, ValueError):
         raise BadSignature("The signature is not by the key that is named.") from None
 
