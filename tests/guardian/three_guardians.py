@@ -11,11 +11,16 @@ Templates are synthetic: unit vectors around a centre, as face templates are.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
+import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -83,13 +88,81 @@ def gallery(name: str, kind: str) -> GalleryDefinition:
     return GalleryDefinition(name, kind, "synthetic", D, 200, 8191, -4000, -100)  # type: ignore[arg-type]
 
 
+class Started:
+    """As much of `subprocess.Popen` as the tests need."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = threading.Event()
+
+    def end(self, code: int) -> None:
+        self.returncode = code
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired(f"guardian {self.pid}", timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+
+class Nursery:
+    """The process that forks guardians (`nursery.py`), and what became of them."""
+
+    def __init__(self) -> None:
+        self._started: dict[int, Started] = {}
+        self._change = threading.Condition()
+        self._newest: int | None = None
+        program = [sys.executable, str(Path(__file__).with_name("nursery.py"))]
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        atexit.register(self._process.kill)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def start(self, folder: Path, log: Path, prelude: str) -> Started:
+        assert self._process.stdin is not None
+        with self._change:
+            self._newest = None
+            self._process.stdin.write(json.dumps([str(folder), str(log), prelude]) + "\n")
+            assert self._change.wait_for(lambda: self._newest is not None, 120), "the nursery does not answer"
+            return self._started[self._newest]
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            what, pid, code = json.loads(line)
+            with self._change:
+                if what == "ended":
+                    self._started.pop(pid).end(code)
+                else:
+                    self._started[pid] = Started(pid)
+                    self._newest = pid
+                    self._change.notify_all()
+
+
+@functools.cache
+def nursery() -> Nursery:
+    """The one of this process."""
+    return Nursery()
+
+
 @dataclass
 class Trio:
     base: Path
     identities: list[GuardianIdentity]
     keys: dict[str, Ed25519PrivateKey]
     calibration: Calibration
-    processes: list[subprocess.Popen[bytes] | None] = field(default_factory=lambda: [None] * 3)
+    processes: list[Started | None] = field(default_factory=lambda: [None] * 3)
     version: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
 
@@ -98,19 +171,7 @@ class Trio:
 
     def start(self, index: int, prelude: str = "") -> None:
         """Start one guardian; `prelude` is code that runs in its process before it serves."""
-        log = (self.base / f"guardian-{index}.log").open("ab")
-        self.processes[index] = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"{prelude}\nfrom facefare.guardian.commands import app; app()",
-                "serve",
-                str(self.folder(index)),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        self.processes[index] = nursery().start(self.folder(index), self.base / f"guardian-{index}.log", prelude)
 
     def stop(self, *indices: int, how: signal.Signals = signal.SIGKILL) -> None:
         stopping = [process for index in indices if (process := self.processes[index]) is not None]
