@@ -1,5 +1,6 @@
 """Payers who hold their own reference, through the API: devices, codes, offline payments, moving between profiles."""
 
+import base64
 import hashlib
 import os
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -826,6 +828,18 @@ def test_each_terminals_newest_key_is_there_for_apps_signed_by_the_operator(worl
     assert old.announced != new.announced
     said = decoded(Signed, new.announced).verified(Announcement, world.app.state.services.receipt_key.public_key())
     assert (said.terminal, said.model) == ("trm_gate", "labels")
+
+
+def test_an_app_keeps_the_keys_of_more_terminals_than_one_page_holds() -> None:
+    terminals = [f"trm_{number:03}" for number in range(101)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        left = [one for one in terminals if one > request.url.params.get("starting_after", "")]
+        page = [{"terminal": one, "announcement": base64.b64encode(one.encode()).decode()} for one in left[:100]]
+        return httpx.Response(200, json={"data": page, "has_more": len(left) > 100})
+
+    with httpx.Client(base_url="http://wallet", transport=httpx.MockTransport(answer)) as http:
+        assert PayerClient(http, "token").announcements() == {one: one.encode() for one in terminals}
 
 
 def test_a_key_is_announced_once_and_no_longer_than_the_operator_allows(world: Any) -> None:

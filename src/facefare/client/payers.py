@@ -404,9 +404,15 @@ class PayerClient(Client):
         return _devices(self._call("POST", f"/v1/payers/me/devices/{device_id}/settle"))
 
     def announcements(self) -> dict[str, bytes]:
-        """Each terminal's newest announcement, by terminal id (the first hundred)."""
-        reply = self._call("GET", "/v1/terminal_keys")
-        return {one["terminal"]: base64.b64decode(one["announcement"]) for one in reply["data"]}
+        """Each terminal's newest announcement, by terminal id."""
+        found: dict[str, bytes] = {}
+        after = ""
+        while True:
+            page = self._call("GET", f"/v1/terminal_keys{after}")
+            found |= {one["terminal"]: base64.b64decode(one["announcement"]) for one in page["data"]}
+            if not page["has_more"]:
+                return found
+            after = f"?starting_after={page['data'][-1]['terminal']}"
 
     def pause_face(self) -> tuple[Face, ...]:
         """Stop all payments by face until resumed; confirmed by all three guardians on return."""
