@@ -9,7 +9,7 @@ demo: setup  ## start everything on this machine and play the scenario; Ctrl-C s
 	$(BIN)/facefare demo
 
 test: setup browser lint  ## every test
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(READY)  ## the virtual environment, the networks, the compiled kernels
 	@$(BIN)/facefare models install

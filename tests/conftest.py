@@ -37,6 +37,14 @@ from facefare.web.migrations import upgrade
 settings.register_profile("any machine", deadline=None)  # no test asserts a time
 settings.load_profile("any machine")
 
+_LONGEST = ("tests/e2e", "tests/restraint", "tests/guardian", "tests/terminal", "tests/evaluation")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The rooms with long files first, so that at the end no worker waits for another one's."""
+    places = {place: number for number, place in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.nodeid.split("/")[:2]), len(places)))
+
 
 class Databases:
     """A server's migrated, empty databases. One that a test left is emptied for the next, as copying one takes longer.

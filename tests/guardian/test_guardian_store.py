@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -294,22 +295,23 @@ def test_registrations_count_at_once_and_definitions_never_change(tmp_path: Path
     registry.add_gallery(DEFINITION)
     with pytest.raises(CeremonyError):
         registry.add_gallery(GalleryDefinition("gal_a", "demo", "m", 128, 200, 8191, -4000, -100))
-    terminal = Terminal("trm_a", bytes(32), ("gal_a",), rate=0.1)
+    key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    terminal = Terminal("trm_a", key, ("gal_a",), rate=0.1)
     registry.add_terminal(terminal)
-    registry.add_station(Station("stn_a", bytes(32), ("gal_a",), demo_only=True))
+    registry.add_station(Station("stn_a", key, ("gal_a",), demo_only=True))
     assert other.gallery("gal_a") == DEFINITION
     assert other.terminal("trm_a") == terminal
-    assert other.station("stn_a") == Station("stn_a", bytes(32), ("gal_a",), demo_only=True)
+    assert other.station("stn_a") == Station("stn_a", key, ("gal_a",), demo_only=True)
     registry.remove("terminals", "trm_a")
     assert other.terminal("trm_a") is None
     with pytest.raises(CeremonyError, match="trm_a is not registered"):
         registry.remove("terminals", "trm_a")
     with pytest.raises(CeremonyError):
-        registry.add_terminal(Terminal("gate 1", bytes(32), ()))
+        registry.add_terminal(Terminal("gate 1", key, ()))
     with pytest.raises(CeremonyError):
         registry.add_terminal(Terminal("trm_a", bytes(31), ()))
     with pytest.raises(CeremonyError, match="ten minutes"):
-        registry.add_terminal(Terminal("trm_a", bytes(32), (), rate=0.001))
+        registry.add_terminal(Terminal("trm_a", key, (), rate=0.001))
     registry.close()
     other.close()
 

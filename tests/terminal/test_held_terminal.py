@@ -551,7 +551,7 @@ def test_offline_a_denied_device_is_refused(make: Any, references: Any, faces: A
 
 
 def test_offline_nothing_is_accepted_on_a_deny_list_that_is_too_old(make: Any, references: Any, faces: Any) -> None:
-    terminal = make(terms=HeldTerms(deny_list_max_age=timedelta(seconds=-1)))
+    terminal = make(terms=HeldTerms(deny_list_max_age=timedelta(0)))
     phone = made_device(references["collins"])
     terminal.wallet.away = True
     assert terminal.pay(phone.show(terminal), faces["collins"][0]).reason == "deny_list_unusable"
