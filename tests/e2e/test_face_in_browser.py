@@ -301,7 +301,7 @@ def test_the_camera_s_page_tells_the_one_thing_to_change_and_goes_on_when_it_is_
         page.evaluate("(name) => (shown = name)", Hint.MORE_LIGHT.value)
         expect(status).to_have_text(say(CAPTURE[Hint.MORE_LIGHT.value]), timeout=60_000)
         page.evaluate("shown = null")
-        page.wait_for_function("document.getElementById('views').value > 1", timeout=60_000)
+        expect(done).not_to_have_js_property("value", 1, timeout=60_000)
         page.get_by_role("button", name=say("Stop")).click()
         expect(status).to_have_text(say(CAPTURE["stopped"]))
         heard = page.evaluate("heard")
