@@ -44,9 +44,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UnreadableFile(path, f"This is no TOML: {error}") from None
 
 
-_WORDS = {"missing": "is missing", "extra_forbidden": "is nothing that is known here"}
-_WORDS["unexpected_keyword_argument"] = _WORDS["extra_forbidden"]
-_WORDS["bool_type"] = "has to be true or false"
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is nothing that is known here",
+    "unexpected_keyword_argument": "is nothing that is known here",
+    "bool_type": "has to be true or false",
+}
 
 
 def explained(error: ValidationError) -> str:
@@ -54,7 +57,6 @@ def explained(error: ValidationError) -> str:
     said = []
     for one in error.errors():
         place, what = ".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ").removesuffix(".")
-        word = _WORDS.get(one["type"])
         word = _WORDS.get(one["type"])
         said.append(f"{place}: {what}".removeprefix(": ") if word is None else f"{place} {word}")
     return "; ".join(said)

@@ -26,34 +26,13 @@ from facefare.identification.none import NoGuardians
 from facefare.payments import merchants, settlements
 from facefare.payments.decision import SecondFactor
 from facefare.payments.merchants import Terminal
-from facefare.web.pages import (
-    console,
-    console_books,
-    console_evidence,
-    console_own,
-    console_payments,
-    console_setup,
-    console_sign_in,
-    console_staff,
-    console_words,
-    staff,
-    staff_sessions,
-)
+from facefare.web.pages import console_words, mounting, staff, staff_sessions
 from facefare.web.pages.staff import Role
 from facefare.web.pages.staff_sessions import StaffKey
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 ATTACK = {"X-Attack": "yes"}  # its address is not one of ours
-PARTS = (
-    console,
-    console_books,
-    console_evidence,
-    console_own,
-    console_payments,
-    console_setup,
-    console_sign_in,
-    console_staff,
-)
+PARTS = [part for part in mounting.PARTS if "console" in part.__name__]
 DESKTOP = {"viewport": {"width": 1280, "height": 900}, "has_touch": False, "device_scale_factor": 1}
 PI, DSP, STL, STF = ("pi_" + "0" * 26, "dsp_" + "0" * 26, "stl_" + "0" * 26, "stf_" + "0" * 26)
 

@@ -199,13 +199,13 @@ def _judge_walks(head: Head, seed: int) -> list[Judged]:
         walls = peopled(behind, motion, crowd, seed)
         frames = (head.view(view, seed + n, wall) for n, (view, wall) in enumerate(zip(motion, walls, strict=True)))
         walks.append((BONA_FIDE, source, frames))
-    judged = []
+    judged, known = [], _learned(empty)
     for species, source, shots in walks:
         good = list(good_views(shots))
         for check, screen, backdrop in (
             (GATE_ONLY_MOTION, None, None),
             (GATE_ALL, ScreenCheck(), None),
-            (GATE_BACKDROP, ScreenCheck(), _learned(empty)),
+            (GATE_BACKDROP, ScreenCheck(), known),
         ):
             judged.append(Judged(check, species, source, seed, gate_verdict(good, screen, backdrop)))
     return judged

@@ -50,7 +50,7 @@ from facefare.web.pages.rendering import PREFIX
 from facefare.web.pages.staff_sessions import StaffKey
 from facefare.web.pages.visitor import SignInFirst, Site
 
-_PARTS = (
+PARTS = (
     sign_in,
     payer,
     payer_check,
@@ -68,6 +68,7 @@ _PARTS = (
     console_sign_in,
     console_staff,
 )
+"""Every module with routes of pages."""
 
 _STATUS: dict[type[PageError], int] = {
     ForeignOrigin: 403,
@@ -116,7 +117,7 @@ def mount_pages(
     )
     if pages.state.site.networks is not None:
         pages.mount("/assets", pages.state.site.networks.app())
-    for part in _PARTS:
+    for part in PARTS:
         pages.include_router(part.router)
     pages.mount("/static", static_files.app())
     pages.add_api_route("/sw.js", static_files.service_worker)
@@ -172,7 +173,7 @@ def _form(request: Request) -> str | None:
     sent_to = PurePosixPath(request.url.path.removeprefix(PREFIX))
     if request.method != "POST":
         return None
-    pages = [route for part in _PARTS for route in part.router.routes if isinstance(route, APIRoute)]
+    pages = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
     for path in (sent_to, *sent_to.parents[:-1]):
         if any("GET" in (page.methods or ()) and page.path_regex.match(str(path)) for page in pages):
             return f"{PREFIX}{path}"
